@@ -1,0 +1,26 @@
+"""Throwaway MySQL and MariaDB servers, and the faults that tests put between them and a client.
+
+For the tests, the demonstration and the example project; no part of the package that users install.
+Only the standard library is used, so that `python -m servers` runs before anything is installed.
+"""
+
+from .endpoint import Endpoint
+from .environment import from_environment
+from .errors import BadSetting, NotAvailable, ServersError, StartFailed
+from .installation import VENDORS, Installation, Vendor, check_vendor, obtain_installation
+from .server import Server
+
+__all__ = [
+    "VENDORS",
+    "BadSetting",
+    "Endpoint",
+    "Installation",
+    "NotAvailable",
+    "Server",
+    "ServersError",
+    "StartFailed",
+    "Vendor",
+    "check_vendor",
+    "from_environment",
+    "obtain_installation",
+]

@@ -1,0 +1,157 @@
+"""apt, used in two ways: to install a package, and to unpack one without installing anything."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from .errors import NotAvailable
+from .machine import find_program, is_root, locked, scratch_directory
+
+_QUIET = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "APT_LISTCHANGES_FRONTEND": "none"}
+
+
+def available() -> bool:
+    return find_program("apt-get") is not None
+
+
+def distribution() -> str:
+    """Return 'debian', 'ubuntu' or whatever /etc/os-release calls this system."""
+    return _os_release().get("ID", "")
+
+
+def install(*packages: str) -> None:
+    """Install packages as root or through `sudo -n`; raise `NotAvailable` with the command to run."""
+    by_hand = f"install it by hand: apt-get install --no-install-recommends {' '.join(packages)}"
+    prefix = _as_root()
+    if not available() or prefix is None:
+        raise NotAvailable(f"cannot install {', '.join(packages)}: needs apt-get and root or sudo; {by_hand}")
+    arguments = ["-o", "DPkg::Lock::Timeout=300", "-y", "--no-install-recommends", "install", *packages]
+    with locked("apt"):
+        # The machine's lists may be missing or older than the mirror's files: only then ask for new ones.
+        if _run([*prefix, "apt-get", *arguments]).returncode != 0:
+            _run([*prefix, "apt-get", "-o", "DPkg::Lock::Timeout=300", "update"])
+            result = _run([*prefix, "apt-get", *arguments])
+            if result.returncode != 0:
+                raise NotAvailable(
+                    f"apt-get could not install {', '.join(packages)}:\n{_tail(result)}\n{by_hand}"
+                )
+
+
+def unpack(pattern: str, target: Path, *, suite: str | None = None) -> None:
+    """Unpack a package and all it depends on, C library included, into the folder `target`.
+
+    Nothing is installed and no root is needed: apt works on private lists and on an empty record of
+    installed packages, so that it names the whole closure. `suite` asks the machine's own mirror for
+    another suite than the machine's; `pattern` is a regular expression for the package's name.
+    """
+    if not available() or find_program("dpkg-deb") is None:
+        raise NotAvailable("cannot unpack packages: needs apt-get and dpkg-deb (Debian or Ubuntu)")
+    scratch = scratch_directory("recycle-apt")
+    try:
+        options = _private_options(scratch, suite)
+        _checked(["apt-get", *options, "update"])
+        name = _newest_name(pattern, options)
+        _checked(["apt-get", *options, "-y", "--download-only", "install", name])
+        for archive in sorted((scratch / "cache" / "archives").glob("*.deb")):
+            _checked(["dpkg-deb", "-x", str(archive), str(target)])
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _private_options(scratch: Path, suite: str | None) -> list[str]:
+    for directory in ("lists/partial", "cache/archives/partial"):
+        (scratch / directory).mkdir(parents=True)
+    (scratch / "status").touch()
+    settings = {
+        "Dir::State": str(scratch),
+        "Dir::State::lists": str(scratch / "lists"),
+        "Dir::State::status": str(scratch / "status"),
+        "Dir::Cache": str(scratch / "cache"),
+        "Debug::NoLocking": "1",
+        "APT::Sandbox::User": "",
+        "APT::Install-Recommends": "false",
+        "APT::Update::Post-Invoke": "",
+        "APT::Update::Post-Invoke-Success": "",
+        "Acquire::Languages": "none",
+        "Acquire::Retries": "3",
+    }
+    if suite is not None:
+        sources = scratch / "sources.list"
+        sources.write_text(f"deb {_signed_by()}{_mirror()} {suite} main\n")
+        settings["Dir::Etc::sourcelist"] = str(sources)
+        settings["Dir::Etc::sourceparts"] = "-"
+    return [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
+
+
+def _newest_name(pattern: str, options: Sequence[str]) -> str:
+    names = _checked(["apt-cache", *options, "pkgnames"]).stdout.split()
+    matching = [name for name in names if re.fullmatch(pattern, name)]
+    if not matching:
+        raise NotAvailable(f"no package matches '{pattern}' in the package sources of this machine")
+    return max(matching, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+
+
+def _mirror() -> str:
+    """Return the address of the mirror that the machine itself takes this distribution from."""
+    release = _os_release()
+    target_format = "$(CODENAME)\t$(SUITE)\t$(REPO_URI)"
+    for attempt in range(2):
+        listing = _run(["apt-get", "indextargets", "--format", target_format, "Created-By: Packages"])
+        for line in listing.stdout.splitlines():
+            codename, _, address = line.split("\t")
+            if codename == release.get("VERSION_CODENAME"):
+                return address
+        prefix = _as_root()
+        if attempt == 0 and prefix is not None:
+            # Release files name the suites, and a fresh machine has none yet.
+            _run([*prefix, "apt-get", "update"])
+    raise NotAvailable("no package source of this machine's own release was found: run 'apt-get update' as root")
+
+
+def _signed_by() -> str:
+    keyring = Path(f"/usr/share/keyrings/{distribution()}-archive-keyring.gpg")
+    return f"[signed-by={keyring}] " if keyring.exists() else ""
+
+
+def _os_release() -> dict[str, str]:
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:
+        return {}
+
+
+def _as_root() -> list[str] | None:
+    if is_root():
+        return []
+    sudo = find_program("sudo")
+    if sudo is not None and _run([sudo, "-n", "true"]).returncode == 0:
+        return [sudo, "-n", "env", *(f"{key}={value}" for key, value in _QUIET.items())]
+    return None
+
+
+def _checked(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    result = _run(command)
+    if result.returncode != 0:
+        raise NotAvailable(f"{command[0]} failed:\n{_tail(result)}")
+    return result
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **_QUIET},
+        check=False,
+    )
+
+
+def _tail(result: subprocess.CompletedProcess[str]) -> str:
+    return "\n".join((result.stdout + result.stderr).strip().splitlines()[-8:])

@@ -1,0 +1,136 @@
+"""Server programs on this machine: finding them, and obtaining those that are missing."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, get_args
+
+from . import apt
+from .errors import BadSetting, NotAvailable
+from .machine import cache_directory, find_program, locked
+
+Vendor = Literal["mariadb", "mysql"]
+VENDORS: tuple[Vendor, ...] = get_args(Vendor)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A server program and how to run it: `command` is the start of every command line."""
+
+    vendor: Vendor
+    version: str
+    command: tuple[str, ...]
+    options: tuple[str, ...] = ()
+
+
+def check_vendor(vendor: str) -> Vendor:
+    """Return `vendor` if it is one that this package knows; raise `BadSetting` otherwise."""
+    for known in VENDORS:
+        if vendor == known:
+            return known
+    raise BadSetting(f"vendor: expected one of {', '.join(VENDORS)}, got {vendor!r}")
+
+
+def find(vendor: Vendor) -> Installation | None:
+    """Return the server of this vendor that the machine has, installed or unpacked earlier."""
+    # The name decides nothing: where MariaDB is installed, 'mysqld' is often a link to it.
+    for name in ("mariadbd", "mysqld"):
+        program = find_program(name)
+        if program is not None:
+            installation = _inspect((program,))
+            if installation is not None and installation.vendor == vendor:
+                return installation
+    return _unpacked_mysql() if vendor == "mysql" else None
+
+
+def obtain_installation(vendor: Vendor) -> Installation:
+    """Return a server of this vendor, installing (MariaDB) or unpacking (MySQL) it if need be.
+
+    Nothing is left running and no data folder outside this package's is made. Raises
+    `NotAvailable` with what to install by hand.
+    """
+    found = find(vendor)
+    if found is not None:
+        return found
+    with locked(vendor):
+        # Another process may have held the lock because it was obtaining the same server.
+        found = find(vendor)
+        if found is not None:
+            return found
+        try:
+            if vendor == "mariadb":
+                # The -core packages hold the programs alone: no service, no account, no data folder.
+                apt.install("mariadb-server-core", "mariadb-client-core")
+            else:
+                _unpack_mysql()
+        except NotAvailable as error:
+            raise NotAvailable(f"{_missing(vendor)}\n{error}") from error
+        _inspect.cache_clear()
+        found = find(vendor)
+    if found is None:
+        raise NotAvailable(f"{_missing(vendor)}\nIt was obtained but cannot be found or run.")
+    return found
+
+
+def _missing(vendor: Vendor) -> str:
+    name, package = {
+        "mariadb": ("MariaDB", "mariadb-server (10.11 or later)"),
+        "mysql": ("MySQL", "mysql-server (8.4 or later)"),
+    }[vendor]
+    return f"No {name} server on this machine: install {package} so that its server program is on the PATH."
+
+
+def _unpacked_folder() -> Path:
+    return cache_directory() / "mysql"
+
+
+def _unpack_mysql() -> None:
+    """Unpack MySQL beside the system: Debian's releases have none, and Ubuntu's conflicts with MariaDB.
+
+    On Debian it comes from unstable, whose C library is newer than the machine's, hence with it.
+    """
+    suite = "sid" if apt.distribution() == "debian" else None
+    folder = _unpacked_folder()
+    partial = folder.with_name("mysql.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    apt.unpack(r"mysql-server-core(-\d+\.\d+)?", partial, suite=suite)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def _unpacked_mysql() -> Installation | None:
+    root = _unpacked_folder()
+    program = root / "usr/sbin/mysqld"
+    loaders = sorted(root.glob("usr/lib/*/ld-linux-*.so.*")) or sorted(root.glob("lib*/ld-linux-*.so.*"))
+    if not program.exists() or not loaders:
+        return None
+    libraries = ":".join(str(path) for path in (*root.glob("usr/lib/*-linux-gnu*"), *root.glob("lib/*-linux-gnu*")))
+    command = (str(loaders[0]), "--library-path", libraries, str(program))
+    options = (
+        f"--lc-messages-dir={root}/usr/share/mysql",
+        f"--character-sets-dir={root}/usr/share/mysql/charsets",
+        f"--plugin-dir={root}/usr/lib/mysql/plugin",
+    )
+    return _inspect(command, options)
+
+
+@lru_cache
+def _inspect(command: tuple[str, ...], options: tuple[str, ...] = ()) -> Installation | None:
+    result = subprocess.run(
+        [*command, "--no-defaults", "--version"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    match = re.search(r"Ver (\d+\.\d+\.\d+)", result.stdout)
+    if match is None:
+        return None
+    vendor: Vendor = "mariadb" if "mariadb" in result.stdout.lower() else "mysql"
+    return Installation(vendor, match[1], command, options)

@@ -7,14 +7,21 @@ Only the standard library is used, so that `python -m servers` runs before anyth
 from .endpoint import Endpoint
 from .environment import from_environment
 from .errors import BadSetting, NotAvailable, ServersError, StartFailed
+from .faultproxy import FaultProxy
+from .haproxy import HAProxy
 from .installation import VENDORS, Installation, Vendor, check_vendor, obtain_installation
+from .netns import Namespace
+from .obtain import obtain
 from .server import Server
 
 __all__ = [
     "VENDORS",
     "BadSetting",
     "Endpoint",
+    "FaultProxy",
+    "HAProxy",
     "Installation",
+    "Namespace",
     "NotAvailable",
     "Server",
     "ServersError",
@@ -22,5 +29,6 @@ __all__ = [
     "Vendor",
     "check_vendor",
     "from_environment",
+    "obtain",
     "obtain_installation",
 ]

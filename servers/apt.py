@@ -13,7 +13,11 @@ from pathlib import Path
 from .errors import NotAvailable
 from .machine import find_program, is_root, locked, scratch_directory
 
-_QUIET = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "APT_LISTCHANGES_FRONTEND": "none"}
+_QUIET = {
+    "DEBIAN_FRONTEND": "noninteractive",
+    "LC_ALL": "C.UTF-8",
+    "APT_LISTCHANGES_FRONTEND": "none",
+}
 
 
 def available() -> bool:
@@ -30,8 +34,17 @@ def install(*packages: str) -> None:
     by_hand = f"install it by hand: apt-get install --no-install-recommends {' '.join(packages)}"
     prefix = _as_root()
     if not available() or prefix is None:
-        raise NotAvailable(f"cannot install {', '.join(packages)}: needs apt-get and root or sudo; {by_hand}")
-    arguments = ["-o", "DPkg::Lock::Timeout=300", "-y", "--no-install-recommends", "install", *packages]
+        raise NotAvailable(
+            f"cannot install {', '.join(packages)}: needs apt-get and root or sudo; {by_hand}"
+        )
+    arguments = [
+        "-o",
+        "DPkg::Lock::Timeout=300",
+        "-y",
+        "--no-install-recommends",
+        "install",
+        *packages,
+    ]
     with locked("apt"):
         # The machine's lists may be missing or older than the mirror's files: only then ask for new ones.
         if _run([*prefix, "apt-get", *arguments]).returncode != 0:
@@ -48,7 +61,7 @@ def unpack(pattern: str, target: Path, *, suite: str | None = None) -> None:
 
     Nothing is installed and no root is needed: apt works on private lists and on an empty record of
     installed packages, so that it names the whole closure. `suite` asks the machine's own mirror for
-    another suite than the machine's; `pattern` is a regular expression for the package's name.
+    another suite than the machine's own; `pattern` is a regular expression for the package's name.
     """
     if not available() or find_program("dpkg-deb") is None:
         raise NotAvailable("cannot unpack packages: needs apt-get and dpkg-deb (Debian or Ubuntu)")
@@ -81,11 +94,12 @@ def _private_options(scratch: Path, suite: str | None) -> list[str]:
         "Acquire::Languages": "none",
         "Acquire::Retries": "3",
     }
-    if suite is not None:
-        sources = scratch / "sources.list"
-        sources.write_text(f"deb {_signed_by()}{_mirror()} {suite} main\n")
-        settings["Dir::Etc::sourcelist"] = str(sources)
-        settings["Dir::Etc::sourceparts"] = "-"
+    sources = scratch / "sources.list"
+    components = "main universe" if distribution() == "ubuntu" else "main"
+    wanted = suite or _os_release().get("VERSION_CODENAME", "")
+    sources.write_text(f"deb {_signed_by()}{_mirror()} {wanted} {components}\n")
+    settings["Dir::Etc::sourcelist"] = str(sources)
+    settings["Dir::Etc::sourceparts"] = "-"
     return [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
 
 
@@ -102,7 +116,9 @@ def _mirror() -> str:
     release = _os_release()
     target_format = "$(CODENAME)\t$(SUITE)\t$(REPO_URI)"
     for attempt in range(2):
-        listing = _run(["apt-get", "indextargets", "--format", target_format, "Created-By: Packages"])
+        listing = _run(
+            ["apt-get", "indextargets", "--format", target_format, "Created-By: Packages"]
+        )
         for line in listing.stdout.splitlines():
             codename, _, address = line.split("\t")
             if codename == release.get("VERSION_CODENAME"):
@@ -111,7 +127,9 @@ def _mirror() -> str:
         if attempt == 0 and prefix is not None:
             # Release files name the suites, and a fresh machine has none yet.
             _run([*prefix, "apt-get", "update"])
-    raise NotAvailable("no package source of this machine's own release was found: run 'apt-get update' as root")
+    raise NotAvailable(
+        "no package source of this machine's own release was found: run 'apt-get update' as root"
+    )
 
 
 def _signed_by() -> str:

@@ -52,11 +52,24 @@ def make_certificates(directory: Path, *hosts: str) -> Certificates:
     configuration.write_text(_CONFIGURATION.format(names=names))
     ca, ca_key = directory / "ca.pem", directory / "ca-key.pem"
     made = Certificates(ca, directory / "server-cert.pem", directory / "server-key.pem")
-    new = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    new = [
+        openssl,
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+    ]
     new += ["-sha256", "-days", "30", "-config", str(configuration)]
     _run([*new, "-extensions", "authority", "-subj", "/CN=throwaway authority"], ca_key, ca)
     signing = ["-CA", str(ca), "-CAkey", str(ca_key)]
-    _run([*new, "-extensions", "server", "-subj", "/CN=localhost", *signing], made.key, made.certificate)
+    _run(
+        [*new, "-extensions", "server", "-subj", "/CN=localhost", *signing],
+        made.key,
+        made.certificate,
+    )
     return made
 
 

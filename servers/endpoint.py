@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

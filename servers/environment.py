@@ -20,9 +20,15 @@ def from_environment(environ: Mapping[str, str] | None = None) -> Endpoint | Non
     host = values.get("MYSQL_HOST", "")
     socket = values.get("MYSQL_SOCKET", "")
     if not host and not socket:
-        alone = [name for name in ("MYSQL_PORT", "MYSQL_USER", "MYSQL_PASSWORD", "MYSQL_DATABASE") if values.get(name)]
+        alone = [
+            name
+            for name in ("MYSQL_PORT", "MYSQL_USER", "MYSQL_PASSWORD", "MYSQL_DATABASE")
+            if values.get(name)
+        ]
         if alone:
-            raise BadSetting(f"{', '.join(alone)}: expected together with MYSQL_HOST or MYSQL_SOCKET, got neither")
+            raise BadSetting(
+                f"{', '.join(alone)}: expected together with MYSQL_HOST or MYSQL_SOCKET, got neither"
+            )
         return None
     return Endpoint(
         host=host or "localhost",

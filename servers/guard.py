@@ -25,7 +25,9 @@ _process: subprocess.Popen[str] | None = None
 _owner = 0
 
 
-def register(key: str, *, pid: int = 0, directory: Path | None = None, command: Sequence[str] = ()) -> None:
+def register(
+    key: str, *, pid: int = 0, directory: Path | None = None, command: Sequence[str] = ()
+) -> None:
     """Have `pid` killed, `directory` removed and `command` run should this process end before `forget`."""
     entry = {
         "key": key,

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Literal, get_args
 
 from . import apt
 from .errors import BadSetting, NotAvailable
-from .machine import cache_directory, find_program, locked
+from .machine import find_program, locked
+from .unpacked import UnpackedTree
 
 Vendor = Literal["mariadb", "mysql"]
 VENDORS: tuple[Vendor, ...] = get_args(Vendor)
@@ -85,8 +84,8 @@ def _missing(vendor: Vendor) -> str:
     return f"No {name} server on this machine: install {package} so that its server program is on the PATH."
 
 
-def _unpacked_folder() -> Path:
-    return cache_directory() / "mysql"
+def _mysql_tree() -> UnpackedTree:
+    return UnpackedTree("mysql")
 
 
 def _unpack_mysql() -> None:
@@ -95,27 +94,18 @@ def _unpack_mysql() -> None:
     On Debian it comes from unstable, whose C library is newer than the machine's, hence with it.
     """
     suite = "sid" if apt.distribution() == "debian" else None
-    folder = _unpacked_folder()
-    partial = folder.with_name("mysql.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    apt.unpack(r"mysql-server-core(-\d+\.\d+)?", partial, suite=suite)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    _mysql_tree().fill(r"mysql-server-core(-\d+\.\d+)?", suite=suite)
 
 
 def _unpacked_mysql() -> Installation | None:
-    root = _unpacked_folder()
-    program = root / "usr/sbin/mysqld"
-    loaders = sorted(root.glob("usr/lib/*/ld-linux-*.so.*")) or sorted(root.glob("lib*/ld-linux-*.so.*"))
-    if not program.exists() or not loaders:
+    tree = _mysql_tree()
+    command = tree.command("usr/sbin/mysqld")
+    if command is None:
         return None
-    libraries = ":".join(str(path) for path in (*root.glob("usr/lib/*-linux-gnu*"), *root.glob("lib/*-linux-gnu*")))
-    command = (str(loaders[0]), "--library-path", libraries, str(program))
     options = (
-        f"--lc-messages-dir={root}/usr/share/mysql",
-        f"--character-sets-dir={root}/usr/share/mysql/charsets",
-        f"--plugin-dir={root}/usr/lib/mysql/plugin",
+        f"--lc-messages-dir={tree.root}/usr/share/mysql",
+        f"--character-sets-dir={tree.root}/usr/share/mysql/charsets",
+        f"--plugin-dir={tree.root}/usr/lib/mysql/plugin",
     )
     return _inspect(command, options)
 

@@ -54,7 +54,9 @@ def server_user() -> pwd.struct_passwd | None:
             return pwd.getpwnam(name)
         except KeyError:
             continue
-    raise ServersError("running as root, and there is neither a user 'mysql' nor 'nobody' to run servers as")
+    raise ServersError(
+        "running as root, and there is neither a user 'mysql' nor 'nobody' to run servers as"
+    )
 
 
 def give_to_server_user(*paths: Path) -> None:
@@ -66,7 +68,7 @@ def give_to_server_user(*paths: Path) -> None:
         os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
         for directory, names, files in os.walk(path):
             for name in (*names, *files):
-                os.chown(os.path.join(directory, name), user.pw_uid, user.pw_gid, follow_symlinks=False)
+                os.chown(Path(directory, name), user.pw_uid, user.pw_gid, follow_symlinks=False)
 
 
 def cache_directory(*parts: str) -> Path:

@@ -30,7 +30,13 @@ class Process:
             prefix = [require_program("ip", "iproute2"), "netns", "exec", namespace]
             if user is not None:
                 setpriv = require_program("setpriv", "util-linux")
-                prefix += [setpriv, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
+                prefix += [
+                    setpriv,
+                    f"--reuid={user.pw_uid}",
+                    f"--regid={user.pw_gid}",
+                    "--clear-groups",
+                    "--",
+                ]
         direct = user is not None and not namespace
         with open(log, "ab") as output:
             self._popen = subprocess.Popen(
@@ -60,7 +66,9 @@ class Process:
         deadline = time.monotonic() + timeout
         while not ready():
             if not self.running:
-                raise StartFailed(f"{what} ended with status {self._popen.returncode}:\n{self.log_tail()}")
+                raise StartFailed(
+                    f"{what} ended with status {self._popen.returncode}:\n{self.log_tail()}"
+                )
             if time.monotonic() > deadline:
                 self.end(signal.SIGKILL)
                 raise StartFailed(f"{what} was not ready after {timeout:g} s:\n{self.log_tail()}")

@@ -59,7 +59,7 @@ class Server(Endpoint):
             host=host,
             port=0,
             user="recycle",
-            password=secrets.token_urlsafe(12),
+            password=secrets.token_hex(12),
             vendor=self.installation.vendor,
             version=self.installation.version,
         )

@@ -11,7 +11,13 @@ import subprocess
 from pathlib import Path
 
 from .installation import Installation
-from .machine import cache_directory, give_to_server_user, locked, require_program, scratch_directory
+from .machine import (
+    cache_directory,
+    give_to_server_user,
+    locked,
+    require_program,
+    scratch_directory,
+)
 from .process import remove, run_once
 
 # Small files: they are copied for every server. Given at initialisation and at every start.
@@ -57,9 +63,18 @@ def _initialise(installation: Installation, template: Path) -> None:
                 "--cross-bootstrap",
             ]
         else:
-            command = [*installation.command, "--no-defaults", *installation.options, "--initialize-insecure"]
+            command = [
+                *installation.command,
+                "--no-defaults",
+                *installation.options,
+                "--initialize-insecure",
+            ]
         command += [f"--datadir={data}", f"--tmpdir={temporary}", *FILE_SIZES[installation.vendor]]
-        run_once(command, log=scratch / "log", what=f"initialising a data folder for {installation.vendor}")
+        run_once(
+            command,
+            log=scratch / "log",
+            what=f"initialising a data folder for {installation.vendor}",
+        )
         # A rename within one file system is atomic: the template is there whole or not at all.
         partial = template.with_name(f"{template.name}.partial")
         remove(partial)

@@ -1,0 +1,98 @@
+"""A server from docker-compose.yml, for a machine that has Docker and no server program."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from . import guard
+from .endpoint import Endpoint
+from .errors import NotAvailable, StartFailed
+from .greeting import NoGreeting, read_greeting
+from .installation import Vendor
+from .machine import find_program
+
+COMPOSE_FILE = Path(__file__).resolve().parent.parent / "docker-compose.yml"
+_SERVICES: dict[Vendor, str] = {"mariadb": "mariadb-11.8", "mysql": "mysql-9"}
+_USER = "recycle"
+
+
+def compose_command() -> list[str] | None:
+    """Return the command line of a Compose that has an engine to talk to, `None` without one."""
+    docker = find_program("docker")
+    if docker is None or _status([docker, "info"]) != 0:
+        return None
+    if _status([docker, "compose", "version"]) == 0:
+        return [docker, "compose"]
+    separate = find_program("docker-compose")
+    return [separate] if separate is not None else None
+
+
+class ComposeServer(Endpoint):
+    """One service of docker-compose.yml, in a Compose project of its own, removed in `destroy()`."""
+
+    def __init__(self, vendor: Vendor, *, timeout: float = 300) -> None:
+        compose = compose_command()
+        if compose is None:
+            raise NotAvailable(
+                "no Docker engine answers: start Docker, or install MariaDB or MySQL"
+            )
+        self._owner = os.getpid()
+        project = f"recycle-{self._owner}"
+        self._compose = [*compose, "-f", str(COMPOSE_FILE), "-p", project]
+        service = _SERVICES[vendor]
+        self._down = [*self._compose, "down", "--volumes", "--timeout", "5"]
+        guard.register(project, command=self._down)
+        atexit.register(self.destroy)
+        self._run("up", "--detach", service)
+        host, _, port = self._run("port", service, "3306").strip().rpartition(":")
+        super().__init__(host=host, port=int(port), user=_USER, password=_USER, vendor=vendor)
+        self._wait(service, timeout)
+
+    def destroy(self) -> None:
+        if not guard.owned_by_this_process(self._owner):
+            return
+        subprocess.run(self._down, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        guard.forget(f"recycle-{self._owner}")
+        atexit.unregister(self.destroy)
+
+    def _wait(self, service: str, timeout: float) -> None:
+        # The image first runs a server without a network to set itself up, so that a greeting
+        # on the published port comes from the real one.
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self.version = read_greeting(self.host, self.port)
+            except NoGreeting as error:
+                if time.monotonic() > deadline:
+                    self.destroy()
+                    raise StartFailed(
+                        f"service '{service}' was not ready after {timeout:g} s: {error}"
+                    ) from error
+                time.sleep(0.2)
+            else:
+                return
+
+    def _run(self, *arguments: str) -> str:
+        result = subprocess.run(
+            [*self._compose, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if result.returncode != 0:
+            self.destroy()
+            raise StartFailed(
+                f"docker compose {' '.join(arguments)} failed:\n{result.stderr.strip()}"
+            )
+        return result.stdout
+
+
+def _status(command: list[str]) -> int:
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, check=False
+    ).returncode

@@ -1,0 +1,206 @@
+"""A TCP proxy in front of a server that breaks connections at chosen moments."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any, Literal, TypeVar
+
+from .errors import ServersError
+from .proxied import Connection, How
+
+When = Literal["before", "after"]
+_T = TypeVar("_T")
+
+
+class Fault:
+    """Something the proxy will do once, when its moment comes."""
+
+    def __init__(self, needle: bytes, when: When, how: How) -> None:
+        self.needle = needle
+        self.when = when
+        self.how = how
+        self._fired = threading.Event()
+
+    @property
+    def fired(self) -> bool:
+        return self._fired.is_set()
+
+    def wait(self, timeout: float = 10) -> None:
+        """Return once the fault has happened; raises `ServersError` after `timeout` seconds."""
+        if not self._fired.wait(timeout):
+            raise ServersError(f"nothing set the fault at {self.needle!r} off within {timeout:g} s")
+
+    def fire(self) -> None:
+        self._fired.set()
+
+
+class FaultProxy:
+    """A proxy on 127.0.0.1 that a client connects to in place of the server.
+
+    It forwards everything until told otherwise. `how` says what a client sees when it is cut off:
+    "fin" is an orderly end of the stream, "rst" a reset. Faults that wait for a request apply to
+    whichever connection brings it first, happen once, and are returned so that a test can `wait()`.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.target = (host, port)
+        self.host = "127.0.0.1"
+        self.port = 0
+        self.latency = 0.0
+        """Seconds added to each chunk in each direction."""
+        self.connections: list[Connection] = []
+        """Every connection since the start, the oldest first, closed ones included."""
+        self._faults: list[Fault] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="fault proxy", daemon=True
+        )
+        self._thread.start()
+        self._call(self._start())
+
+    async def _start(self) -> None:
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._server = await asyncio.start_server(self._serve, self.host, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def open_connections(self) -> list[Connection]:
+        return [connection for connection in self.connections if connection.open]
+
+    def cut(self, how: How = "fin") -> None:
+        """Cut every open connection off now, and return when that is done."""
+
+        async def cut_all() -> None:
+            for connection in self.open_connections():
+                await connection.cut(how)
+
+        self._call(cut_all())
+
+    def cut_next_request(self, how: How = "fin") -> Fault:
+        """Cut off at the next bytes from a client: they never reach the server."""
+        return self.cut_at(b"", when="before", how=how)
+
+    def swallow_next_reply(self, how: How = "fin") -> Fault:
+        """Forward the next bytes from a client, wait for the answer, and cut off instead of giving it."""
+        return self.cut_at(b"", when="after", how=how)
+
+    def cut_at(self, needle: bytes, *, when: When = "before", how: How = "fin") -> Fault:
+        """Cut off when `needle` is seen in what a client sends; it has to be sent in the clear.
+
+        `when="before"`: the server never sees it whole. `when="after"`: the server has answered, the
+        client does not hear of it.
+        """
+        fault = Fault(needle, when, how)
+
+        async def add() -> None:
+            self._faults.append(fault)
+
+        self._call(add())
+        return fault
+
+    def stall(self) -> None:
+        """Go on accepting connections and bytes, and forward nothing until `resume()`: a silent path."""
+        self._loop.call_soon_threadsafe(lambda: self._flowing.clear())
+        self._call(asyncio.sleep(0))
+
+    def resume(self) -> None:
+        """Forward again, beginning with what came in during the stall."""
+        self._loop.call_soon_threadsafe(lambda: self._flowing.set())
+        self._call(asyncio.sleep(0))
+
+    def retarget(self, host: str, port: int) -> None:
+        """Send new connections to another server; those that are open stay where they are."""
+        self.target = (host, port)
+
+    def close(self) -> None:
+        """Cut everything off and end the proxy; a second call does nothing."""
+        if self._loop.is_closed():
+            return
+        self.cut()
+        self._call(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def __enter__(self) -> FaultProxy:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    async def _stop(self) -> None:
+        self._server.close()
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _call(self, work: Coroutine[Any, Any, _T]) -> _T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = Connection(writer)
+        self.connections.append(connection)
+        try:
+            await self._flowing.wait()
+            server_reader, server_writer = await asyncio.open_connection(*self.target)
+            connection.server = server_writer
+            await asyncio.gather(
+                self._forward_requests(connection, reader, server_writer),
+                self._forward_replies(connection, server_reader, writer),
+            )
+        except OSError:
+            # A broken end is what this class is for: the other end is closed below.
+            pass
+        finally:
+            await connection.cut("fin")
+
+    async def _forward_requests(
+        self, connection: Connection, reader: asyncio.StreamReader, server: asyncio.StreamWriter
+    ) -> None:
+        while data := await reader.read(65536):
+            await self._pass()
+            fault = self._take_fault(connection, data)
+            if fault is not None and fault.when == "before":
+                await connection.cut(fault.how)
+                fault.fire()
+                return
+            connection.request(data)
+            connection.awaiting = fault
+            server.write(data)
+            await server.drain()
+        if server.can_write_eof() and connection.open:
+            server.write_eof()
+
+    async def _forward_replies(
+        self, connection: Connection, reader: asyncio.StreamReader, client: asyncio.StreamWriter
+    ) -> None:
+        while data := await reader.read(65536):
+            await self._pass()
+            if connection.awaiting is not None:
+                fault = connection.awaiting
+                await connection.cut(fault.how)
+                fault.fire()
+                return
+            connection.bytes_received += len(data)
+            client.write(data)
+            await client.drain()
+        # A server that hangs up does so for both directions; its last words have been passed on.
+        await connection.cut("fin", gently=True)
+
+    async def _pass(self) -> None:
+        if self.latency:
+            await asyncio.sleep(self.latency)
+        await self._flowing.wait()
+
+    def _take_fault(self, connection: Connection, data: bytes) -> Fault | None:
+        seen = connection.tail + data
+        for fault in self._faults:
+            if fault.needle in seen:
+                self._faults.remove(fault)
+                return fault
+        longest = max((len(fault.needle) for fault in self._faults), default=1)
+        connection.tail = seen[-longest:]
+        return None

@@ -1,0 +1,126 @@
+"""A network namespace that packets can be lost on the way to, without a word to either end."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+
+from . import apt, guard
+from .errors import NotAvailable, ServersError
+from .machine import find_program, is_root, locked
+
+_PROGRAMS = {"ip": "iproute2", "iptables": "iptables"}
+
+
+class Namespace:
+    """A namespace joined to this machine by a veth pair; root only.
+
+    A server started with `Server(..., host=namespace.address, namespace=namespace.name)` listens in
+    it. Its addresses are private ones (10.213.x.y/30) on a link that exists for this object alone.
+    """
+
+    def __init__(self) -> None:
+        if not is_root():
+            raise NotAvailable(
+                "a network namespace can only be made by root: run these tests as root"
+            )
+        obtain_programs()
+        self._owner = os.getpid()
+        # The lock makes 'which number is free' and 'take it' one step between processes.
+        with locked("netns"):
+            number = _free_number()
+            self.name = f"recycle-{number}"
+            self._link = f"rcy{number}"
+            upper, lower = divmod(number * 4, 256)
+            self.gateway = f"10.213.{upper}.{lower + 1}"
+            self.address = f"10.213.{upper}.{lower + 2}"
+            _run("ip", "netns", "add", self.name)
+        ip = find_program("ip") or "ip"
+        # Removing the namespace removes the pair of links with it.
+        guard.register(f"namespace {self.name}", command=[ip, "netns", "del", self.name])
+        atexit.register(self.destroy)
+        _run(
+            "ip",
+            "link",
+            "add",
+            self._link,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            self.name,
+        )
+        _run("ip", "addr", "add", f"{self.gateway}/30", "dev", self._link)
+        _run("ip", "link", "set", self._link, "up")
+        _run("ip", "-n", self.name, "addr", "add", f"{self.address}/30", "dev", "eth0")
+        _run("ip", "-n", self.name, "link", "set", "eth0", "up")
+        _run("ip", "-n", self.name, "link", "set", "lo", "up")
+
+    def drop_client(self, port: int) -> None:
+        """Drop what comes from this client port and what goes to it, like a forgotten NAT entry.
+
+        Other connections, new ones included, are not touched.
+        """
+        self._iptables("-A", "INPUT", "-p", "tcp", "--sport", str(port), "-j", "DROP")
+        self._iptables("-A", "OUTPUT", "-p", "tcp", "--dport", str(port), "-j", "DROP")
+
+    def drop_all(self) -> None:
+        """Drop every packet in both directions."""
+        self._iptables("-A", "INPUT", "-j", "DROP")
+        self._iptables("-A", "OUTPUT", "-j", "DROP")
+
+    def restore(self) -> None:
+        """Let every packet through again."""
+        self._iptables("-F")
+
+    def destroy(self) -> None:
+        """Remove the namespace and its links; a second call does nothing."""
+        if not guard.owned_by_this_process(self._owner):
+            return
+        if self.name in _namespaces():
+            _run("ip", "netns", "del", self.name)
+        guard.forget(f"namespace {self.name}")
+        atexit.unregister(self.destroy)
+
+    def __enter__(self) -> Namespace:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.destroy()
+
+    def _iptables(self, *arguments: str) -> None:
+        _run("ip", "netns", "exec", self.name, find_program("iptables") or "iptables", *arguments)
+
+
+def obtain_programs() -> None:
+    """Install `ip` and `iptables` if they are missing; raises `NotAvailable` with what to install."""
+    missing = [package for program, package in _PROGRAMS.items() if find_program(program) is None]
+    if missing:
+        apt.install(*missing)
+
+
+def _free_number() -> int:
+    taken = set(_namespaces())
+    for number in range(1, 16000):
+        if f"recycle-{number}" not in taken:
+            return number
+    raise ServersError(
+        "no number is free for another network namespace: remove some with 'ip netns del'"
+    )
+
+
+def _namespaces() -> list[str]:
+    return [line.split()[0] for line in _run("ip", "netns", "list").splitlines() if line]
+
+
+def _run(program: str, *arguments: str) -> str:
+    path = find_program(program) or program
+    result = subprocess.run(
+        [path, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if result.returncode != 0:
+        raise ServersError(f"{program} {' '.join(arguments)} failed: {result.stderr.strip()}")
+    return result.stdout

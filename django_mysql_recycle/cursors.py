@@ -1,0 +1,211 @@
+"""The cursor: the only place where the statement is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from os import getpid
+from typing import TYPE_CHECKING, Any
+
+from django.db.backends.utils import CursorWrapper
+
+from .liveness import clock
+from .session_state import PLAIN, PLAIN_INSERT, cache_get, examine, examine_callproc
+
+if TYPE_CHECKING:
+    from .base import RecycleMixin
+
+__all__ = ["QuietCursorWrapper", "RecyclingCursor", "StreamingCursor"]
+
+#: Seconds after the last statement in which the liveness check is skipped: a loop that never
+#: rests does not pay for a system call at each turn.
+WINDOW = 0.001
+
+
+class QuietCursorWrapper(CursorWrapper):
+    """Django's cursor without execute_wrappers: for what the application did not run."""
+
+    def _execute_with_wrappers(self, sql: Any, params: Any, many: Any, executor: Any) -> Any:
+        return executor(sql, params, many, {"connection": self.db, "cursor": self})
+
+
+class RecyclingCursor:
+    """Stands around the cursor that the base backend makes, and outlives its connection.
+
+    Between a replacement of the connection and its own next statement it keeps its buffered
+    rows, so that a loop over them goes on to the last one.
+    """
+
+    def __init__(self, db: RecycleMixin, inner: Any, name: str | None) -> None:
+        self._db = db
+        self._inner = inner
+        self._name = name
+        self._record = db._record
+        self._closed = False
+
+    def __getattr__(self, attr: str) -> Any:
+        return getattr(self._inner, attr)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._inner)
+
+    def execute(self, query: Any, args: Any = None) -> Any:
+        db = self._db
+        record = db._record
+        try:
+            statement = cache_get(query) or examine(query)
+        except TypeError:  # unhashable, or no text at all: the driver knows what to say
+            statement = examine(query) if isinstance(query, bytearray) else examine(str(query))
+        if (
+            record.calm
+            and (statement is PLAIN or statement is PLAIN_INSERT)
+            and record is self._record
+            and record.connection is db.connection
+        ):
+            # The common path: nothing but the clocks and the socket can matter.
+            if db.in_atomic_block:
+                if record.pid == getpid():
+                    try:
+                        result = self._inner.execute(query, args)
+                    except BaseException as error:
+                        db.statement_failed(record, error, statement, args, 0.0, safe=False)
+                        raise
+                    record.dirty = True
+                    if statement is PLAIN_INSERT:
+                        record.inserted = True
+                    return result
+            elif db.autocommit and not db._thread_sharing_count:
+                now = clock()
+                idle = now - record.contact
+                if idle < WINDOW or (
+                    idle < record.quiet
+                    and now < record.age_due
+                    and record.pid == getpid()
+                    and not record.hung_up()
+                ):
+                    try:
+                        result = self._inner.execute(query, args)
+                    except BaseException as error:
+                        if db.statement_failed(record, error, statement, args, idle, safe=True):
+                            return self.execute(query, args)
+                        raise
+                    record.contact = clock()
+                    if statement is PLAIN_INSERT:
+                        record.inserted = True
+                    return result
+        return db.run_statement(self, statement, args, lambda inner: inner.execute(query, args))
+
+    def executemany(self, query: Any, args: Any) -> Any:
+        # The driver splits it into several statements, and the rows may be an iterator that
+        # has begun: the check before the first one covers it, but it is never repeated.
+        statement = examine(query if isinstance(query, (str, bytes, bytearray)) else str(query))
+        rows = _Rows(args) if hasattr(args, "__next__") else args
+        return self._db.run_statement(
+            self, statement, None, lambda inner: inner.executemany(query, rows), many=True
+        )
+
+    def callproc(self, procname: str, *args: Any, **kwargs: Any) -> Any:
+        return self._db.run_statement(
+            self,
+            examine_callproc(procname),
+            None,
+            lambda inner: inner.callproc(procname, *args, **kwargs),
+            many=True,
+            leaves_arguments=bool(args and args[0]),
+        )
+
+    def nextset(self) -> Any:
+        if not self.is_current():
+            raise self._db.Database.ProgrammingError(
+                "the connection of this cursor has been replaced; its result sets are gone"
+            )
+        more = self._db.guard(self._record, self._inner.nextset)
+        self._db.note_unread(self, doubtful=bool(more))
+        return more
+
+    def close(self) -> None:
+        self._closed = True
+        if self.is_current() and not self._record.gone:
+            self._db.guard(self._record, self._inner.close)
+        # Otherwise its connection is gone, or a stranger to it: there is nothing to tell it,
+        # and mysqlclient's close() would raise a bare 2006.
+        if self._record.unread is self:
+            self._record.unread = None
+
+    def is_current(self) -> bool:
+        """Whether the inner cursor belongs to the connection in use."""
+        db = self._db
+        return self._record is db._record and self._record.connection is db.connection
+
+    def current(self) -> Any:
+        """The inner cursor, made anew if the connection has been replaced."""
+        db = self._db
+        if self._closed:
+            raise db.Database.ProgrammingError("cursor closed")
+        if not self.is_current():
+            self._inner = db.create_inner_cursor(self._name)
+            self._record = db._record
+        return self._inner
+
+    def discard_leftovers(self) -> None:
+        """Do what the driver's execute() begins with, before anybody looks at the socket."""
+        while self._inner.nextset():
+            pass
+
+    def only_value(self) -> Any:
+        """The one value of a one-row result, left in place for the application; else ...."""
+        inner = self._inner
+        rows = inner.fetchall()
+        if len(rows) != 1 or len(rows[0]) != 1:
+            value = ...
+        else:
+            row = rows[0]
+            value = next(iter(row.values())) if isinstance(row, dict) else row[0]
+        if rows:
+            inner.scroll(0, "absolute")
+        return value
+
+
+class StreamingCursor(RecyclingCursor):
+    """The same around an unbuffered cursor: fetching rows talks to the server."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.fetchone, None)
+
+    def fetchone(self) -> Any:
+        return self._fetch(self._inner.fetchone, lambda row: row is None)
+
+    def fetchmany(self, size: int | None = None) -> Any:
+        wanted = size or getattr(self._inner, "arraysize", 1)
+        return self._fetch(lambda: self._inner.fetchmany(wanted), lambda rows: len(rows) < wanted)
+
+    def fetchall(self) -> Any:
+        return self._fetch(self._inner.fetchall, lambda rows: True)
+
+    def only_value(self) -> Any:
+        return ...
+
+    def _fetch(self, fetch: Callable[[], Any], is_last: Callable[[Any], bool]) -> Any:
+        result = self._db.guard(self._record, fetch)
+        if self._record.unread is self and is_last(result):
+            self._db.note_unread(self, doubtful=False, rows_read=True)
+        return result
+
+
+class _Rows:
+    """An application's iterator of rows, which tells its own exceptions from the driver's."""
+
+    def __init__(self, rows: Iterator[Any]) -> None:
+        self._rows = rows
+        self.error: BaseException | None = None
+
+    def __iter__(self) -> _Rows:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._rows)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self.error = error
+            raise

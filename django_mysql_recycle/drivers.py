@@ -1,0 +1,295 @@
+"""The differences between mysqlclient and PyMySQL, and the choice between them.
+
+The driver is chosen once per process, before Django's MySQL backend is imported, because
+Django binds it by name (``import MySQLdb``).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
+from types import CodeType
+from typing import Any, Protocol
+
+from django.core.exceptions import ImproperlyConfigured
+
+__all__ = ["ENVIRONMENT", "Driver", "choose", "use_driver"]
+
+#: Environment variable that names the driver: ``mysqlclient`` or ``pymysql``.
+ENVIRONMENT = "DJANGO_MYSQL_RECYCLE_DRIVER"
+
+_NAMES = ("mysqlclient", "pymysql")
+
+
+class Driver(Protocol):
+    """What the backend asks of a driver beyond PEP 249."""
+
+    name: str
+
+    def descriptor(self, connection: Any) -> int | None:
+        """The socket's descriptor, or None if the driver holds no open one."""
+
+    def is_mariadb(self, connection: Any) -> bool:
+        """By the server's greeting: no round trip."""
+
+    def is_unbuffered(self, cursor: Any) -> bool:
+        """Whether the driver's cursor leaves rows at the server until they are fetched."""
+
+    def has_more_results(self, connection: Any, cursor: Any, *, doubtful: bool) -> bool:
+        """Whether further result sets are waiting. `doubtful`: the statement can have some."""
+
+    def send(self, connection: Any, sql: bytes) -> None:
+        """Send a statement of the backend's own and do not wait for the answer."""
+
+    def receive(self, connection: Any) -> tuple[Any, ...]:
+        """Read the answer to `send`: its rows."""
+
+    def never_sent(self, error: BaseException) -> bool:
+        """Whether an exception that is not the database's was raised before anything was sent."""
+
+    def abandon(self, connection: Any) -> None:
+        """Release a connection whose descriptor was detached or is lost, without a command."""
+
+    def bound_connect(self, params: dict[str, Any], seconds: float) -> None:
+        """Make `params` bound greeting and authentication, too."""
+
+    def unbound(self, connection: Any, params: dict[str, Any]) -> None:
+        """Undo `bound_connect` on the connection: the user's own timeouts from now on."""
+
+
+class MySQLClient:
+    name = "mysqlclient"
+
+    def __init__(self) -> None:
+        cursors = import_module("MySQLdb.cursors")
+        self._unbuffered: type = cursors.CursorUseResultMixIn
+        self._adapting = _code_of(cursors.BaseCursor, "_mogrify", "mogrify", "_escape_args")
+
+    def descriptor(self, connection: Any) -> int | None:
+        # fileno() keeps its number after a loss; the caller forgets it then.
+        if not getattr(connection, "open", False):
+            return None
+        return int(connection.fileno())
+
+    def is_mariadb(self, connection: Any) -> bool:
+        return "mariadb" in str(connection.get_server_info()).lower()
+
+    def is_unbuffered(self, cursor: Any) -> bool:
+        return isinstance(cursor, self._unbuffered)
+
+    def has_more_results(self, connection: Any, cursor: Any, *, doubtful: bool) -> bool:
+        if hasattr(connection, "more_results"):  # mysqlclient 2.3
+            return bool(connection.more_results())
+        # Before that nothing tells. A CALL ends with a result that has no columns.
+        return doubtful and getattr(cursor, "description", None) is not None
+
+    def send(self, connection: Any, sql: bytes) -> None:
+        connection.send_query(sql)
+
+    def receive(self, connection: Any) -> tuple[Any, ...]:
+        connection.read_query_result()
+        result = connection.store_result()
+        return () if result is None else tuple(result.fetch_row(0))
+
+    def never_sent(self, error: BaseException) -> bool:
+        return _passed_through(error, self._adapting)
+
+    def abandon(self, connection: Any) -> None:
+        with suppress(Exception):
+            connection.close()
+
+    def bound_connect(self, params: dict[str, Any], seconds: float) -> None:
+        """Connector/C and libmysqlclient bound the handshake by connect_timeout themselves."""
+
+    def unbound(self, connection: Any, params: dict[str, Any]) -> None:
+        pass
+
+
+class PyMySQL:
+    name = "pymysql"
+
+    def __init__(self) -> None:
+        cursors = import_module("pymysql.cursors")
+        self._unbuffered: type = cursors.SSCursor
+        self._adapting = _code_of(cursors.Cursor, "_mogrify", "mogrify", "_escape_args")
+
+    def descriptor(self, connection: Any) -> int | None:
+        sock = connection._sock
+        if sock is None:
+            return None
+        number = int(sock.fileno())
+        return number if number >= 0 else None
+
+    def is_mariadb(self, connection: Any) -> bool:
+        return "mariadb" in str(connection.get_server_info()).lower()
+
+    def is_unbuffered(self, cursor: Any) -> bool:
+        return isinstance(cursor, self._unbuffered)
+
+    def has_more_results(self, connection: Any, cursor: Any, *, doubtful: bool) -> bool:
+        result = connection._result
+        return result is not None and bool(result.has_next)
+
+    def send(self, connection: Any, sql: bytes) -> None:
+        connection._execute_command(3, sql)  # COM_QUERY
+
+    def receive(self, connection: Any) -> tuple[Any, ...]:
+        connection._read_query_result()
+        return tuple(connection._result.rows or ())
+
+    def never_sent(self, error: BaseException) -> bool:
+        return _passed_through(error, self._adapting)
+
+    def abandon(self, connection: Any) -> None:
+        connection._closed = True
+        with suppress(Exception):
+            connection._force_close()
+
+    def bound_connect(self, params: dict[str, Any], seconds: float) -> None:
+        # Its own connect_timeout ends with the TCP handshake.
+        for key in ("read_timeout", "write_timeout"):
+            own = params.get(key)
+            params[key] = seconds if own is None else min(own, seconds)
+
+    def unbound(self, connection: Any, params: dict[str, Any]) -> None:
+        connection._read_timeout = params.get("read_timeout")
+        connection._write_timeout = params.get("write_timeout")
+
+
+def _code_of(owner: type, *names: str) -> frozenset[CodeType]:
+    functions = (getattr(owner, name, None) for name in names)
+    return frozenset(function.__code__ for function in functions if function is not None)
+
+
+def _passed_through(error: BaseException, code: Iterable[CodeType]) -> bool:
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in code:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+_chosen: Driver | None = None
+
+
+def use_driver(name: str) -> None:
+    """Choose the driver of this process: ``"mysqlclient"`` or ``"pymysql"``.
+
+    Call it in the settings module. Without it the environment variable
+    ``DJANGO_MYSQL_RECYCLE_DRIVER`` decides, and without that mysqlclient is used where it is
+    installed, PyMySQL otherwise.
+
+    Raises ImproperlyConfigured for another name, for a driver that is not installed, and if
+    Django's MySQL backend has been imported with another driver.
+    """
+    global _chosen
+    if name not in _NAMES:
+        raise ImproperlyConfigured(
+            f"use_driver(): expected one of {', '.join(_NAMES)}, got {name!r}"
+        )
+    bound = _bound()
+    if bound is not None and bound != name:
+        raise ImproperlyConfigured(
+            f"use_driver({name!r}): Django's MySQL backend has already been imported with "
+            f"{bound}; the driver is chosen once per process"
+        )
+    if not _installed(name):
+        raise ImproperlyConfigured(
+            f"use_driver({name!r}): expected an installed driver, but {name} cannot be found "
+            f"(pip install {'mysqlclient' if name == 'mysqlclient' else 'PyMySQL'})"
+        )
+    if bound is None and name == "pymysql":
+        _stand_in_for_mysqldb()
+    elif bound is None:
+        _undo_stand_in()
+    _chosen = MySQLClient() if name == "mysqlclient" else PyMySQL()
+
+
+def choose() -> Driver:
+    """The driver of this process, chosen now if it has not been."""
+    if _chosen is None:
+        use_driver(_default())
+    assert _chosen is not None
+    return _chosen
+
+
+def _default() -> str:
+    named = os.environ.get(ENVIRONMENT)
+    if named:
+        if named not in _NAMES:
+            raise ImproperlyConfigured(
+                f"environment variable {ENVIRONMENT}: expected one of {', '.join(_NAMES)}, "
+                f"got {named!r}"
+            )
+        return named
+    present = _bound() or _stand_in()
+    if present is not None:
+        return present
+    for name in _NAMES:
+        if _installed(name):
+            return name
+    raise ImproperlyConfigured(
+        "django_mysql_recycle needs a MySQL driver: pip install mysqlclient, or pip install PyMySQL"
+    )
+
+
+def _installed(name: str) -> bool:
+    if name == "pymysql":
+        return find_spec("pymysql") is not None
+    if _stand_in() == "pymysql":
+        # PyMySQL answers to the name MySQLdb here; look past it.
+        return find_spec("_mysql") is not None or _on_path("MySQLdb")
+    return find_spec("MySQLdb") is not None
+
+
+def _on_path(name: str) -> bool:
+    from importlib.machinery import PathFinder
+
+    return PathFinder.find_spec(name) is not None
+
+
+def _stand_in() -> str | None:
+    """Who answers to the name MySQLdb, if it has been imported."""
+    module = sys.modules.get("MySQLdb")
+    if module is None:
+        return None
+    return "pymysql" if module.__name__.partition(".")[0] == "pymysql" else "mysqlclient"
+
+
+def _bound() -> str | None:
+    """The driver that Django's MySQL backend holds, if it has been imported."""
+    backend = sys.modules.get("django.db.backends.mysql.base")
+    database = getattr(backend, "Database", None)
+    if database is None:
+        return None
+    name: str = database.__name__
+    return "pymysql" if name.partition(".")[0] == "pymysql" else "mysqlclient"
+
+
+def _stand_in_for_mysqldb() -> None:
+    """Let ``import MySQLdb`` give PyMySQL, submodules included.
+
+    Without the submodules ``from MySQLdb.converters import ...`` would load a second copy of
+    them, whose exceptions are different classes.
+    """
+    import_module("pymysql.converters")
+    import_module("pymysql.cursors")
+    import_module("pymysql.constants.CLIENT")
+    import_module("pymysql.constants.FIELD_TYPE")
+    for name, module in list(sys.modules.items()):
+        if name == "pymysql" or name.startswith("pymysql."):
+            sys.modules["MySQLdb" + name[len("pymysql") :]] = module
+
+
+def _undo_stand_in() -> None:
+    """mysqlclient is wanted although PyMySQL was installed under its name."""
+    for name, module in list(sys.modules.items()):
+        if (name == "MySQLdb" or name.startswith("MySQLdb.")) and module.__name__.startswith(
+            "pymysql"
+        ):
+            del sys.modules[name]

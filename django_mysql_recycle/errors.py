@@ -1,0 +1,127 @@
+"""Which error proves what, by number and vendor.
+
+The numbers are those of the servers and of both client libraries; the same event gives
+different numbers by driver, server and transport (docs/errors.md). Never by class, and by text
+only where one number has two meanings (1290).
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from django.db.utils import OperationalError
+
+__all__ = ["NOT_NOW", "Proof", "SessionStateLost", "code_of", "judge"]
+
+
+class SessionStateLost(OperationalError):
+    """The connection is gone, and session state of the application with it.
+
+    Raised once; the next statement gets a new connection. ``args[0]`` is the number of the
+    driver's error (2006 where the liveness check saw the loss and the driver has not met it),
+    ``args[1]`` says which state, since when, and after how much idle time.
+
+    A named lock that was held is free now, and somebody else may have it.
+    """
+
+
+class Proof(Enum):
+    """What an error proves about the statement and the connection."""
+
+    ALIVE = auto()  #: nothing about the connection
+    NEVER_RAN = auto()  #: the connection is lost, the server has not seen the statement
+    MAY_HAVE_RUN = auto()  #: the connection is lost, the statement may have run
+    PROTOCOL = auto()  #: client and server no longer agree on whose turn it is
+    WRONG_NODE = auto()  #: the connection is good, its server is not
+    READ_ONLY = auto()  #: the same, because the server has turned read-only
+
+
+_NEVER_RAN = {
+    2006,  # CR_SERVER_GONE_ERROR: at the write, or without a socket
+    2048,  # CR_INVALID_CONN_HANDLE
+}
+_NEVER_RAN_MYSQL = {
+    4031,  # ER_CLIENT_INTERACTION_TIMEOUT; another error altogether on MariaDB
+}
+_MAY_HAVE_RUN = {
+    2013,  # CR_SERVER_LOST: at the read; also for a statement that the server did run
+    2055,  # CR_SERVER_LOST_EXTENDED
+    2012,  # CR_SERVER_HANDSHAKE_ERR
+    2026,  # CR_SSL_CONNECTION_ERROR: mysqlclient, a KILL over TLS
+    2045,  # CR_SHARED_MEMORY...
+    5013,  # CR_ERR_NET_READ (MariaDB Connector/C)
+    5014,  # CR_ERR_NET_WRITE (MariaDB Connector/C)
+    1053,  # ER_SERVER_SHUTDOWN
+    1077,  # ER_NORMAL_SHUTDOWN
+    1079,  # ER_SHUTDOWN_COMPLETE
+    1080,  # ER_FORCING_CLOSE
+    1152,  # ER_ABORTING_CONNECTION
+    1153,  # ER_NET_PACKET_TOO_LARGE: not run, but the server hangs up; repeating is pointless
+    1158,  # ER_NET_READ_ERROR
+    1159,  # ER_NET_READ_INTERRUPTED
+    1160,  # ER_NET_ERROR_ON_WRITE
+    1161,  # ER_NET_WRITE_INTERRUPTED
+    1184,  # ER_NEW_ABORTING_CONNECTION
+}
+_MAY_HAVE_RUN_MARIADB = {1927}  # ER_CONNECTION_KILLED
+_MAY_HAVE_RUN_MYSQL = {3169}  # ER_SESSION_WAS_KILLED
+_PROTOCOL = {
+    2014,  # CR_COMMANDS_OUT_OF_SYNC; with a result open it is the caller's own doing
+    2027,  # CR_MALFORMED_PACKET
+    1156,  # ER_NET_PACKETS_OUT_OF_ORDER
+    1157,  # ER_NET_UNCOMPRESS_ERROR
+}
+_WRONG_NODE = {
+    1047,  # ER_UNKNOWN_COM_ERROR: a Galera node outside the primary component
+    1180,  # ER_ERROR_DURING_COMMIT: Galera
+    3032,  # ER_SERVER_OFFLINE_MODE
+}
+_READ_ONLY = {
+    1290,  # ER_OPTION_PREVENTS_STATEMENT, if the option is --read-only
+    1792,  # ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, unless the user declared one
+    1836,  # ER_READ_ONLY_MODE
+    1874,  # ER_INNODB_READ_ONLY
+}
+
+#: Errors of connecting that say 'not now': refused, too many connections, shutting down, and
+#: 2013 or 2006 from a proxy whose server is down.
+NOT_NOW = frozenset({2002, 2003, 2006, 2013, 2055, 1040, 1053, 1203})
+
+
+def code_of(error: BaseException) -> int | None:
+    """The error's number, or None where the driver gave none."""
+    code = error.args[0] if error.args else None
+    return code if isinstance(code, int) and not isinstance(code, bool) else None
+
+
+def judge(error: BaseException, *, mariadb: bool) -> Proof:
+    """What a database error, the driver's or Django's copy of it, proves."""
+    code = code_of(error)
+    if code is None:
+        # PyMySQL: InternalError("Packet sequence number wrong"), Error("Already closed").
+        # A ProgrammingError without a number is about the call, not about the connection.
+        name = type(error).__name__
+        if name == "InternalError":
+            return Proof.PROTOCOL
+        if name in ("Error", "InterfaceError"):
+            return Proof.NEVER_RAN
+        return Proof.ALIVE
+    if code == 0:
+        # InterfaceError(0, ''): no socket to send on.
+        return Proof.NEVER_RAN if type(error).__name__ == "InterfaceError" else Proof.PROTOCOL
+    if code in _NEVER_RAN or (not mariadb and code in _NEVER_RAN_MYSQL):
+        return Proof.NEVER_RAN
+    if code in _MAY_HAVE_RUN or code in (_MAY_HAVE_RUN_MARIADB if mariadb else _MAY_HAVE_RUN_MYSQL):
+        return Proof.MAY_HAVE_RUN
+    if code in _PROTOCOL:
+        return Proof.PROTOCOL
+    if code in _WRONG_NODE:
+        return Proof.WRONG_NODE
+    if code in _READ_ONLY:
+        if code != 1290:
+            return Proof.READ_ONLY
+        # The same number speaks of --skip-grant-tables and --secure-file-priv. The name of the
+        # option is not translated.
+        text = str(error).replace("_", "-")
+        return Proof.READ_ONLY if "read-only" in text else Proof.ALIVE
+    return Proof.ALIVE

@@ -1,0 +1,1 @@
+"""GeoDjango (see base.py)."""

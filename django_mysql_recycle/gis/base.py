@@ -1,0 +1,16 @@
+"""The same behaviour for GeoDjango: ``ENGINE = "django_mysql_recycle.gis"``."""
+
+from __future__ import annotations
+
+from ..base import RecycleMixin  # first: it chooses the driver
+from ..validation import DatabaseValidation
+
+from django.contrib.gis.db.backends.mysql.base import (  # isort: skip
+    DatabaseWrapper as GisDatabaseWrapper,
+)
+
+__all__ = ["DatabaseWrapper"]
+
+
+class DatabaseWrapper(RecycleMixin, GisDatabaseWrapper):
+    validation_class = DatabaseValidation

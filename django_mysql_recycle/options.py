@@ -1,0 +1,113 @@
+"""The user's settings: ``DATABASES[alias]["OPTIONS"]["recycle"]``.
+
+Parsing, defaults and every ImproperlyConfigured text are here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import isfinite
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+__all__ = ["DEFAULT_CONNECT_TIMEOUT", "Options", "max_age_of", "path_of"]
+
+#: Seconds for all tries to connect together, unless the user sets ``connect_timeout``
+#: (mysqlclient alone waits 135 s for a silent host: measured).
+DEFAULT_CONNECT_TIMEOUT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The settings of one alias. Seconds unless said otherwise; ``None`` is off."""
+
+    #: The user's own limit on idle time, for a proxy or load balancer on the way.
+    idle_limit: float | None = None
+    #: Share by which each connection's max age is randomly shortened, 0 to 1.
+    jitter: float | None = 0.05
+    #: Look at the socket before each statement at a safe point.
+    liveness_check: bool = True
+    #: Idle seconds after which a ping comes before the statement.
+    ping_after: float | None = 10
+    #: Bound on each round trip of the backend's own.
+    ping_timeout: float | None = 5
+    #: Seconds of silence before the kernel probes the peer (TCP).
+    keepalive: float | None = 60
+    #: How long sent data may stay unacknowledged (TCP).
+    network_timeout: float | None = 30
+    #: Further tries to connect when the server says 'not now'. A count.
+    connect_retries: int | None = 1
+    #: Never replace a connection in silence that carries session state.
+    pin_session_state: bool = True
+    #: Leave a node that has turned read-only.
+    recycle_read_only: bool = True
+
+    @classmethod
+    def of(cls, alias: str, settings: Mapping[str, Any]) -> Options:
+        """The settings of `alias`, taken from its entry in DATABASES.
+
+        Raises ImproperlyConfigured naming the setting, what was expected and what was given.
+        """
+        given = (settings.get("OPTIONS") or {}).get("recycle")
+        if given is None:
+            return cls()
+        if not isinstance(given, Mapping):
+            raise _improper(path_of(alias), "a dict", given)
+        valid = [field.name for field in fields(cls)]
+        for key in given:
+            if key not in valid:
+                raise ImproperlyConfigured(
+                    f"{path_of(alias)}: unknown key {key!r}; the valid keys are {', '.join(valid)}"
+                )
+        return cls(**{key: _checked(alias, key, value) for key, value in given.items()})
+
+
+def path_of(alias: str, key: str | None = None) -> str:
+    """The path of a setting as a person would write it in the settings module."""
+    path = f"DATABASES[{alias!r}]['OPTIONS']['recycle']"
+    return path if key is None else f"{path}[{key!r}]"
+
+
+def max_age_of(alias: str, settings: Mapping[str, Any]) -> float | None:
+    """``CONN_MAX_AGE`` as a limit between statements.
+
+    ``None`` is no limit, and so is 0, which keeps Django's meaning: closed at the end of each
+    request, not replaced between two statements.
+    """
+    value = settings.get("CONN_MAX_AGE", 0)
+    if value is None:
+        return None
+    if not _is_number(value):
+        raise _improper(f"DATABASES[{alias!r}]['CONN_MAX_AGE']", "seconds or None", value)
+    return float(value) if value > 0 else None
+
+
+def _checked(alias: str, key: str, value: Any) -> Any:
+    path = path_of(alias, key)
+    if key in ("liveness_check", "pin_session_state", "recycle_read_only"):
+        if not isinstance(value, bool):
+            raise _improper(path, "True or False", value)
+    elif value is None:
+        pass
+    elif key == "connect_retries":
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise _improper(path, "a whole number >= 0, or None", value)
+    elif key == "jitter":
+        if not _is_number(value) or not 0 <= value <= 1:
+            raise _improper(path, "a share between 0 and 1, or None", value)
+    elif key in ("ping_timeout", "keepalive", "network_timeout", "idle_limit"):
+        if not _is_number(value) or value <= 0:
+            raise _improper(path, "seconds > 0, or None", value)
+    elif not _is_number(value) or value < 0:
+        raise _improper(path, "seconds >= 0, or None", value)
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+
+
+def _improper(path: str, expected: str, given: Any) -> ImproperlyConfigured:
+    return ImproperlyConfigured(f"{path}: expected {expected}, got {given!r}")

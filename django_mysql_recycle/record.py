@@ -1,0 +1,161 @@
+"""What is known of one physical connection."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from . import liveness
+from .lifecycle import idle_limit_of, quiet_for
+from .options import Options
+from .session_state import SessionState
+
+if TYPE_CHECKING:
+    from .drivers import Driver
+
+__all__ = ["ConnectionRecord"]
+
+
+class ConnectionRecord:
+    """Clocks, marks and pins of one driver connection.
+
+    `calm` is kept up to date instead of computed, since it is read before every statement:
+    nothing but the clocks and the liveness check can matter as long as it is true.
+    """
+
+    __slots__ = (
+        "_unread",
+        "age_due",
+        "arguments_left",
+        "calm",
+        "connection",
+        "contact",
+        "descriptor",
+        "dirty",
+        "executing",
+        "hung_up",
+        "idle_limit",
+        "inserted",
+        "interrupted",
+        "interrupted_leaving",
+        "limit_unread",
+        "lost",
+        "lost_code",
+        "mariadb",
+        "max_age",
+        "opened",
+        "options",
+        "owing",
+        "pid",
+        "pins",
+        "quiet",
+        "read_only_declared",
+        "socket",
+        "unit_begins",
+        "wait_timeout",
+        "wrong_node",
+    )
+
+    def __init__(
+        self, driver: Driver, connection: Any, options: Options, max_age: float | None
+    ) -> None:
+        self.connection = connection
+        self.options = options
+        self.pid = os.getpid()
+        self.opened = self.contact = liveness.clock()
+        self.max_age = max_age  # jittered
+        self.age_due = float("inf") if max_age is None else self.opened + max_age
+        self.mariadb = driver.is_mariadb(connection)
+        self.descriptor = driver.descriptor(connection)
+        self.socket = liveness.identity(self.descriptor)
+        self.hung_up: Callable[[], object] = liveness.watch(
+            self.descriptor if options.liveness_check else None
+        )
+        self.wait_timeout: float | None = None
+        self.limit_unread = True
+        self.lost = ""  # why it is marked lost
+        self.lost_code: int | None = None
+        self.interrupted = False
+        #: Between an acknowledged COMMIT or ROLLBACK and the return of autocommit.
+        self.interrupted_leaving = False
+        #: The wrapper has a loss of session state to tell.
+        self.owing = False
+        self.wrong_node = False
+        self.unit_begins = False
+        #: Something has run since the last COMMIT or ROLLBACK. Only meaningful with autocommit
+        #: off; Django's own flag for the hooks is no proof.
+        self.dirty = False
+        #: Calls of the driver under way: an executemany asks for its next row between two.
+        self.executing = 0
+        self.inserted = False
+        self.arguments_left = False  # by callproc(), in @_procedure_n
+        self.read_only_declared = False
+        self.pins = SessionState()
+        self._unread: weakref.ref[Any] | None = None
+        self.set_wait_timeout(None, unread=True)
+
+    def __repr__(self) -> str:
+        state = self.lost or ("interrupted" if self.interrupted else "open")
+        return f"<{type(self).__name__} {state}{' pinned' if self.pins.pinned else ''}>"
+
+    def refresh(self) -> None:
+        """Bring `calm` up to date; to be called after every change of a mark or a pin."""
+        self.calm = not (
+            self.lost
+            or self.interrupted
+            or self.wrong_node
+            or self.unit_begins
+            or self.owing
+            or self.executing
+            or self._unread is not None
+            or self.pins.pinned
+        )
+
+    @property
+    def unread(self) -> Any:
+        """The cursor whose rows or result sets are still to be read, if there is one."""
+        return None if self._unread is None else self._unread()
+
+    @unread.setter
+    def unread(self, cursor: Any) -> None:
+        # Weak: both drivers drain a result when its last reference goes.
+        self._unread = None if cursor is None else weakref.ref(cursor)
+        self.refresh()
+
+    def set_wait_timeout(self, seconds: float | None, *, unread: bool = False) -> None:
+        """The session's ``wait_timeout``; `unread`: it is to be read (again) later."""
+        self.wait_timeout = seconds
+        self.limit_unread = unread
+        self.idle_limit = idle_limit_of(seconds, self.options.idle_limit)
+        self.quiet = quiet_for(self.idle_limit, self.options.ping_after, unread)
+        self.refresh()
+
+    def mark_lost(self, reason: str, code: int | None = None) -> None:
+        """Not to be used any more. The first reason stays."""
+        if not self.lost:
+            self.lost, self.lost_code = reason, code
+        self.forget_descriptor()
+        self.refresh()
+
+    def mark_interrupted(self) -> None:
+        """A command was cut short: what is read next may be its answer."""
+        self.interrupted = True
+        self.refresh()
+
+    def forget_descriptor(self) -> None:
+        """The driver has given its socket up: the number may belong to another one by now."""
+        self.descriptor = self.socket = None
+        self.hung_up = liveness.watch(None)
+
+    def transaction_ended(self) -> None:
+        """COMMIT or ROLLBACK was acknowledged, or the server rolls back by itself."""
+        self.dirty = False
+        self.pins.transaction_ended()
+        self.refresh()
+
+    @property
+    def gone(self) -> str:
+        """Why it cannot be used any more, as far as that is known without a look."""
+        return self.lost or ("interrupted" if self.interrupted else "")

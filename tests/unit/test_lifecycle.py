@@ -1,0 +1,283 @@
+"""The policy, as a property over random sequences and row by row."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from django_mysql_recycle.lifecycle import (
+    REST,
+    Action,
+    Facts,
+    Verdict,
+    decide,
+    idle_limit_of,
+    quiet_for,
+)
+
+ORDINARY = Facts(
+    safe=True,
+    unread=False,
+    pinned=False,
+    reads_state=False,
+    lost="",
+    interrupted=False,
+    wrong_node=False,
+    unit_begins=False,
+    idle=0.0,
+    age=1.0,
+    idle_limit=25.0,
+    max_age=None,
+    ping_after=10.0,
+    limit_unread=False,
+    closed=lambda: False,
+)
+
+
+def closed():
+    return True
+
+
+def must_not_look():
+    raise AssertionError("looked at the socket")
+
+
+def verdict(**changes):
+    return decide(replace(ORDINARY, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, Verdict(Action.RUN)),
+        ({"lost": "lost"}, Verdict(Action.RECYCLE, "lost")),
+        ({"interrupted": True}, Verdict(Action.RECYCLE, "interrupted")),
+        ({"wrong_node": True}, Verdict(Action.RECYCLE, "wrong node")),
+        ({"idle": 25.0}, Verdict(Action.RECYCLE, "idle limit")),
+        ({"idle": 24.9}, Verdict(Action.PING)),
+        ({"idle": 9.9}, Verdict(Action.RUN)),
+        ({"idle": 10.0, "ping_after": None}, Verdict(Action.RUN)),
+        ({"closed": closed}, Verdict(Action.RECYCLE, "closed")),
+        ({"limit_unread": True, "idle": REST}, Verdict(Action.READ_LIMIT)),
+        ({"limit_unread": True, "idle": REST - 0.01}, Verdict(Action.RUN)),
+        # max age: a pause, an overrun of 10 % and at least 5 s, or a unit of work that begins
+        ({"max_age": 60.0, "age": 60.0}, Verdict(Action.RUN)),
+        ({"max_age": 60.0, "age": 60.0, "idle": 1.0}, Verdict(Action.RECYCLE, "max age")),
+        ({"max_age": 60.0, "age": 60.0, "unit_begins": True}, Verdict(Action.RECYCLE, "max age")),
+        ({"max_age": 60.0, "age": 65.9}, Verdict(Action.RUN)),
+        ({"max_age": 60.0, "age": 66.0}, Verdict(Action.RECYCLE, "max age")),
+        ({"max_age": 3.0, "age": 7.9}, Verdict(Action.RUN)),
+        ({"max_age": 3.0, "age": 8.0}, Verdict(Action.RECYCLE, "max age")),
+        # session state
+        ({"pinned": True, "idle": 24.9}, Verdict(Action.RUN)),
+        ({"pinned": True, "idle": 9999.0}, Verdict(Action.RUN)),
+        ({"pinned": True, "closed": closed}, Verdict(Action.STATE_LOST, "closed")),
+        ({"pinned": True, "lost": "lost"}, Verdict(Action.STATE_LOST, "lost")),
+        ({"reads_state": True, "idle": 9999.0}, Verdict(Action.RUN)),
+        ({"reads_state": True, "closed": closed}, Verdict(Action.STATE_LOST, "closed")),
+    ],
+)
+def test_the_first_row_that_applies_decides(changes, expected):
+    assert verdict(**changes) == expected
+
+
+@pytest.mark.parametrize("changes", [{"safe": False}, {"unread": True}, {"idle": 25.0}])
+def test_nobody_looks_at_the_socket_where_it_would_tell_nothing(changes):
+    verdict(closed=must_not_look, lost="", **changes)
+
+
+def test_an_interrupted_transaction_refuses_every_statement():
+    assert verdict(safe=False, interrupted=True).action is Action.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("wait_timeout", "own", "limit"),
+    [
+        (1, None, 0.5),
+        (2, None, 1.5),
+        (3, None, 2.5),
+        (60, None, 54),
+        (300, None, 270),
+        (600, None, 570),
+        (28800, None, 28770),
+        (28800, 50, 50),
+        (30, 50, 27),
+        (None, 50, 50),
+        (None, None, None),
+    ],
+)
+def test_the_idle_limit_keeps_a_margin_from_wait_timeout(wait_timeout, own, limit):
+    assert idle_limit_of(wait_timeout, own) == limit
+
+
+@given(st.floats(0.01, 1e8))
+def test_the_margin_is_never_more_than_half_and_never_more_than_thirty_seconds(wait_timeout):
+    limit = idle_limit_of(wait_timeout, None)
+    assert limit is not None
+    assert wait_timeout / 2 <= limit < wait_timeout
+    assert wait_timeout - limit <= 30.001
+
+
+seconds = st.floats(0, 100)
+limits = st.none() | st.floats(0.1, 60)
+facts = st.builds(
+    Facts,
+    safe=st.booleans(),
+    unread=st.booleans(),
+    pinned=st.booleans(),
+    reads_state=st.booleans(),
+    lost=st.sampled_from(["", "", "lost"]),
+    interrupted=st.booleans(),
+    wrong_node=st.booleans(),
+    unit_begins=st.booleans(),
+    idle=seconds,
+    age=seconds,
+    idle_limit=limits,
+    max_age=limits,
+    ping_after=limits,
+    limit_unread=st.booleans(),
+    closed=st.sampled_from([closed, lambda: False]),
+)
+
+
+@given(facts)
+def test_what_would_be_lost_is_never_replaced(given_facts):
+    if decide(given_facts).action is Action.RECYCLE:
+        assert given_facts.safe and not given_facts.pinned and not given_facts.reads_state
+        assert not given_facts.unread or given_facts.lost or given_facts.interrupted
+
+
+@given(facts)
+def test_below_the_quiet_span_only_the_socket_matters(f):
+    """The caller's short cut is the policy: it need not ask below `quiet_for`."""
+    calm = not (f.pinned or f.lost or f.interrupted or f.wrong_node or f.unit_begins or f.unread)
+    young = f.max_age is None or f.age < f.max_age
+    if f.safe and calm and young and not f.reads_state:
+        if f.idle < quiet_for(f.idle_limit, f.ping_after, f.limit_unread):
+            expected = Verdict(Action.RECYCLE, "closed") if f.closed() else Verdict(Action.RUN)
+            assert decide(f) == expected
+
+
+class Lifecycle(RuleBasedStateMachine):
+    """Random statements, pauses, kills, transactions and settings changes against a model."""
+
+    def __init__(self):
+        super().__init__()
+        self.wait_timeout = 20.0
+        self.max_age = 30.0
+        self.in_transaction = self.pinned = self.unread = False
+        self.open()
+
+    def open(self):
+        self.age = self.idle = 0.0
+        self.known = None  # the wait_timeout that has been read
+        self.killed = self.lost = False
+        self.session_limit = self.wait_timeout
+
+    @property
+    def alive(self):
+        return not self.killed and self.idle < self.session_limit
+
+    @rule(pause=st.floats(0, 40))
+    def pause(self, pause):
+        self.age += pause
+        self.idle += pause
+
+    @rule()
+    def kill(self):
+        self.killed = True
+
+    @precondition(lambda self: self.alive)
+    @rule(seconds=st.floats(1, 60))
+    def set_wait_timeout(self, seconds):
+        self.statement()
+        self.session_limit, self.known = seconds, None
+
+    @rule(seconds=st.floats(1, 60))
+    def set_global_wait_timeout(self, seconds):
+        self.wait_timeout = seconds
+
+    @rule(seconds=st.none() | st.floats(1, 60))
+    def set_max_age(self, seconds):
+        self.max_age = seconds
+
+    @precondition(lambda self: self.alive)
+    @rule(inside=st.booleans())
+    def transaction(self, inside):
+        self.statement()
+        self.in_transaction = inside
+
+    @precondition(lambda self: self.alive)
+    @rule(pinned=st.booleans(), unread=st.booleans())
+    def session_state(self, pinned, unread):
+        self.statement()
+        self.pinned, self.unread = pinned, unread
+
+    @rule()
+    def statement(self):
+        for _ in range(3):
+            facts = self.facts()
+            found = decide(facts)
+            if found.action is Action.RECYCLE:
+                self.check_replacement(facts, found.reason)
+                self.open()
+                return
+            if found.action is Action.STATE_LOST:
+                assert self.pinned and not self.alive
+                self.pinned, self.lost = False, True
+                continue
+            if found.action in (Action.PING, Action.READ_LIMIT):
+                assert not (self.in_transaction or self.pinned or self.unread)
+                if not self.alive:
+                    self.lost = True
+                    continue
+                if found.action is Action.READ_LIMIT:
+                    self.known = self.session_limit
+                self.idle = 0.0
+                continue
+            assert found.action is Action.RUN
+            break
+        else:
+            raise AssertionError("the decision does not come to an end")
+        if self.in_transaction or self.pinned or self.unread:
+            if not self.alive:
+                # The driver's own error; what it held is gone with the connection.
+                self.lost, self.in_transaction, self.unread = True, False, False
+                return
+        else:
+            assert self.alive, "a statement went to a connection past its idle limit"
+            if self.known is not None:
+                assert self.idle < self.known
+        self.idle = 0.0
+
+    def facts(self):
+        return Facts(
+            safe=not self.in_transaction,
+            unread=self.unread,
+            pinned=self.pinned,
+            reads_state=False,
+            lost="lost" if self.lost else "",
+            interrupted=False,
+            wrong_node=False,
+            unit_begins=False,
+            idle=self.idle,
+            age=self.age,
+            idle_limit=idle_limit_of(self.known, None),
+            max_age=self.max_age,
+            ping_after=10.0,
+            limit_unread=self.known is None,
+            closed=lambda: not self.alive,
+        )
+
+    def check_replacement(self, facts, reason):
+        assert not self.in_transaction and not self.pinned
+        assert not self.unread or self.lost
+        past_idle = facts.idle_limit is not None and self.idle >= facts.idle_limit
+        past_age = self.max_age is not None and self.age >= self.max_age
+        assert past_idle or past_age or not self.alive or self.lost, "within all its limits"
+        assert reason
+
+
+TestLifecycle = Lifecycle.TestCase

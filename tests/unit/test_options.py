@@ -1,0 +1,105 @@
+"""The settings: parsing, defaults, refusals."""
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from django_mysql_recycle.options import Options, max_age_of
+
+
+def of(**recycle):
+    return Options.of("default", {"OPTIONS": {"recycle": recycle}})
+
+
+def test_everything_works_without_any_setting():
+    assert Options.of("default", {}) == Options()
+    assert Options.of("default", {"OPTIONS": {}}) == Options()
+    assert of() == Options()
+
+
+def test_the_defaults_are_those_of_the_design():
+    assert Options() == Options(
+        idle_limit=None,
+        jitter=0.05,
+        liveness_check=True,
+        ping_after=10,
+        ping_timeout=5,
+        keepalive=60,
+        network_timeout=30,
+        connect_retries=1,
+        pin_session_state=True,
+        recycle_read_only=True,
+    )
+
+
+def test_an_unknown_key_is_refused_and_the_valid_ones_are_listed():
+    with pytest.raises(ImproperlyConfigured) as caught:
+        of(ping_afer=3)
+    text = str(caught.value)
+    assert text.startswith("DATABASES['default']['OPTIONS']['recycle']: unknown key 'ping_afer'")
+    assert "ping_after" in text and "recycle_read_only" in text
+
+
+@pytest.mark.parametrize("given", [[], "on", 3, True])
+def test_something_else_than_a_dict_is_refused(given):
+    with pytest.raises(ImproperlyConfigured, match="expected a dict, got"):
+        Options.of("other", {"OPTIONS": {"recycle": given}})
+
+
+NUMBERS = ("idle_limit", "jitter", "ping_after", "ping_timeout", "keepalive", "network_timeout")
+SWITCHES = ("liveness_check", "pin_session_state", "recycle_read_only")
+
+
+@pytest.mark.parametrize("key", [*NUMBERS, "connect_retries"])
+@pytest.mark.parametrize("value", [True, False, float("nan"), float("inf"), -1, "5", "5m", [], {}])
+def test_what_is_no_number_of_seconds_is_refused(key, value):
+    with pytest.raises(ImproperlyConfigured) as caught:
+        of(**{key: value})
+    text = str(caught.value)
+    assert text.startswith(f"DATABASES['default']['OPTIONS']['recycle']['{key}']: expected ")
+    assert text.endswith(f"got {value!r}")
+
+
+@pytest.mark.parametrize("key", SWITCHES)
+@pytest.mark.parametrize("value", [0, 1, None, "yes", 2.0])
+def test_a_switch_takes_true_or_false_only(key, value):
+    with pytest.raises(ImproperlyConfigured, match="expected True or False, got"):
+        of(**{key: value})
+
+
+@pytest.mark.parametrize("key", [*NUMBERS, "connect_retries"])
+def test_none_is_off(key):
+    assert getattr(of(**{key: None}), key) is None
+
+
+@pytest.mark.parametrize("key", ["idle_limit", "ping_timeout", "keepalive", "network_timeout"])
+def test_a_limit_of_nothing_is_refused(key):
+    with pytest.raises(ImproperlyConfigured, match="expected seconds > 0, or None, got 0"):
+        of(**{key: 0})
+
+
+def test_zero_is_a_value_where_it_makes_sense():
+    assert of(ping_after=0).ping_after == 0
+    assert of(jitter=0).jitter == 0
+    assert of(connect_retries=0).connect_retries == 0
+
+
+@pytest.mark.parametrize("value", [1.5, "1"])
+def test_connect_retries_is_a_count(value):
+    with pytest.raises(ImproperlyConfigured, match="expected a whole number >= 0"):
+        of(connect_retries=value)
+
+
+def test_a_share_is_at_most_one():
+    with pytest.raises(ImproperlyConfigured, match="expected a share between 0 and 1"):
+        of(jitter=1.5)
+
+
+@pytest.mark.parametrize(("given", "limit"), [(None, None), (0, None), (60, 60.0), (0.5, 0.5)])
+def test_conn_max_age_limits_the_age_between_statements(given, limit):
+    assert max_age_of("default", {"CONN_MAX_AGE": given}) == limit
+
+
+@pytest.mark.parametrize("given", ["60", True, float("nan")])
+def test_a_conn_max_age_that_is_no_number_is_refused(given):
+    with pytest.raises(ImproperlyConfigured, match=r"\['CONN_MAX_AGE'\]: expected seconds"):
+        max_age_of("default", {"CONN_MAX_AGE": given})

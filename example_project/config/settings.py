@@ -1,0 +1,58 @@
+"""Settings of the example project. The database comes from the environment (see README.md)."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import django_mysql_recycle
+
+from .environment import choice, database_variables, port
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+SECRET_KEY = "for this machine alone: the example project is never deployed"
+DEBUG = True
+ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
+
+INSTALLED_APPS = ["visits"]
+MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+ROOT_URLCONF = "config.urls"
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+WSGI_APPLICATION = "config.wsgi.application"
+TIME_ZONE = "UTC"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+ENGINES = ("django_mysql_recycle", "django.db.backends.mysql")
+
+_database = database_variables(BASE_DIR / ".server.json")
+
+DATABASES = {
+    "default": {
+        # The one line that differs from a project on Django's own backend.
+        "ENGINE": choice("EXAMPLE_ENGINE", ENGINES, ENGINES[0]),
+        "NAME": _database.get("MYSQL_DATABASE", "recycle"),
+        "USER": _database.get("MYSQL_USER", "root"),
+        "PASSWORD": _database.get("MYSQL_PASSWORD", ""),
+        # Django takes a HOST that begins with a slash for a unix socket.
+        "HOST": _database.get("MYSQL_SOCKET") or _database.get("MYSQL_HOST", ""),
+        "PORT": port(_database.get("MYSQL_PORT", "3306")),
+        "CONN_MAX_AGE": 600,
+    }
+}
+
+# django_mysql_recycle finds its driver by itself. This is for the comparison with Django's own
+# backend, which knows no other driver than MySQLdb (mysqlclient).
+_present = "mysqlclient" if find_spec("MySQLdb") else "pymysql"
+_driver = choice("DJANGO_MYSQL_RECYCLE_DRIVER", ("mysqlclient", "pymysql"), _present)
+if _driver == "pymysql":
+    django_mysql_recycle.use_driver(_driver)
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "{levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "loggers": {"django_mysql_recycle": {"handlers": ["console"], "level": "INFO"}},
+}

@@ -1,0 +1,141 @@
+"""The original report on Django's backend and on this one, on a real server, in one session.
+
+`make demo` runs it. Exit status 0 only if Django's backend lost its connection for good and this
+one went on with a new one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent
+sys.path.insert(0, str(PROJECT.parent))
+
+from servers import VENDORS, Endpoint, ServersError, from_environment, obtain  # noqa: E402
+
+STOCK = "django.db.backends.mysql"
+OURS = "django_mysql_recycle"
+ROUNDS = 2
+#: What a client hears whose connection the server has closed: docs/errors.md says who gives which.
+GONE = {"2006", "2013", "2026", "4031"}
+
+_ANSWER = re.compile(r"SELECT now\(\) .* connection (?P<id>\d+) +(?P<ms>[0-9.]+) ms")
+_ERROR = re.compile(r"SELECT now\(\) +(?P<name>\w+Error) \((?P<code>\d+), ")
+
+
+@dataclass
+class Session:
+    """What a run of the loop printed."""
+
+    status: int
+    connections: list[str] = field(default_factory=list)
+    milliseconds: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def lost_for_good(self) -> bool:
+        """It worked, then the server's own error came, and one try later another one."""
+        return (
+            self.status == 1
+            and len(self.connections) == 1
+            and len(self.errors) == 2
+            and self.errors[0] in GONE
+        )
+
+    @property
+    def went_on(self) -> bool:
+        """Every statement was answered, after each pause by another connection."""
+        return (
+            self.status == 0
+            and not self.errors
+            and len(self.connections) == ROUNDS + 1 == len(set(self.connections))
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--vendor", choices=VENDORS, help="which server to start")
+    wish = parser.parse_args(arguments).vendor
+    # Whoever ends this process otherwise than by Ctrl-C means the same.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        print("Looking for a server ...", flush=True)
+        with obtain(wish) as server:
+            return _compare(server)
+    except ServersError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted; nothing is left running.", file=sys.stderr)
+        return 130
+
+
+def _compare(server: Endpoint) -> int:
+    named = from_environment() is not None
+    variables = dict(server.settings)
+    if named:
+        print("Server: the one that the environment names.")
+        # The loop needs no database, and a named server need not have ours.
+        variables["MYSQL_DATABASE"] = os.environ.get("MYSQL_DATABASE", "")
+    else:
+        print("Server: started for this session, gone after it.")
+    before = _run_loop(STOCK, variables)
+    after = _run_loop(OURS, variables)
+    print()
+    if not before.lost_for_good:
+        print(f"Unexpected: {STOCK} did not lose its connection for good.")
+    if not after.went_on:
+        print(f"Unexpected: {OURS} did not go on with a new connection after each pause.")
+    if not (before.lost_for_good and after.went_on):
+        return 1
+    print(f"before: {STOCK} fails after the pause ({before.errors[0]}), and again after that.")
+    print(f"after:  {OURS} goes on: connections {', '.join(after.connections)}.")
+    costs = ", ".join(f"{spent:.1f}" for spent in after.milliseconds[1:])
+    print(f"cost:   {costs} ms for the first statement after a pause, its new connection included.")
+    return 0
+
+
+def _run_loop(engine: str, variables: dict[str, str]) -> Session:
+    """Run the management command in a process of its own and show what it prints."""
+    arguments = ["loop", "--engine", engine, "--rounds", str(ROUNDS)]
+    print(f"\n$ python manage.py {' '.join(arguments)}", flush=True)
+    session = Session(status=-1)
+    path = os.pathsep.join(filter(None, (str(PROJECT.parent), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, **variables, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    # The settings must not load one backend before the command loads the other.
+    environment["EXAMPLE_ENGINE"] = engine
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", *arguments],
+        cwd=PROJECT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if answer := _ANSWER.search(line):
+                session.connections.append(answer["id"])
+                session.milliseconds.append(float(answer["ms"]))
+            elif error := _ERROR.search(line):
+                session.errors.append(error["code"])
+        session.status = process.wait()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    return session
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,88 @@
+"""The example project on a throwaway server: `make run`.
+
+While it runs, `python manage.py ...` in another terminal finds the same server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent
+sys.path.insert(0, str(PROJECT.parent))
+
+from servers import VENDORS, Endpoint, ServersError, from_environment, obtain  # noqa: E402
+
+#: Read by config/settings.py.
+WHERE = PROJECT / ".server.json"
+
+#: Short, so that every pause of a reader's own is one.
+WAIT_TIMEOUT = 3
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--vendor", choices=VENDORS, help="which server to start")
+    parser.add_argument("--port", type=int, default=8000, help="of the web server (8000)")
+    options = parser.parse_args(arguments)
+    # Whoever ends this process otherwise than by Ctrl-C means the same.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        print("Looking for a database server ...", flush=True)
+        with obtain(options.vendor, wait_timeout=WAIT_TIMEOUT) as server:
+            named = from_environment() is not None
+            print(
+                "Database: the server that the environment names."
+                if named
+                else f"Database: {server.vendor} {server.version}, wait_timeout {WAIT_TIMEOUT} s, "
+                "until Ctrl-C.",
+                flush=True,
+            )
+            return _serve(server, options.port)
+    except ServersError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _serve(server: Endpoint, port: int) -> int:
+    path = os.pathsep.join(filter(None, (str(PROJECT.parent), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, **server.settings, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    with _said_where(server):
+        status = _run(["migrate", "--verbosity", "0"], environment)
+        # The reloader would be a second process, which nobody ends if this one is ended.
+        return status or _run(["runserver", "--noreload", f"127.0.0.1:{port}"], environment)
+
+
+@contextmanager
+def _said_where(server: Endpoint) -> Iterator[None]:
+    descriptor = os.open(WHERE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w") as file:
+        json.dump(server.settings, file)
+    try:
+        yield
+    finally:
+        WHERE.unlink(missing_ok=True)
+
+
+def _run(arguments: list[str], environment: dict[str, str]) -> int:
+    command = [sys.executable, "manage.py", *arguments]
+    process = subprocess.Popen(command, cwd=PROJECT, env=environment)
+    try:
+        return process.wait()
+    finally:
+        # By Ctrl-C the terminal has told it as well, which does no harm.
+        process.terminate()
+        process.wait()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

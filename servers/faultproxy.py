@@ -21,19 +21,19 @@ class Fault:
         self.needle = needle
         self.when = when
         self.how = how
-        self._fired = threading.Event()
-
-    @property
-    def fired(self) -> bool:
-        return self._fired.is_set()
+        self.fired = False
+        """True from just before the client can notice."""
+        self._done = threading.Event()
 
     def wait(self, timeout: float = 10) -> None:
         """Return once the fault has happened; raises `ServersError` after `timeout` seconds."""
-        if not self._fired.wait(timeout):
+        if not self._done.wait(timeout):
             raise ServersError(f"nothing set the fault at {self.needle!r} off within {timeout:g} s")
 
-    def fire(self) -> None:
-        self._fired.set()
+    async def strike(self, connection: Connection) -> None:
+        self.fired = True
+        await connection.cut(self.how)
+        self._done.set()
 
 
 class FaultProxy:
@@ -164,8 +164,7 @@ class FaultProxy:
             await self._pass()
             fault = self._take_fault(connection, data)
             if fault is not None and fault.when == "before":
-                await connection.cut(fault.how)
-                fault.fire()
+                await fault.strike(connection)
                 return
             connection.request(data)
             connection.awaiting = fault
@@ -180,9 +179,7 @@ class FaultProxy:
         while data := await reader.read(65536):
             await self._pass()
             if connection.awaiting is not None:
-                fault = connection.awaiting
-                await connection.cut(fault.how)
-                fault.fire()
+                await connection.awaiting.strike(connection)
                 return
             connection.bytes_received += len(data)
             client.write(data)

@@ -1,0 +1,94 @@
+"""The server's own view: who is connected, which rows are there."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+import pymysql
+
+from servers import Server
+
+
+class Admin:
+    """A connection that the backend under test has no part in, whatever driver it uses."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._connection = self._connect()
+        self._changed: dict[str, Any] = {}
+
+    def _connect(self) -> pymysql.Connection[Any]:
+        return pymysql.connect(
+            unix_socket=self._server.socket,
+            user=self._server.user,
+            password=self._server.password,
+            database=self._server.database,
+            ssl_disabled=True,
+            autocommit=True,
+            read_timeout=20,
+        )
+
+    def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Run a statement and return its rows; a server that was restarted meanwhile is no hindrance."""
+        try:
+            self._connection.ping(reconnect=False)
+        except pymysql.MySQLError:
+            self._connection = self._connect()
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, parameters or None)
+            return list(cursor.fetchall())
+
+    def value(self, sql: str, *parameters: Any) -> Any:
+        """Run a statement and return the first column of its first row."""
+        return self.rows(sql, *parameters)[0][0]
+
+    def connection_ids(self) -> set[int]:
+        """Return the ids of all client connections but this one."""
+        listed = self.rows(
+            "SELECT id FROM information_schema.processlist"
+            " WHERE id <> CONNECTION_ID() AND user NOT IN ('system user', 'event_scheduler')"
+        )
+        return {row[0] for row in listed}
+
+    def kill(self, connection_id: int) -> None:
+        """KILL a connection and return once it is gone from the process list."""
+        self.rows(f"KILL {connection_id:d}")
+        self.wait_until_gone(connection_id)
+
+    def wait_until_gone(self, connection_id: int, *, timeout: float = 10) -> None:
+        """Return once the server no longer lists a connection."""
+        deadline = time.monotonic() + timeout
+        while connection_id in self.connection_ids():
+            assert time.monotonic() < deadline, f"connection {connection_id} is still there"
+            time.sleep(0.01)
+
+    def set_global(self, name: str, value: Any) -> None:
+        """Set a global variable until the end of the test."""
+        self._changed.setdefault(name, self.value(f"SELECT @@GLOBAL.{name}"))
+        self.rows(f"SET GLOBAL {name} = %s", value)
+
+    def empty_tables(self) -> None:
+        """Empty the tables that have rows, whatever their foreign keys say."""
+        self.rows("SET SESSION foreign_key_checks = 0, lock_wait_timeout = 10")
+        for (table,) in self.rows("SHOW TABLES LIKE 'testapp\\_%%'"):
+            if self.rows(f"SELECT 1 FROM {table} LIMIT 1"):
+                self.rows(f"TRUNCATE TABLE {table}")
+
+    def __enter__(self) -> Admin:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+
+    def restore(self) -> None:
+        """Undo what `set_global` changed; a server restarted since has forgotten it already."""
+        for name, value in self._changed.items():
+            self.rows(f"SET GLOBAL {name} = %s", value)
+        self._changed.clear()

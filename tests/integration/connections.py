@@ -1,0 +1,96 @@
+"""Fresh Django connections with settings of the test's choice."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any, Literal, Protocol
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import ConnectionHandler
+
+from servers import Server
+
+OURS = "django_mysql_recycle"
+STOCK = "django.db.backends.mysql"
+
+_numbers = count(1)
+
+
+class Address(Protocol):
+    """A server, a proxy or a load balancer."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+
+
+def point(database: dict[str, Any], server: Server) -> None:
+    """Make an entry of DATABASES name this server, over TCP as the driver does it by itself."""
+    database.update(
+        HOST=server.host,
+        PORT=server.port,
+        USER=server.user,
+        PASSWORD=server.password,
+        NAME=server.database,
+    )
+
+
+class ConnectionFactory:
+    """Makes connections; a test calls it, see the fixture `make_connection`."""
+
+    def __init__(self, server: Server, driver: str) -> None:
+        self._server = server
+        self._driver = driver
+        self._made: list[BaseDatabaseWrapper] = []
+
+    def __call__(
+        self,
+        engine: str = OURS,
+        *,
+        transport: Literal["tcp", "tls", "socket"] = "tcp",
+        server: Server | None = None,
+        via: Address | None = None,
+        recycle: dict[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> BaseDatabaseWrapper:
+        """Return a new, not yet connected `DatabaseWrapper`.
+
+        `server` is another server than the session's, `via` a proxy in front of it. `recycle` and
+        `options` go into OPTIONS, upper-case `settings` (CONN_MAX_AGE, ...) beside it. Plain TCP is
+        really plain, so that a proxy can read along.
+        """
+        target = server or self._server
+        database: dict[str, Any] = {"ENGINE": engine}
+        point(database, target)
+        if via is not None:
+            database.update(HOST=via.host, PORT=via.port)
+        if transport == "socket":
+            database["HOST"] = target.socket
+        database["OPTIONS"] = {**self._encryption(transport, target), **(options or {})}
+        if recycle is not None:
+            database["OPTIONS"]["recycle"] = recycle
+        database.update(settings)
+        alias = f"made_{next(_numbers)}"
+        # A handler of its own fills in Django's defaults, which the global one does only once.
+        connections.settings[alias] = ConnectionHandler({"default": database}).settings["default"]
+        connection: BaseDatabaseWrapper = connections[alias]
+        self._made.append(connection)
+        return connection
+
+    def close(self) -> None:
+        """Close every connection made in this thread and forget all aliases."""
+        for connection in self._made:
+            connection.close()
+            connections.settings.pop(connection.alias, None)
+            if hasattr(connections._connections, connection.alias):
+                del connections[connection.alias]
+
+    def _encryption(self, transport: str, server: Server) -> dict[str, Any]:
+        if transport == "tls":
+            tls: dict[str, Any] = {"ssl": {"ca": str(server.ca)}}
+            return tls if self._driver == "pymysql" else {**tls, "ssl_mode": "REQUIRED"}
+        # PyMySQL turns TLS on by itself where the server offers it, sockets included.
+        return {"ssl_disabled": True} if self._driver == "pymysql" else {"ssl_mode": "DISABLED"}

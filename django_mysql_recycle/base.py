@@ -25,6 +25,7 @@ from .record import ConnectionRecord
 from .session_state import PLAIN, Statement, examine
 
 driver = choose()  # before the next import, which binds it by name
+unbuffered = driver.unbuffered
 
 from django.db.backends.mysql.base import DatabaseWrapper as MySQLDatabaseWrapper  # noqa: E402
 
@@ -139,11 +140,16 @@ class RecycleMixin(BaseDatabaseWrapper if TYPE_CHECKING else object):  # type: i
         # but could not be set up (isolation level, receivers) is dropped.
         carried, nested = self._carried, self._connecting
         self._connecting = True
+        if carried is not None:
+            # connection.queries, assertNumQueries and wrappers see what the application ran,
+            # not what a replacement runs. A first connect is logged as in Django. The methods
+            # are shadowed rather than overridden: Django calls them for every statement.
+            self.__dict__.update(make_cursor=self._quiet_cursor, make_debug_cursor=self._quiet_cursor)
         try:
             super().connect()
             if carried is not None:
                 if self.autocommit != carried.autocommit:
-                    super().set_autocommit(carried.autocommit)
+                    self.set_autocommit(carried.autocommit)
                 self.run_on_commit = carried.run_on_commit
                 self.run_commit_hooks_on_set_autocommit_on = carried.run_hooks
                 self._carried = None
@@ -154,6 +160,8 @@ class RecycleMixin(BaseDatabaseWrapper if TYPE_CHECKING else object):  # type: i
             raise
         finally:
             self._connecting = nested
+            self.__dict__.pop("make_cursor", None)
+            self.__dict__.pop("make_debug_cursor", None)
         record = self._record
         record.connection = self.connection  # a subclass may have put it into a proxy
         record.contact = clock()
@@ -164,18 +172,8 @@ class RecycleMixin(BaseDatabaseWrapper if TYPE_CHECKING else object):  # type: i
         record.owing = self._untold is not None
         record.refresh()
 
-    @property
-    def queries_logged(self) -> bool:
-        # connection.queries and assertNumQueries see what the application ran, not what a
-        # replacement runs. A first connect is logged as in Django.
-        return not self._replacing and bool(super().queries_logged)
-
-    def make_cursor(self, cursor: Any) -> Any:
-        return QuietCursorWrapper(cursor, self) if self._replacing else super().make_cursor(cursor)
-
-    @property
-    def _replacing(self) -> bool:
-        return self._connecting and self._carried is not None
+    def _quiet_cursor(self, cursor: Any) -> QuietCursorWrapper:
+        return QuietCursorWrapper(cursor, self)
 
     # ##### Statements #####
 
@@ -184,10 +182,12 @@ class RecycleMixin(BaseDatabaseWrapper if TYPE_CHECKING else object):  # type: i
         inner = super().create_cursor(name)
         if self._connecting:
             return inner
-        self._current_record()
-        if driver.is_unbuffered(getattr(inner, "cursor", inner)):
-            return StreamingCursor(self, inner, name)
-        return RecyclingCursor(self, inner, name)
+        made_by_driver = getattr(inner, "cursor", inner)
+        kind = StreamingCursor if isinstance(made_by_driver, unbuffered) else RecyclingCursor
+        cursor = kind(self, inner)
+        if name is not None:
+            cursor._name = name
+        return cursor
 
     def create_inner_cursor(self, name: str | None) -> Any:
         return super().create_cursor(name)
@@ -597,6 +597,11 @@ class RecycleMixin(BaseDatabaseWrapper if TYPE_CHECKING else object):  # type: i
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
         # Django runs the on_commit hooks at the end of this. An interruption in between must
         # not cost an acknowledged COMMIT its hooks.
+        if self._connecting and self._carried is not None:
+            # Django's would log it as the application's.
+            self._set_autocommit(autocommit)
+            self.autocommit = autocommit
+            return
         try:
             super().set_autocommit(autocommit, *args, **kwargs)
         except BaseException:

@@ -35,12 +35,13 @@ class RecyclingCursor:
     rows, so that a loop over them goes on to the last one.
     """
 
-    def __init__(self, db: RecycleMixin, inner: Any, name: str | None) -> None:
+    _name: str | None = None
+    _closed = False
+
+    def __init__(self, db: RecycleMixin, inner: Any) -> None:
         self._db = db
         self._inner = inner
-        self._name = name
         self._record = db._record
-        self._closed = False
 
     def __getattr__(self, attr: str) -> Any:
         return getattr(self._inner, attr)
@@ -124,12 +125,16 @@ class RecyclingCursor:
 
     def close(self) -> None:
         self._closed = True
-        if self.is_current() and not self._record.gone:
-            self._db.guard(self._record, self._inner.close)
+        record = self._record
+        if record.calm and record is self._db._record:
+            self._inner.close()  # nothing is unread: it talks to nobody
+            return
+        if self.is_current() and not record.gone:
+            self._db.guard(record, self._inner.close)
         # Otherwise its connection is gone, or a stranger to it: there is nothing to tell it,
         # and mysqlclient's close() would raise a bare 2006.
-        if self._record.unread is self:
-            self._record.unread = None
+        if record.unread is self:
+            record.unread = None
 
     def is_current(self) -> bool:
         """Whether the inner cursor belongs to the connection in use."""

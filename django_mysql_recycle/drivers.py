@@ -29,15 +29,14 @@ class Driver(Protocol):
     """What the backend asks of a driver beyond PEP 249."""
 
     name: str
+    #: The class of the driver's cursors that leave rows at the server until they are fetched.
+    unbuffered: type
 
     def descriptor(self, connection: Any) -> int | None:
         """The socket's descriptor, or None if the driver holds no open one."""
 
     def is_mariadb(self, connection: Any) -> bool:
         """By the server's greeting: no round trip."""
-
-    def is_unbuffered(self, cursor: Any) -> bool:
-        """Whether the driver's cursor leaves rows at the server until they are fetched."""
 
     def has_more_results(self, connection: Any, cursor: Any, *, doubtful: bool) -> bool:
         """Whether further result sets are waiting. `doubtful`: the statement can have some."""
@@ -66,7 +65,7 @@ class MySQLClient:
 
     def __init__(self) -> None:
         cursors = import_module("MySQLdb.cursors")
-        self._unbuffered: type = cursors.CursorUseResultMixIn
+        self.unbuffered: type = cursors.CursorUseResultMixIn
         self._adapting = _code_of(cursors.BaseCursor, "_mogrify", "mogrify", "_escape_args")
 
     def descriptor(self, connection: Any) -> int | None:
@@ -77,9 +76,6 @@ class MySQLClient:
 
     def is_mariadb(self, connection: Any) -> bool:
         return "mariadb" in str(connection.get_server_info()).lower()
-
-    def is_unbuffered(self, cursor: Any) -> bool:
-        return isinstance(cursor, self._unbuffered)
 
     def has_more_results(self, connection: Any, cursor: Any, *, doubtful: bool) -> bool:
         if hasattr(connection, "more_results"):  # mysqlclient 2.3
@@ -114,7 +110,7 @@ class PyMySQL:
 
     def __init__(self) -> None:
         cursors = import_module("pymysql.cursors")
-        self._unbuffered: type = cursors.SSCursor
+        self.unbuffered: type = cursors.SSCursor
         self._adapting = _code_of(cursors.Cursor, "_mogrify", "mogrify", "_escape_args")
 
     def descriptor(self, connection: Any) -> int | None:
@@ -126,9 +122,6 @@ class PyMySQL:
 
     def is_mariadb(self, connection: Any) -> bool:
         return "mariadb" in str(connection.get_server_info()).lower()
-
-    def is_unbuffered(self, cursor: Any) -> bool:
-        return isinstance(cursor, self._unbuffered)
 
     def has_more_results(self, connection: Any, cursor: Any, *, doubtful: bool) -> bool:
         result = connection._result

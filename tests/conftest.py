@@ -13,6 +13,7 @@ from importlib.util import find_spec
 import pytest
 
 from servers import check_vendor
+from servers.installation import find
 
 _MODULES = {"mysqlclient": "MySQLdb", "pymysql": "pymysql"}
 
@@ -36,7 +37,12 @@ def pytest_report_header() -> list[str]:
 
     import django
 
-    return [f"django: {django.get_version()}, driver: {DRIVER} {version(DRIVER)}, server: {VENDOR}"]
+    installation = find(VENDOR)
+    return [
+        f"django: {django.get_version()}",
+        f"driver: {DRIVER} {version(DRIVER)}",
+        f"server: {VENDOR} {installation.version if installation else '(not obtained yet)'}",
+    ]
 
 
 @pytest.fixture(scope="session")

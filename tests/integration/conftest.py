@@ -29,8 +29,6 @@ Transport = Literal["tcp", "tls", "socket"]
 def session_server(vendor: str) -> Iterator[Server]:
     """The server of the whole run; tests ask for `server`."""
     with Server(vendor) as server:
-        # Seen once per run, so that a log tells what was tested.
-        print(f"\nserver: {server.vendor} {server.version}")
         yield server
 
 

@@ -84,9 +84,9 @@ class ConnectionFactory:
         """Close every connection made in this thread and forget all aliases."""
         for connection in self._made:
             connection.close()
-            connections.settings.pop(connection.alias, None)
-            if hasattr(connections._connections, connection.alias):
+            if connection in connections.all(initialized_only=True):
                 del connections[connection.alias]
+            connections.settings.pop(connection.alias, None)
 
     def _encryption(self, transport: str, server: Server) -> dict[str, Any]:
         if transport == "tls":

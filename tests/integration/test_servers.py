@@ -90,7 +90,7 @@ def test_paused_server_answers_once_it_is_resumed(server: Server) -> None:
 
 
 def test_server_that_cannot_start_shows_its_log(vendor: str) -> None:
-    with pytest.raises(StartFailed, match="no_such_option|no-such-option"):
+    with pytest.raises(StartFailed, match=r"no_such_option|no-such-option"):
         with Server(vendor, no_such_option=1):
             pytest.fail("it started")
 

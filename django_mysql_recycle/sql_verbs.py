@@ -1,0 +1,249 @@
+"""What the verb of a statement does to the session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from .set_statement import judge_set
+from .sql_text import Token, dotted_name, split_at_commas, words_of
+from .statements import (
+    BEGIN,
+    END,
+    HANDLER,
+    PLAIN,
+    PLAIN_INSERT,
+    PREPARED,
+    SESSION_VARIABLE,
+    TABLE_LOCK,
+    TEMPORARY_TABLE,
+    TRANSACTION,
+    Change,
+    Statement,
+    together,
+)
+
+__all__ = ["COMPOUND", "is_stored", "judge_verb", "object_of"]
+
+#: MariaDB runs these outside stored routines too.
+COMPOUND = frozenset({"IF", "CASE", "LOOP", "WHILE", "REPEAT", "FOR", "DECLARE"})
+_BEFORE_INNER_STATEMENT = {"BEGIN", "ATOMIC", "THEN", "ELSE", "DO", "LOOP", "REPEAT", ";"}
+
+_STORED = {"PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "VIEW", "PACKAGE"}
+_OBJECTS = _STORED | {
+    *("DATABASE", "INDEX", "ROLE", "SCHEMA", "SEQUENCE", "SERVER"),
+    *("TABLE", "TABLES", "TABLESPACE", "USER"),
+}
+
+_OPAQUE = Statement(calls=True, repeatable=False)
+_NEVER_TWICE = Statement(repeatable=False)
+_ENDED = Statement(changes=(Change(END, TRANSACTION),), repeatable=False, ends_transaction=True)
+
+
+def is_stored(words: Sequence[str]) -> bool:
+    """A definition whose body is code that runs later."""
+    return words[:1] in (["CREATE"], ["ALTER"]) and object_of(words)[0] in _STORED
+
+
+def object_of(words: Sequence[str]) -> tuple[str, int]:
+    """What CREATE, ALTER, DROP or RENAME is about, and where its name begins."""
+    for index, word in enumerate(words[:20], 1):
+        if word in _OBJECTS:
+            while words[index : index + 1] in (["IF"], ["NOT"], ["EXISTS"]):
+                index += 1
+            return word, index
+    return "", len(words)
+
+
+def judge_verb(tokens: Sequence[Token], inside: bool = False) -> Statement:
+    """The statement's own doing; inside a compound statement another one is only its beginning."""
+    if words_of(tokens[:2]) == ["SET", "STATEMENT"]:  # MariaDB: for the one statement after FOR
+        tokens = _after_for(tokens)
+    verb = tokens[0].word if tokens else ""
+    judge = _VERBS.get(verb)
+    if judge is None or (inside and (verb in COMPOUND or verb == "BEGIN")):
+        return _ALWAYS.get(verb, PLAIN)
+    return judge(tokens)
+
+
+def _after_for(tokens: Sequence[Token]) -> Sequence[Token]:
+    depth = 0
+    for index, token in enumerate(tokens):
+        depth += (token.word == "(") - (token.word == ")")
+        if token.word == "FOR" and not depth:
+            return tokens[index + 1 :]
+    return ()
+
+
+def _judge_begin(tokens: Sequence[Token]) -> Statement:
+    words = words_of(tokens[:2])
+    if words in (["BEGIN"], ["BEGIN", "WORK"]):
+        return Statement(changes=(Change(BEGIN, TRANSACTION),), enters_transaction=True)
+    return _judge_compound(tokens)
+
+
+def _judge_compound(tokens: Sequence[Token]) -> Statement:
+    """Which branches run is not known: what begins somewhere inside counts, what ends does not."""
+    inner: list[Statement] = [_OPAQUE]
+    start = 1
+    for index in range(1, len(tokens) + 1):
+        if index == len(tokens) or tokens[index].word in _BEFORE_INNER_STATEMENT:
+            inner.append(judge_verb(tokens[start:index], inside=True))
+            start = index + 1
+    meaning = together(inner)
+    begins = tuple(change for change in meaning.changes if change.action == BEGIN)
+    return replace(meaning, changes=begins, enters_transaction=False, ends_transaction=False)
+
+
+def _judge_start(tokens: Sequence[Token]) -> Statement:
+    words = words_of(tokens)
+    if words[1:2] != ["TRANSACTION"]:
+        return PLAIN  # a replica, group replication
+    read_only = ("READ", "ONLY") in pairwise(words)
+    return Statement(
+        changes=(Change(BEGIN, TRANSACTION),), enters_transaction=True, read_only=read_only
+    )
+
+
+def _judge_xa(tokens: Sequence[Token]) -> Statement:
+    match words_of(tokens[:2]):
+        case ["XA", "START" | "BEGIN"]:
+            return Statement(changes=(Change(BEGIN, TRANSACTION),))
+        case ["XA", "COMMIT" | "ROLLBACK"]:
+            return _ENDED
+    return _NEVER_TWICE
+
+
+def _judge_transaction_end(tokens: Sequence[Token]) -> Statement:
+    words = words_of(tokens)
+    if "TO" in words:
+        return _NEVER_TWICE  # ROLLBACK TO a savepoint
+    if ("AND", "CHAIN") in pairwise(words):
+        return replace(_ENDED, changes=(*_ENDED.changes, Change(BEGIN, TRANSACTION)))
+    return _ENDED
+
+
+def _judge_lock(tokens: Sequence[Token]) -> Statement:
+    return _table_lock(BEGIN, "".join(words_of(tokens[1:2])))
+
+
+def _judge_unlock(tokens: Sequence[Token]) -> Statement:
+    return _table_lock(END, "".join(words_of(tokens[1:2])))
+
+
+def _table_lock(action: str, what: str) -> Statement:
+    name = "tables" if what in ("TABLE", "TABLES") else what.lower()
+    return Statement(changes=(Change(action, TABLE_LOCK, name),))
+
+
+def _judge_flush(tokens: Sequence[Token]) -> Statement:
+    words = words_of(tokens)
+    pairs = set(pairwise(words))
+    if ("READ", "LOCK") in pairs or ("FOR", "EXPORT") in pairs:
+        return _table_lock(BEGIN, "TABLES")
+    return PLAIN
+
+
+def _judge_backup(tokens: Sequence[Token]) -> Statement:
+    match words_of(tokens[:3]):
+        case ["BACKUP", "STAGE", stage]:
+            return _table_lock(END if stage == "END" else BEGIN, "backup stage")
+        case ["BACKUP", "LOCK", *_]:
+            return _table_lock(BEGIN, "backup lock")
+        case ["BACKUP", "UNLOCK", *_]:
+            return _table_lock(END, "backup lock")
+    return PLAIN
+
+
+def _judge_create(tokens: Sequence[Token]) -> Statement:
+    words = words_of(tokens)
+    _, index = object_of(words)
+    if "TEMPORARY" not in words[:index]:
+        return PLAIN
+    name, _ = dotted_name(tokens[index:])
+    return Statement(changes=(Change(BEGIN, TEMPORARY_TABLE, name),))
+
+
+def _judge_drop(tokens: Sequence[Token]) -> Statement:
+    what, index = object_of(words_of(tokens))
+    if what in ("TABLE", "TABLES", "SEQUENCE"):
+        names = [dotted_name(one)[0] for one in split_at_commas(tokens[index:])]
+        return Statement(
+            changes=tuple(Change(END, TEMPORARY_TABLE, name) for name in names if name)
+        )
+    return _prepared(END, tokens[2:]) if words_of(tokens[1:2]) == ["PREPARE"] else PLAIN
+
+
+def _judge_prepare(tokens: Sequence[Token]) -> Statement:
+    return _prepared(BEGIN, tokens[1:])
+
+
+def _judge_deallocate(tokens: Sequence[Token]) -> Statement:
+    return _prepared(END, tokens[2:])
+
+
+def _prepared(action: str, tokens: Sequence[Token]) -> Statement:
+    return Statement(changes=(Change(action, PREPARED, dotted_name(tokens)[0].lower()),))
+
+
+def _judge_handler(tokens: Sequence[Token]) -> Statement:
+    name, rest = dotted_name(tokens[1:])
+    action = "".join(words_of(rest[:1]))
+    if action not in ("OPEN", "CLOSE"):
+        return PLAIN
+    alias = rest[2:] if words_of(rest[1:2]) == ["AS"] else rest[1:]
+    name = dotted_name(alias)[0] or name.rpartition(".")[2]
+    return Statement(changes=(Change(BEGIN if action == "OPEN" else END, HANDLER, name.lower()),))
+
+
+def _judge_load(tokens: Sequence[Token]) -> Statement:
+    # LOCAL: the client has read its file, or half of it.
+    return Statement(inserts=True, repeatable="LOCAL" not in words_of(tokens))
+
+
+def _judge_analyze(tokens: Sequence[Token]) -> Statement:
+    # MariaDB's ANALYZE runs the statement that it explains.
+    return Statement(inserts=not {"INSERT", "REPLACE"}.isdisjoint(words_of(tokens[1:6])))
+
+
+def _judge_show(tokens: Sequence[Token]) -> Statement:
+    match words_of(tokens[:6]):
+        case ["SHOW", "WARNINGS" | "ERRORS" as what, *_]:
+            return Statement(reads=(f"SHOW {what}",))
+        case ["SHOW", "COUNT", "(", "*", ")", "WARNINGS" | "ERRORS" as what]:
+            return Statement(reads=(f"SHOW {what}",))
+    return PLAIN
+
+
+_ALWAYS = {
+    "CALL": _OPAQUE,
+    "EXECUTE": _OPAQUE,
+    "GET": Statement(reads=("GET DIAGNOSTICS",)),
+    "INSERT": PLAIN_INSERT,
+    "RELEASE": _NEVER_TWICE,
+    "REPLACE": PLAIN_INSERT,
+    "SAVEPOINT": _NEVER_TWICE,
+    "USE": Statement(changes=(Change(BEGIN, SESSION_VARIABLE, "default database"),)),
+}
+_VERBS: dict[str, Callable[[Sequence[Token]], Statement]] = {
+    "ANALYZE": _judge_analyze,
+    "BACKUP": _judge_backup,
+    "BEGIN": _judge_begin,
+    "COMMIT": _judge_transaction_end,
+    "CREATE": _judge_create,
+    "DEALLOCATE": _judge_deallocate,
+    "DROP": _judge_drop,
+    "FLUSH": _judge_flush,
+    "HANDLER": _judge_handler,
+    "LOAD": _judge_load,
+    "LOCK": _judge_lock,
+    "PREPARE": _judge_prepare,
+    "ROLLBACK": _judge_transaction_end,
+    "SET": judge_set,
+    "SHOW": _judge_show,
+    "START": _judge_start,
+    "UNLOCK": _judge_unlock,
+    "XA": _judge_xa,
+    **dict.fromkeys(COMPOUND, _judge_compound),
+}

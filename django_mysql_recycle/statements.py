@@ -1,0 +1,116 @@
+"""What is known of one statement: the data between reading SQL and keeping account of pins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+__all__ = [
+    "AUTOCOMMIT_OFF",
+    "BEGIN",
+    "BY_HAND",
+    "END",
+    "END_ALL",
+    "HANDLER",
+    "NAMED_LOCK",
+    "PLAIN",
+    "PLAIN_INSERT",
+    "PREPARED",
+    "SESSION_VARIABLE",
+    "TABLE_LOCK",
+    "TEMPORARY_TABLE",
+    "TRANSACTION",
+    "USER_VARIABLE",
+    "Change",
+    "Statement",
+    "in_doubt",
+    "together",
+]
+
+BEGIN = "begin"
+END = "end"
+END_ALL = "end_all"
+
+NAMED_LOCK = "named lock"
+TABLE_LOCK = "table lock"
+TEMPORARY_TABLE = "temporary table"
+TRANSACTION = "transaction"
+AUTOCOMMIT_OFF = "autocommit off"
+PREPARED = "prepared statement"
+HANDLER = "handler"
+SESSION_VARIABLE = "session variable"
+USER_VARIABLE = "user variable"
+BY_HAND = "held by hand"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One piece of session state that a statement begins or ends."""
+
+    action: str  #: BEGIN, END or END_ALL (every one of the kind)
+    kind: str
+    name: str = ""  #: identity within the kind; lower-case where the server ignores case
+    placeholder: int | str | None = None  #: the name is this parameter: its index, or its key
+    inputs: tuple[int | str, ...] | None = None  #: the name is an expression of these parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What matters here about a text sent to the server. The defaults are the ordinary SELECT."""
+
+    changes: tuple[Change, ...] = ()  #: in the order of the text
+    reads: tuple[str, ...] = ()  #: state of earlier statements that it asks for
+    single: bool = True  #: exactly one statement in the text
+    repeatable: bool = True  #: may run once more if it provably never ran
+    enters_transaction: bool = False  #: the whole text is BEGIN or START TRANSACTION
+    ends_transaction: bool = False  #: COMMIT, ROLLBACK or SET autocommit = 1 in it
+    inserts: bool = False  #: sets LAST_INSERT_ID()
+    calls: bool = False  #: runs code that the text does not show
+    sets_autocommit: bool = False
+    mentions_wait_timeout: bool = False
+    read_only: bool = False  #: declares READ ONLY: error 1792 is then the user's own doing
+    lone_lock_call: str = ""  #: its only answer tells whether this function got or freed the lock
+
+
+PLAIN = Statement()
+PLAIN_INSERT = Statement(inserts=True)
+
+
+def in_doubt(one: Statement, other: Statement) -> Statement:
+    """The text can be read both ways: what pins in one of them pins, what ends must in both."""
+    if one == other:
+        return one
+    changes = one.changes
+    if changes != other.changes:
+        begins = [c for c in (*one.changes, *other.changes) if c.action == BEGIN]
+        changes = tuple(dict.fromkeys(begins))
+    return replace(
+        one,
+        changes=changes,
+        reads=tuple(dict.fromkeys((*one.reads, *other.reads))),
+        single=one.single and other.single,
+        repeatable=one.repeatable and other.repeatable,
+        enters_transaction=one.enters_transaction and other.enters_transaction,
+        ends_transaction=one.ends_transaction and other.ends_transaction,
+        inserts=one.inserts or other.inserts,
+        calls=one.calls or other.calls,
+        sets_autocommit=one.sets_autocommit or other.sets_autocommit,
+        read_only=one.read_only and other.read_only,
+        lone_lock_call="",
+    )
+
+
+def together(parts: Iterable[Statement]) -> Statement:
+    """The parts of one statement, or several statements, as one."""
+    parts = tuple(parts)
+    return Statement(
+        changes=tuple(change for part in parts for change in part.changes),
+        reads=tuple(dict.fromkeys(read for part in parts for read in part.reads)),
+        repeatable=all(part.repeatable for part in parts),
+        enters_transaction=any(part.enters_transaction for part in parts),
+        ends_transaction=any(part.ends_transaction for part in parts),
+        inserts=any(part.inserts for part in parts),
+        calls=any(part.calls for part in parts),
+        sets_autocommit=any(part.sets_autocommit for part in parts),
+        read_only=any(part.read_only for part in parts),
+    )

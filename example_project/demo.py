@@ -18,7 +18,14 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent
 sys.path.insert(0, str(PROJECT.parent))
 
-from servers import VENDORS, Endpoint, ServersError, from_environment, obtain  # noqa: E402
+from servers import (  # noqa: E402
+    VENDORS,
+    Endpoint,
+    ServersError,
+    from_environment,
+    guard,
+    obtain,
+)
 
 STOCK = "django.db.backends.mysql"
 OURS = "django_mysql_recycle"
@@ -85,7 +92,7 @@ def _compare(server: Endpoint) -> int:
         # The loop needs no database, and a named server need not have ours.
         variables["MYSQL_DATABASE"] = os.environ.get("MYSQL_DATABASE", "")
     else:
-        print("Server: started for this session, gone after it.")
+        print(f"Server: started for this session, gone after it ({server!r}).")
     before = _run_loop(STOCK, variables)
     after = _run_loop(OURS, variables)
     print()
@@ -120,6 +127,8 @@ def _run_loop(engine: str, variables: dict[str, str]) -> Session:
         stderr=subprocess.STDOUT,
         text=True,
     )
+    key = f"loop {process.pid}"
+    guard.register(key, pid=process.pid)  # should this process be killed
     try:
         assert process.stdout is not None
         for line in process.stdout:
@@ -134,6 +143,7 @@ def _run_loop(engine: str, variables: dict[str, str]) -> Session:
         if process.poll() is None:
             process.kill()
             process.wait()
+        guard.forget(key)
     return session
 
 

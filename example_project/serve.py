@@ -1,6 +1,6 @@
 """The example project on a throwaway server: `make run`.
 
-While it runs, `python manage.py ...` in another terminal finds the same server.
+While it runs, `python manage.py ...` in another terminal finds the server that was started here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent
 sys.path.insert(0, str(PROJECT.parent))
 
-from servers import VENDORS, Endpoint, ServersError, from_environment, obtain  # noqa: E402
+from servers import (  # noqa: E402
+    VENDORS,
+    Endpoint,
+    ServersError,
+    from_environment,
+    guard,
+    obtain,
+)
 
 #: Read by config/settings.py.
 WHERE = PROJECT / ".server.json"
@@ -37,15 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         print("Looking for a database server ...", flush=True)
         with obtain(options.vendor, wait_timeout=WAIT_TIMEOUT) as server:
-            named = from_environment() is not None
-            print(
-                "Database: the server that the environment names."
-                if named
-                else f"Database: {server.vendor} {server.version}, wait_timeout {WAIT_TIMEOUT} s, "
-                "until Ctrl-C.",
-                flush=True,
-            )
-            return _serve(server, options.port)
+            if from_environment() is not None:
+                print("Database: the server that the environment names.", flush=True)
+                return _serve(server, options.port)
+            print(f"Database: started for this session ({server!r}).", flush=True)
+            with _said_where(server):
+                return _serve(server, options.port)
     except ServersError as error:
         print(error, file=sys.stderr)
         return 1
@@ -56,14 +60,15 @@ def main(arguments: list[str] | None = None) -> int:
 def _serve(server: Endpoint, port: int) -> int:
     path = os.pathsep.join(filter(None, (str(PROJECT.parent), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, **server.settings, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
-    with _said_where(server):
-        status = _run(["migrate", "--verbosity", "0"], environment)
-        # The reloader would be a second process, which nobody ends if this one is ended.
-        return status or _run(["runserver", "--noreload", f"127.0.0.1:{port}"], environment)
+    status = _run(["migrate", "--verbosity", "0"], environment)
+    # The reloader would be a second process, which nobody ends if this one is ended.
+    return status or _run(["runserver", "--noreload", f"127.0.0.1:{port}"], environment)
 
 
 @contextmanager
 def _said_where(server: Endpoint) -> Iterator[None]:
+    """Let manage.py in other terminals find the server, for as long as it runs."""
+    guard.register(str(WHERE), command=["rm", "-f", str(WHERE)])
     descriptor = os.open(WHERE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "w") as file:
         json.dump(server.settings, file)
@@ -71,17 +76,21 @@ def _said_where(server: Endpoint) -> Iterator[None]:
         yield
     finally:
         WHERE.unlink(missing_ok=True)
+        guard.forget(str(WHERE))
 
 
 def _run(arguments: list[str], environment: dict[str, str]) -> int:
     command = [sys.executable, "manage.py", *arguments]
     process = subprocess.Popen(command, cwd=PROJECT, env=environment)
+    key = f"manage.py {process.pid}"
+    guard.register(key, pid=process.pid)  # should this process be killed
     try:
         return process.wait()
     finally:
         # By Ctrl-C the terminal has told it as well, which does no harm.
         process.terminate()
         process.wait()
+        guard.forget(key)
 
 
 if __name__ == "__main__":

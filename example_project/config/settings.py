@@ -36,7 +36,7 @@ DATABASES = {
         "USER": _database.get("MYSQL_USER", "root"),
         "PASSWORD": _database.get("MYSQL_PASSWORD", ""),
         # Django takes a HOST that begins with a slash for a unix socket.
-        "HOST": _database.get("MYSQL_SOCKET") or _database.get("MYSQL_HOST", ""),
+        "HOST": _database.get("MYSQL_HOST") or _database["MYSQL_SOCKET"],
         "PORT": port(_database.get("MYSQL_PORT", "3306")),
         "CONN_MAX_AGE": 600,
     }

@@ -27,7 +27,7 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def status(demo: ModuleType, monkeypatch: pytest.MonkeyPatch, *sessions: object) -> int:
     answers = iter(sessions)
-    monkeypatch.setattr(demo, "_run_loop", lambda engine, variables: next(answers))
+    monkeypatch.setattr(demo, "_run_loop", lambda *_: next(answers))
     result = demo._compare(Endpoint())
     assert isinstance(result, int)
     return result

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
+
+from .choice import DRIVER
+
+# Here and not in conftest: the first model that is loaded makes the backend choose its driver.
+os.environ["DJANGO_MYSQL_RECYCLE_DRIVER"] = DRIVER
 
 
 def _database(engine: str) -> dict[str, Any]:

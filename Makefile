@@ -1,0 +1,52 @@
+# One front for everything: `make demo` and `make test` work in a fresh clone on a fresh machine
+# with Python 3.10 or later, git and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo run test unit lint types format coverage clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo      the original problem and its cure, on a real server, in a minute"
+	@echo "make run       the example project's page, on a throwaway server"
+	@echo "make test      all tests, with both drivers on both servers"
+	@echo "make unit      the tests that need no server"
+	@echo "make lint      ruff;  make types  mypy;  make format  ruff's formatter"
+	@echo "make clean     remove the virtual environment and what tests and builds left"
+
+# The stamps are older than what they were made from when that changes.
+$(VENV)/.ready-use $(VENV)/.ready-test $(VENV)/.ready-dev: $(VENV)/.ready-%: pyproject.toml scripts/bootstrap.py
+	@$(PYTHON) scripts/bootstrap.py $(VENV) $*
+	@touch $@
+
+demo: $(VENV)/.ready-use
+	@$(BIN)/python example_project/demo.py
+
+run: $(VENV)/.ready-use
+	@$(BIN)/python example_project/serve.py
+
+test: $(VENV)/.ready-test
+	@$(BIN)/python scripts/run_tests.py
+
+unit: $(VENV)/.ready-test
+	@$(BIN)/python -m pytest tests/unit
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.ready-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.ready-dev
+	$(BIN)/mypy
+
+coverage: $(VENV)/.ready-test
+	@$(BIN)/python scripts/run_tests.py --coverage
+
+clean:
+	rm -rf $(VENV) .nox build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,95 @@
+"""Make the virtual environment that the Makefile uses: `bootstrap.py FOLDER use|test|dev`.
+
+Standard library only: it runs before anything is installed. `use` holds the package and its
+drivers, `test` also what the tests need, `dev` also linter, type checker and nox.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from servers import NotAvailable  # noqa: E402
+from servers.apt import install  # noqa: E402
+
+GROUPS = {"use": [], "test": ["test"], "dev": ["dev"]}
+
+
+def main(folder: Path, purpose: str) -> int:
+    if sys.version_info < (3, 10):  # noqa: UP036 - whoever runs make may have an older one
+        print(
+            f"Python 3.10 or later is needed, {sys.executable} is {sys.version.split()[0]}:"
+            " name another with 'make PYTHON=python3.12 ...'"
+        )
+        return 1
+    python = folder / "bin" / "python"
+    if not python.exists() and not make_environment(folder):
+        return 1
+    say("installing the package and PyMySQL")
+    # Dependency groups came with pip 25.1; a new environment may have an older one.
+    if not pip(python, "pip>=25.1"):
+        return 1
+    groups = [
+        part for group in GROUPS[purpose] for part in ("--group", f"{ROOT}/pyproject.toml:{group}")
+    ]
+    if not pip(python, "--editable", f"{ROOT}[pymysql]", "cryptography", *groups):
+        return 1
+    obtain_mysqlclient(python)
+    return 0
+
+
+def make_environment(folder: Path) -> bool:
+    say(f"making {folder} with Python {sys.version.split()[0]}")
+    if find_spec("ensurepip") is None:
+        # Debian and Ubuntu keep the half of venv that brings pip in a package of its own.
+        try:
+            install("python3-venv")
+        except NotAvailable as error:
+            print(f"Python's venv module is incomplete.\n{error}")
+            return False
+    command = [sys.executable, "-m", "venv", "--clear", str(folder)]
+    return subprocess.run(command, check=False).returncode == 0
+
+
+def obtain_mysqlclient(python: Path) -> None:
+    """Install mysqlclient if it can be built: the project works, and is tested, without it as well."""
+    probe = [str(python), "-c", "import MySQLdb"]
+    if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
+        return
+    say("building mysqlclient")
+    if pip(python, "mysqlclient>=2.2.1", quiet=True):
+        return
+    try:
+        # python3-dev has the headers of the system's Python only; others bring their own.
+        install("default-libmysqlclient-dev", "pkg-config", "gcc", "python3-dev")
+    except NotAvailable as error:
+        print(f"mysqlclient cannot be built here; PyMySQL is used.\n{error}")
+        return
+    if not pip(python, "mysqlclient>=2.2.1", quiet=True):
+        print(
+            "mysqlclient cannot be built here although its headers are installed; PyMySQL is used."
+        )
+
+
+def pip(python: Path, *arguments: str, quiet: bool = False) -> bool:
+    command = [str(python), "-m", "pip", "install", "--quiet", "--upgrade", *arguments]
+    command += ["--disable-pip-version-check", "--no-input"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0 and not quiet:
+        print(result.stdout + result.stderr)
+    return result.returncode == 0
+
+
+def say(text: str) -> None:
+    print(f"set-up: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[2] not in GROUPS:
+        raise SystemExit(__doc__)
+    raise SystemExit(main(Path(sys.argv[1]), sys.argv[2]))

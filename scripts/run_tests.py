@@ -1,0 +1,132 @@
+"""Run the tests with this interpreter: unit tests once, then the rest per driver and server.
+
+A driver is chosen once per process, so each combination is a run of its own. Everything runs even
+if something fails; the exit status is 1 if anything did. What follows `--` goes to every pytest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from servers import VENDORS, NotAvailable, check_vendor, obtain_installation  # noqa: E402
+from servers.haproxy import obtain_haproxy  # noqa: E402
+from servers.machine import is_root  # noqa: E402
+from servers.netns import obtain_programs  # noqa: E402
+
+MODULES = {"mysqlclient": "MySQLdb", "pymysql": "pymysql"}
+
+
+class Run(NamedTuple):
+    name: str
+    arguments: Sequence[str]
+    environment: dict[str, str]
+
+
+class Outcome(NamedTuple):
+    run: Run
+    status: int
+    last_line: str
+    seconds: float
+
+
+def main() -> int:
+    options = parse()
+    drivers = options.drivers or installed_drivers()
+    try:
+        for vendor in options.servers:
+            installation = obtain_installation(check_vendor(vendor))
+            print(f"{vendor} {installation.version}: {installation.command[-1]}", flush=True)
+        obtain_haproxy()
+        if is_root():
+            obtain_programs()
+    except NotAvailable as error:
+        print(error)
+        return 1
+    marks = options.marks
+    if not is_root():
+        print("Not root: tests marked 'netns' are deselected, a network namespace cannot be made.")
+        marks = f"({marks}) and not netns" if marks else "not netns"
+    unit = Run("unit tests", ["tests/unit", *options.pytest], {})
+    combinations = [
+        Run(
+            f"{driver} on {vendor}",
+            ["tests/integration", *(["-m", marks] if marks else []), *options.pytest],
+            {"RECYCLE_TEST_DRIVER": driver, "RECYCLE_TEST_SERVER": vendor},
+        )
+        for driver, vendor in product(drivers, options.servers)
+    ]
+    outcomes = [execute(unit, options.coverage)]
+    outcomes += in_parallel(combinations, options.jobs, options.coverage)
+    print("\n" + "=" * 30 + " all runs " + "=" * 30)
+    for outcome in outcomes:
+        print(f"{outcome.run.name:24} {outcome.seconds:5.0f} s   {outcome.last_line}")
+    sys.stdout.flush()
+    if options.coverage:
+        subprocess.run(
+            [sys.executable, "-m", "coverage", "combine", "--quiet"], cwd=ROOT, check=True
+        )
+        subprocess.run([sys.executable, "-m", "coverage", "report"], cwd=ROOT, check=True)
+    return 1 if any(outcome.status != 0 for outcome in outcomes) else 0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--drivers", nargs="+", choices=MODULES, help="default: those installed")
+    parser.add_argument("--servers", nargs="+", choices=VENDORS, default=list(VENDORS))
+    parser.add_argument(
+        "-m", dest="marks", default="", help="pytest marks of the integration tests"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time (default: 2)")
+    parser.add_argument("--coverage", action="store_true")
+    parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
+    return parser.parse_args()
+
+
+def installed_drivers() -> list[str]:
+    found = [driver for driver, module in MODULES.items() if find_spec(module) is not None]
+    for driver in set(MODULES) - set(found):
+        print(f"NOTE: {driver} is not installed: its half of the tests is not run.")
+    return found
+
+
+def in_parallel(runs: Sequence[Run], jobs: int, coverage: bool) -> Iterator[Outcome]:
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        yield from pool.map(lambda run: execute(run, coverage), runs)
+
+
+def execute(run: Run, coverage: bool) -> Outcome:
+    """Run pytest and print its whole output when it has ended, so that runs do not mix."""
+    began = time.monotonic()
+    launcher = ["-m", "coverage", "run", "-m", "pytest"] if coverage else ["-m", "pytest"]
+    result = subprocess.run(
+        [sys.executable, *launcher, *run.arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        cwd=ROOT,
+        env={**os.environ, **run.environment},
+        check=False,
+    )
+    sys.stdout.write(f"\n{'=' * 10} {run.name} {'=' * 10}\n{result.stdout}")
+    sys.stdout.flush()
+    lines = result.stdout.strip().splitlines()
+    return Outcome(run, result.returncode, lines[-1] if lines else "", time.monotonic() - began)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

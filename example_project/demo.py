@@ -92,7 +92,7 @@ def _compare(server: Endpoint) -> int:
         # The loop needs no database, and a named server need not have ours.
         variables["MYSQL_DATABASE"] = os.environ.get("MYSQL_DATABASE", "")
     else:
-        print(f"Server: started for this session, gone after it ({server!r}).")
+        print(f"Server: {_described(server)}, started for this session and gone after it.")
     before = _run_loop(STOCK, variables)
     after = _run_loop(OURS, variables)
     print()
@@ -107,6 +107,11 @@ def _compare(server: Endpoint) -> int:
     costs = ", ".join(f"{spent:.1f}" for spent in after.milliseconds[1:])
     print(f"cost:   {costs} ms for the first statement after a pause, its new connection included.")
     return 0
+
+
+def _described(server: Endpoint) -> str:
+    product = {"mariadb": "MariaDB", "mysql": "MySQL"}[server.vendor]
+    return f"{product} at {server.host}:{server.port}"
 
 
 def _run_loop(engine: str, variables: dict[str, str]) -> Session:

@@ -47,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
             if from_environment() is not None:
                 print("Database: the server that the environment names.", flush=True)
                 return _serve(server, options.port)
-            print(f"Database: started for this session ({server!r}).", flush=True)
+            where = f"{server.vendor} at {server.host}:{server.port}"
+            print(f"Database: {where}, started for this session and gone after it.", flush=True)
             with _said_where(server):
                 return _serve(server, options.port)
     except ServersError as error:

@@ -1,0 +1,72 @@
+"""The documents say what the code has."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import django_mysql_recycle
+from django_mysql_recycle import errors
+from django_mysql_recycle.options import Options
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+SETTINGS = (ROOT / "docs" / "settings.md").read_text()
+ERRORS = (ROOT / "docs" / "errors.md").read_text()
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "example_project" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+
+DEFAULTS = {field.name: repr(field.default) for field in fields(Options)}
+
+
+def test_the_three_messages_are_in_the_first_lines_of_the_readme() -> None:
+    first = "\n".join(README.splitlines()[:10])
+    assert "2006, 'MySQL server has gone away'" in first
+    assert "2013, 'Lost connection to MySQL server during query'" in first
+    assert "4031, 'The client was disconnected by the server because of inactivity." in first
+
+
+def test_the_table_of_settings_in_the_readme_is_that_of_the_code() -> None:
+    assert dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", README, re.MULTILINE)) == DEFAULTS
+
+
+def test_each_setting_is_described_in_one_shape_with_its_default() -> None:
+    parts = re.split(r"^## `(\w+)`$", SETTINGS, flags=re.MULTILINE)[1:]
+    described = dict(zip(parts[::2], parts[1::2], strict=True))
+    assert list(described) == list(DEFAULTS)
+    for name, text in described.items():
+        assert f"- Default: `{DEFAULTS[name]}`" in text
+        shape = re.findall(r"^- ([A-Z][\w ]+): ", text, re.MULTILINE)
+        assert shape == ["Default", "Takes", "What it does", "When to set it", "Watch out"]
+
+
+def test_every_judged_error_number_is_documented() -> None:
+    documented = {int(number) for number in re.findall(r"\b\d{4}\b", ERRORS)}
+    for first, last in re.findall(r"\b(\d{4}) to (\d{4})\b", ERRORS):
+        documented.update(range(int(first), int(last) + 1))
+    judged = {
+        number
+        for name, numbers in vars(errors).items()
+        if isinstance(numbers, set) and name.isupper()
+        for number in numbers
+    }
+    assert len(judged) > 20
+    assert judged <= documented
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), target
+
+
+def test_the_readme_names_only_what_the_package_has() -> None:
+    for name in re.findall(r"django_mysql_recycle\.(\w+)\(", README):
+        assert hasattr(django_mysql_recycle, name), name

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from .errors import ServersError
 from .proxied import Connection, How
 
-When = Literal["before", "after"]
+When = Literal["before", "after", "answered"]
 _T = TypeVar("_T")
 
 
@@ -90,7 +90,7 @@ class FaultProxy:
         """Cut off when `needle` is seen in what a client sends; it has to be sent in the clear.
 
         `when="before"`: the server never sees it whole. `when="after"`: the server has answered, the
-        client does not hear of it.
+        client does not hear of it. `when="answered"`: the client gets the answer, and nothing else.
         """
         fault = Fault(needle, when, how)
 
@@ -178,12 +178,16 @@ class FaultProxy:
     ) -> None:
         while data := await reader.read(65536):
             await self._pass()
-            if connection.awaiting is not None:
-                await connection.awaiting.strike(connection)
+            fault = connection.awaiting
+            if fault is not None and fault.when == "after":
+                await fault.strike(connection)
                 return
             connection.bytes_received += len(data)
             client.write(data)
             await client.drain()
+            if fault is not None:
+                await fault.strike(connection)
+                return
         # A server that hangs up does so for both directions; its last words have been passed on.
         await connection.cut("fin", gently=True)
 

@@ -28,7 +28,7 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def status(demo: ModuleType, monkeypatch: pytest.MonkeyPatch, *sessions: object) -> int:
     answers = iter(sessions)
     monkeypatch.setattr(demo, "_run_loop", lambda *_: next(answers))
-    result = demo._compare(Endpoint())
+    result = demo._compare(Endpoint(vendor="mariadb"))
     assert isinstance(result, int)
     return result
 

@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Drivers that `make test` has to find; unset, it takes those that could be installed.
+DRIVERS :=
 
 .PHONY: help demo run test unit lint types format coverage clean
 .DEFAULT_GOAL := help
@@ -28,7 +30,7 @@ run: $(VENV)/.ready-use
 	@$(BIN)/python example_project/serve.py
 
 test: $(VENV)/.ready-test
-	@$(BIN)/python scripts/run_tests.py
+	@$(BIN)/python scripts/run_tests.py $(if $(DRIVERS),--drivers $(DRIVERS))
 
 unit: $(VENV)/.ready-test
 	@$(BIN)/python -m pytest tests/unit

@@ -13,10 +13,14 @@ from .endpoint import Endpoint
 from .errors import NotAvailable, StartFailed
 from .greeting import NoGreeting, read_greeting
 from .installation import Vendor
-from .machine import find_program
+from .machine import find_program, free_port
 
 COMPOSE_FILE = Path(__file__).resolve().parent.parent / "docker-compose.yml"
-_SERVICES: dict[Vendor, str] = {"mariadb": "mariadb-11.8", "mysql": "mysql-9"}
+# The service for each vendor, and the variable that chooses its port.
+SERVICES: dict[Vendor, tuple[str, str]] = {
+    "mariadb": ("mariadb-11.8", "MARIADB_11_8_PORT"),
+    "mysql": ("mysql-9", "MYSQL_9_PORT"),
+}
 _USER = "recycle"
 
 
@@ -43,13 +47,15 @@ class ComposeServer(Endpoint):
         self._owner = os.getpid()
         project = f"recycle-{self._owner}"
         self._compose = [*compose, "-f", str(COMPOSE_FILE), "-p", project]
-        service = _SERVICES[vendor]
+        service, variable = SERVICES[vendor]
+        # Not the default port: the user's own `docker compose up` may have taken it.
+        port = free_port()
+        self._environment = {**os.environ, variable: str(port)}
         self._down = [*self._compose, "down", "--volumes", "--timeout", "5"]
         guard.register(project, command=self._down)
         atexit.register(self.destroy)
         self._run("up", "--detach", service)
-        host, _, port = self._run("port", service, "3306").strip().rpartition(":")
-        super().__init__(host=host, port=int(port), user=_USER, password=_USER, vendor=vendor)
+        super().__init__(port=port, user=_USER, password=_USER, vendor=vendor)
         self._wait(service, timeout)
 
     def destroy(self) -> None:
@@ -76,20 +82,20 @@ class ComposeServer(Endpoint):
             else:
                 return
 
-    def _run(self, *arguments: str) -> str:
+    def _run(self, *arguments: str) -> None:
         result = subprocess.run(
             [*self._compose, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
+            env=self._environment,
         )
         if result.returncode != 0:
             self.destroy()
             raise StartFailed(
                 f"docker compose {' '.join(arguments)} failed:\n{result.stderr.strip()}"
             )
-        return result.stdout
 
 
 def _status(command: list[str]) -> int:

@@ -1,0 +1,94 @@
+"""The matrix: every supported Django, both drivers, both servers, and Django's own tests.
+
+`nox --list` names the sessions. A session that lacks its interpreter fails.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2"
+nox.options.error_on_missing_interpreters = True
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["lint", "types", "tests", "django_suite"]
+
+# pyenv's interpreters are not on the PATH under their own names unless they were chosen globally.
+_pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+os.environ["PATH"] = os.pathsep.join(
+    [os.environ.get("PATH", os.defpath), *(str(path) for path in sorted(_pyenv.glob("*/bin")))]
+)
+
+
+def newest(*versions: str) -> str:
+    """Return the first of these Python versions that this machine has, the first if it has none."""
+    folders = os.environ["PATH"].split(os.pathsep)
+    for version in versions:
+        # pyenv's own stand-ins answer to every name and run only what was chosen.
+        if any(
+            Path(folder, f"python{version}").exists() for folder in folders if "shims" not in folder
+        ):
+            return version
+    return versions[0]
+
+
+# The oldest Python with the oldest Django, the newest with the newest.
+PYTHONS = {
+    "5.2": newest("3.10", "3.11", "3.12"),
+    "6.0": newest("3.12", "3.13", "3.14"),
+    "6.1": newest("3.14", "3.13", "3.12"),
+}
+NEWEST = "6.1"
+
+
+def install(session: nox.Session, django: str) -> None:
+    session.install("--quiet", "pip>=25.1")
+    session.install(
+        "--quiet", f"django~={django}.0", "-e", ".[mysqlclient,pymysql]", "--group", "test"
+    )
+
+
+@nox.session(python=PYTHONS[NEWEST])
+def lint(session: nox.Session) -> None:
+    session.install("--quiet", "pip>=25.1")
+    session.install("--quiet", "--group", "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python=PYTHONS[NEWEST])
+def types(session: nox.Session) -> None:
+    install(session, NEWEST)
+    session.install("--quiet", "--group", "types", "nox")
+    session.run("mypy")
+
+
+@nox.session
+@nox.parametrize(
+    "python,django",
+    [(python, django) for django, python in PYTHONS.items()],
+    ids=list(PYTHONS),
+)
+def tests(session: nox.Session, django: str) -> None:
+    """All tests on the newest Django, those marked 'core' on the others."""
+    install(session, django)
+    scope = ["--coverage"] if django == NEWEST else ["-m", "core"]
+    session.run(
+        *["python", "scripts/run_tests.py", "--drivers", "mysqlclient", "pymysql"],
+        *scope,
+        *session.posargs,
+    )
+
+
+@nox.session(python=PYTHONS[NEWEST])
+@nox.parametrize("server", ["mariadb", "mysql"])
+@nox.parametrize("driver", ["mysqlclient", "pymysql"])
+def django_suite(session: nox.Session, driver: str, server: str) -> None:
+    """Django's own tests: the same results on our engine as on the stock one."""
+    install(session, NEWEST)
+    session.run(
+        *["python", "scripts/django_suite.py", "--driver", driver, "--server", server],
+        *session.posargs,
+    )

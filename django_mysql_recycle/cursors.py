@@ -12,9 +12,9 @@ from .liveness import clock
 from .session_state import PLAIN, PLAIN_INSERT, cache_get, examine, examine_callproc
 
 if TYPE_CHECKING:
-    from .base import RecycleMixin
+    from .recycler import Recycler
 
-__all__ = ["QuietCursorWrapper", "RecyclingCursor", "StreamingCursor"]
+__all__ = ["QuietCursorWrapper", "RecyclingCursor", "StreamingCursor", "came_from_rows"]
 
 #: Seconds after the last statement in which the liveness check is skipped: a loop that never
 #: rests does not pay for a system call at each turn.
@@ -35,13 +35,13 @@ class RecyclingCursor:
     rows, so that a loop over them goes on to the last one.
     """
 
-    _name: str | None = None
+    name: str | None = None
     _closed = False
 
-    def __init__(self, db: RecycleMixin, inner: Any) -> None:
-        self._db = db
+    def __init__(self, recycler: Recycler, inner: Any) -> None:
+        self._recycler = recycler
         self._inner = inner
-        self._record = db._record
+        self._record = recycler.record
 
     def __getattr__(self, attr: str) -> Any:
         return getattr(self._inner, attr)
@@ -50,8 +50,9 @@ class RecyclingCursor:
         return iter(self._inner)
 
     def execute(self, query: Any, args: Any = None) -> Any:
-        db = self._db
-        record = db._record
+        recycler = self._recycler
+        db = recycler.db
+        record = recycler.record
         try:
             statement = cache_get(query) or examine(query)
         except TypeError:  # unhashable, or no text at all: the driver knows what to say
@@ -68,7 +69,7 @@ class RecyclingCursor:
                     try:
                         result = self._inner.execute(query, args)
                     except BaseException as error:
-                        db.statement_failed(record, error, statement, args, 0.0, safe=False)
+                        recycler.failed(record, error, statement, args, 0.0, safe=False)
                         raise
                     record.dirty = True
                     if statement is PLAIN_INSERT:
@@ -86,26 +87,26 @@ class RecyclingCursor:
                     try:
                         result = self._inner.execute(query, args)
                     except BaseException as error:
-                        if db.statement_failed(record, error, statement, args, idle, safe=True):
+                        if recycler.failed(record, error, statement, args, idle, safe=True):
                             return self.execute(query, args)
                         raise
                     record.contact = clock()
                     if statement is PLAIN_INSERT:
                         record.inserted = True
                     return result
-        return db.run_statement(self, statement, args, lambda inner: inner.execute(query, args))
+        return recycler.run(self, statement, args, lambda inner: inner.execute(query, args))
 
     def executemany(self, query: Any, args: Any) -> Any:
         # The driver splits it into several statements, and the rows may be an iterator that
         # has begun: the check before the first one covers it, but it is never repeated.
         statement = examine(query if isinstance(query, (str, bytes, bytearray)) else str(query))
         rows = _Rows(args) if hasattr(args, "__next__") else args
-        return self._db.run_statement(
+        return self._recycler.run(
             self, statement, None, lambda inner: inner.executemany(query, rows), many=True
         )
 
     def callproc(self, procname: str, *args: Any, **kwargs: Any) -> Any:
-        return self._db.run_statement(
+        return self._recycler.run(
             self,
             examine_callproc(procname),
             None,
@@ -116,21 +117,21 @@ class RecyclingCursor:
 
     def nextset(self) -> Any:
         if not self.is_current():
-            raise self._db.Database.ProgrammingError(
+            raise self._recycler.db.Database.ProgrammingError(
                 "the connection of this cursor has been replaced; its result sets are gone"
             )
-        more = self._db.guard(self._record, self._inner.nextset)
-        self._db.note_unread(self, doubtful=bool(more))
+        more = self._recycler.guard(self._record, self._inner.nextset)
+        self._recycler.note_unread(self, doubtful=bool(more))
         return more
 
     def close(self) -> None:
         self._closed = True
         record = self._record
-        if record.calm and record is self._db._record:
+        if record.calm and record is self._recycler.record:
             self._inner.close()  # nothing is unread: it talks to nobody
             return
         if self.is_current() and not record.gone:
-            self._db.guard(record, self._inner.close)
+            self._recycler.guard(record, self._inner.close)
         # Otherwise its connection is gone, or a stranger to it: there is nothing to tell it,
         # and mysqlclient's close() would raise a bare 2006.
         if record.unread is self:
@@ -138,17 +139,17 @@ class RecyclingCursor:
 
     def is_current(self) -> bool:
         """Whether the inner cursor belongs to the connection in use."""
-        db = self._db
-        return self._record is db._record and self._record.connection is db.connection
+        record = self._recycler.record
+        return self._record is record and record.connection is self._recycler.db.connection
 
     def current(self) -> Any:
         """The inner cursor, made anew if the connection has been replaced."""
-        db = self._db
+        db = self._recycler.db
         if self._closed:
             raise db.Database.ProgrammingError("cursor closed")
         if not self.is_current():
-            self._inner = db.create_inner_cursor(self._name)
-            self._record = db._record
+            self._inner = db.create_inner_cursor(self.name)
+            self._record = self._recycler.record
         return self._inner
 
     def discard_leftovers(self) -> None:
@@ -180,19 +181,19 @@ class StreamingCursor(RecyclingCursor):
         return self._fetch(self._inner.fetchone, lambda row: row is None)
 
     def fetchmany(self, size: int | None = None) -> Any:
-        wanted = size or getattr(self._inner, "arraysize", 1)
+        wanted = int(size or self._inner.arraysize)
         return self._fetch(lambda: self._inner.fetchmany(wanted), lambda rows: len(rows) < wanted)
 
     def fetchall(self) -> Any:
-        return self._fetch(self._inner.fetchall, lambda rows: True)
+        return self._fetch(self._inner.fetchall, lambda _rows: True)
 
     def only_value(self) -> Any:
         return ...
 
     def _fetch(self, fetch: Callable[[], Any], is_last: Callable[[Any], bool]) -> Any:
-        result = self._db.guard(self._record, fetch)
+        result = self._recycler.guard(self._record, fetch)
         if self._record.unread is self and is_last(result):
-            self._db.note_unread(self, doubtful=False, rows_read=True)
+            self._recycler.note_unread(self, doubtful=False, rows_read=True)
         return result
 
 
@@ -214,3 +215,17 @@ class _Rows:
         except BaseException as error:
             self.error = error
             raise
+
+
+def came_from_rows(error: BaseException) -> bool:
+    """Whether the exception is the application's own, out of its iterator of rows.
+
+    The driver asks for the next row between two statements, when nothing is under way.
+    """
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code is _Rows.__next__.__code__:
+            rows = trace.tb_frame.f_locals["self"]
+            return rows.error is error
+        trace = trace.tb_next
+    return False

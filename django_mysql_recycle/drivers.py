@@ -123,9 +123,15 @@ class PyMySQL:
     def is_mariadb(self, connection: Any) -> bool:
         return "mariadb" in str(connection.get_server_info()).lower()
 
-    def has_more_results(self, connection: Any, cursor: Any, *, doubtful: bool) -> bool:
+    def has_more_results(
+        self,
+        connection: Any,
+        cursor: Any,  # noqa: ARG002
+        *,
+        doubtful: bool,  # noqa: ARG002
+    ) -> bool:
         result = connection._result
-        return result is not None and bool(result.has_next)
+        return result is not None and bool(result.unbuffered_active or result.has_next)
 
     def send(self, connection: Any, sql: bytes) -> None:
         connection._execute_command(3, sql)  # COM_QUERY

@@ -35,6 +35,11 @@ class Proof(Enum):
     WRONG_NODE = auto()  #: the connection is good, its server is not
     READ_ONLY = auto()  #: the same, because the server has turned read-only
 
+    @property
+    def is_loss(self) -> bool:
+        """Whether the connection is lost."""
+        return self in (Proof.NEVER_RAN, Proof.MAY_HAVE_RUN, Proof.PROTOCOL)
+
 
 _NEVER_RAN = {
     2006,  # CR_SERVER_GONE_ERROR: at the write, or without a socket

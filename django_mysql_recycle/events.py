@@ -11,7 +11,7 @@ from django.dispatch import Signal
 
 from . import signals
 
-__all__ = ["counters", "limit_unknown", "recycled", "reset_counters", "state_lost", "repeated"]
+__all__ = ["counters", "limit_unknown", "recycled", "repeated", "reset_counters", "state_lost"]
 
 logger = logging.getLogger("django_mysql_recycle")
 
@@ -20,6 +20,7 @@ _NORMAL = {"idle limit", "max age", "closed"}
 
 _lock = threading.Lock()
 _counts: dict[str, Counter[str]] = {}
+_limit_unknown: set[str] = set()
 
 
 def counters() -> dict[str, dict[str, int]]:
@@ -120,6 +121,11 @@ def state_lost(
 
 
 def limit_unknown(alias: str) -> None:
+    """Once for each alias: all its connections, in all threads, will meet the same."""
+    with _lock:
+        if alias in _limit_unknown:
+            return
+        _limit_unknown.add(alias)
     logger.warning(
         "the server of %r does not tell its wait_timeout: its connections are recycled by the "
         "liveness check alone, unless OPTIONS['recycle']['idle_limit'] names a limit",

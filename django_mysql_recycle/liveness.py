@@ -18,7 +18,6 @@ __all__ = [
     "clock",
     "detach",
     "identity",
-    "is_tcp",
     "path_options",
     "wait_until_readable",
     "watch",
@@ -92,11 +91,6 @@ def detach(descriptor: int | None, known: tuple[int, int] | None) -> None:
         os.close(null)
 
 
-def is_tcp(descriptor: int) -> bool:
-    with socket.socket(fileno=os.dup(descriptor)) as sock:
-        return sock.family in (socket.AF_INET, socket.AF_INET6)
-
-
 def watch_path(
     descriptor: int | None, keepalive: float | None, network_timeout: float | None
 ) -> None:
@@ -112,13 +106,13 @@ def watch_path(
             return
         if keepalive is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            interval = max(1, ceil((network_timeout or 30) / 3))
-            # macOS calls the first one TCP_KEEPALIVE.
-            _set(sock, ("TCP_KEEPIDLE", "TCP_KEEPALIVE"), max(1, ceil(keepalive)))
-            _set(sock, ("TCP_KEEPINTVL",), interval)
+            interval = ceil((network_timeout or 30) / 3)
+            # macOS calls the first one TCP_KEEPALIVE. Linux takes 32767 s at most.
+            _set(sock, ("TCP_KEEPIDLE", "TCP_KEEPALIVE"), min(ceil(keepalive), 32767))
+            _set(sock, ("TCP_KEEPINTVL",), min(interval, 32767))
             _set(sock, ("TCP_KEEPCNT",), 3)
         if network_timeout is not None:
-            _set(sock, ("TCP_USER_TIMEOUT",), ceil(network_timeout * 1000))
+            _set(sock, ("TCP_USER_TIMEOUT",), min(ceil(network_timeout * 1000), 2**31 - 1))
 
 
 def path_options(descriptor: int) -> dict[str, int]:

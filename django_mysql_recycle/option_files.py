@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+from pathlib import Path
 from typing import Any
 
 __all__ = ["sets_connect_timeout"]
@@ -23,7 +23,7 @@ def sets_connect_timeout(params: dict[str, Any]) -> bool:
     groups = {"client", params.get("read_default_group") or "client"}
     group = ""
     try:
-        with open(os.path.expanduser(path), encoding="utf-8", errors="replace") as lines:
+        with Path(path).expanduser().open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 if found := _GROUP.match(line):
                     group = found[1].strip()

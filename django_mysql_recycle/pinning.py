@@ -28,11 +28,11 @@ def pinned(using: str | Any = DEFAULT_DB_ALIAS, reason: str = "held by hand") ->
         connection: Any = connections[using]
     else:
         connection = using
-    hold = getattr(connection, "hold_session", None)
-    if hold is None:
+    recycler = getattr(connection, "recycler", None)
+    if recycler is None:
         yield
         return
-    release = hold(reason)
+    release = recycler.hold(reason)
     try:
         yield
     finally:

@@ -124,6 +124,15 @@ class ConnectionRecord:
         self._unread = None if cursor is None else weakref.ref(cursor)
         self.refresh()
 
+    @property
+    def may_be_unread(self) -> bool:
+        """The same, or that cursor was dropped and its rows may still be at the server."""
+        return self._unread is not None
+
+    def is_closed(self) -> bool:
+        """The liveness check. Means nothing while a result is unread."""
+        return bool(self.hung_up())
+
     def set_wait_timeout(self, seconds: float | None, *, unread: bool = False) -> None:
         """The session's ``wait_timeout``; `unread`: it is to be read (again) later."""
         self.wait_timeout = seconds
@@ -143,6 +152,14 @@ class ConnectionRecord:
         """A command was cut short: what is read next may be its answer."""
         self.interrupted = True
         self.refresh()
+
+    def mark_unanswered(self) -> None:
+        """A round trip of the backend's own got no answer in time; it may still come.
+
+        Not like mark_lost(): the descriptor is still the driver's, and ours to detach.
+        """
+        self.lost = "no answer"
+        self.mark_interrupted()
 
     def forget_descriptor(self) -> None:
         """The driver has given its socket up: the number may belong to another one by now."""

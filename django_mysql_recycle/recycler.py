@@ -1,0 +1,543 @@
+"""What happens around a statement: decide before it, act on what it proves after it.
+
+One `Recycler` belongs to each connection wrapper. It asks the policy (lifecycle.py) and does
+what the policy says; base.py calls it at the seams.
+"""
+
+from __future__ import annotations
+
+import _thread
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import getpid
+from typing import Any, TypeVar
+
+from django.db.utils import Error, OperationalError
+
+from . import events, liveness, processes
+from .cursors import RecyclingCursor, StreamingCursor, came_from_rows
+from .drivers import Driver
+from .errors import Proof, SessionStateLost, code_of, judge
+from .lifecycle import REST, Action, Facts, decide
+from .liveness import clock
+from .options import Options
+from .record import ConnectionRecord
+from .session_state import PLAIN, SessionState, Statement
+
+__all__ = ["NO_RECORD", "Carried", "NoAnswer", "Recycler", "interrupted"]
+
+T = TypeVar("T")
+
+
+class _NoRecord:
+    """Stands for the record of no connection on the path that every statement takes."""
+
+    calm = False
+    connection = None
+    pid = 0
+    unread = None
+    gone = "closed"
+    interrupted_leaving = False
+
+
+NO_RECORD: Any = _NoRecord()
+
+
+class NoAnswer(Exception):
+    """A round trip of the backend's own was not answered in time."""
+
+
+@dataclass(slots=True)
+class Carried:
+    """What belongs to the wrapper and not to the connection, and outlives a replacement.
+
+    Django's connect() resets all three.
+    """
+
+    autocommit: bool
+    run_on_commit: list[Any]
+    run_hooks: bool
+
+
+def interrupted(record: ConnectionRecord) -> OperationalError:
+    return OperationalError(
+        record.lost_code or 2013,
+        "an earlier statement of this transaction was cut short; the next answer might be its. "
+        "Leave the transaction: the connection is closed then",
+    )
+
+
+class Recycler:
+    """Decides and acts for one connection wrapper (`db`)."""
+
+    def __init__(self, db: Any, driver: Driver) -> None:
+        self.db = db
+        self.driver = driver
+        #: The connection in use, as far as it came from connect().
+        self.record: Any = NO_RECORD
+        #: While connecting no seam decides, repeats or pins.
+        self.connecting = False
+        #: Inside Django's own check between two units of work.
+        self.at_boundary = False
+        self.carried: Carried | None = None
+        #: The loss of session state that nobody has heard of yet.
+        self.untold: SessionStateLost | None = None
+        #: What earlier statements left in connections that have been replaced since.
+        self.left_behind: set[str] = set()
+
+    # ##### The record of the connection #####
+
+    def current(self) -> Any:
+        """The record of the connection in use, or None if there is no connection."""
+        record = self.record
+        if record.pid and record.pid != getpid():
+            self.forget_parent()  # uWSGI forks without running Python's hooks
+            record = self.record
+        connection = self.db.connection
+        if connection is None:
+            return None
+        if record.connection is not connection:
+            # Somebody has put it there without connect().
+            options = Options.of(self.db.alias, self.db.settings_dict)
+            record = self.record = ConnectionRecord(self.driver, connection, options, None)
+        return record
+
+    def is_safe(self, record: ConnectionRecord) -> bool:
+        """Whether replacing the connection can lose nothing, pins and results aside."""
+        db = self.db
+        return (
+            not db.in_atomic_block
+            and (db.autocommit or not record.dirty)
+            and not record.executing
+            and not db._thread_sharing_count
+            and db._thread_ident == _thread.get_ident()
+        )
+
+    # ##### Before a statement #####
+
+    def decide(self, statement: Statement = PLAIN, cursor: RecyclingCursor | None = None) -> float:
+        """Apply the policy. Returns the idle seconds of the connection that is left."""
+        record = self.record
+        safe = self.is_safe(record)
+        if safe and self.untold is not None:
+            untold, self.untold = self.untold, None
+            record.owing = False
+            record.refresh()
+            raise untold
+        if self.left_behind and statement.reads:
+            self._refuse_stale_reads(record, statement)
+        while True:
+            now = clock()
+            idle: float = now - record.contact
+            verdict = decide(
+                Facts(
+                    safe=safe,
+                    unread=self._somebody_reads(record, cursor),
+                    pinned=record.pins.pinned,
+                    reads_state=bool(statement.reads),
+                    lost=record.lost,
+                    interrupted=record.interrupted,
+                    wrong_node=record.wrong_node,
+                    unit_begins=record.unit_begins,
+                    idle=idle,
+                    age=now - record.opened,
+                    idle_limit=record.idle_limit,
+                    max_age=record.max_age,
+                    ping_after=record.options.ping_after,
+                    limit_unread=record.limit_unread,
+                    closed=record.is_closed,
+                )
+            )
+            if verdict.action is Action.RUN:
+                if safe and record.unit_begins:
+                    record.unit_begins = False
+                    record.refresh()
+                return idle
+            if verdict.action is Action.RECYCLE:
+                self.replace(verdict.reason)
+                return 0.0
+            if verdict.action is Action.STATE_LOST:
+                record.mark_lost(verdict.reason)
+                raise self.state_lost(record, idle, statement)
+            if verdict.action is Action.INTERRUPTED:
+                raise interrupted(record)
+            # Either the connection has talked to the server now, or it is marked lost.
+            self._probe(record, read_limit=verdict.action is Action.READ_LIMIT)
+
+    def _somebody_reads(self, record: ConnectionRecord, cursor: RecyclingCursor | None) -> bool:
+        reader = record.unread
+        if reader is None and record.may_be_unread:
+            # The cursor was dropped with rows unread: PyMySQL drains them at the next command.
+            return self.driver.has_more_results(record.connection, None, doubtful=False)
+        return reader is not None and reader is not cursor
+
+    def _refuse_stale_reads(self, record: ConnectionRecord, statement: Statement) -> None:
+        """A new connection would answer 0 or NULL to what an earlier one was told."""
+        for read in statement.reads:
+            last_id = read.lower() in ("last_insert_id()", "@@last_insert_id", "@@identity")
+            if (last_id and "LAST_INSERT_ID()" in self.left_behind and not record.inserted) or (
+                read.startswith("@_") and "@_" in self.left_behind
+            ):
+                raise SessionStateLost(
+                    2006,
+                    f"{read} was left in a connection that has been replaced since; "
+                    f"the connection of {self.db.alias!r} has no answer to it",
+                )
+
+    # ##### Round trips of the backend's own #####
+
+    def ask(self, record: ConnectionRecord, sql: bytes) -> tuple[Any, ...]:
+        """One round trip within ``ping_timeout``, past Django's cursors and their logs.
+
+        Raises NoAnswer, or the driver's error, and marks the record accordingly.
+        """
+        try:
+            self.driver.send(record.connection, sql)
+            if not liveness.wait_until_readable(record.descriptor, record.options.ping_timeout):
+                record.mark_unanswered()
+                raise NoAnswer
+            rows = self.driver.receive(record.connection)
+        except NoAnswer:
+            raise
+        except self.db.Database.Error as error:
+            self.take_note(record, error, ran=False)
+            if not record.gone:
+                record.contact = clock()
+            raise
+        except BaseException:
+            record.mark_interrupted()
+            raise
+        record.contact = clock()
+        return rows
+
+    def _probe(self, record: ConnectionRecord, *, read_limit: bool) -> None:
+        try:
+            if not read_limit:
+                self.ask(record, b"DO 0")
+                return
+            rows = self.ask(record, b"SELECT @@SESSION.wait_timeout")
+            seconds = float(rows[0][0])
+            if not seconds > 0:
+                raise ValueError
+            record.set_wait_timeout(seconds)
+        except NoAnswer:
+            pass
+        except (self.db.Database.Error, ValueError, TypeError, IndexError, KeyError):
+            if read_limit and not record.gone:
+                # Refused, or nonsense: the liveness check alone, from now on.
+                record.set_wait_timeout(None)
+                events.limit_unknown(self.db.alias)
+
+    # ##### The statement #####
+
+    def run(
+        self,
+        cursor: RecyclingCursor,
+        statement: Statement,
+        args: Any,
+        call: Callable[[Any], T],
+        *,
+        many: bool = False,
+        leaves_arguments: bool = False,
+    ) -> T:
+        """Run `call` on the driver's cursor as one statement, with everything that takes.
+
+        `many`: the driver makes several statements of it, so it is never repeated.
+        """
+        if self.connecting:
+            return call(cursor.current())
+        record = self.current()
+        if record is None:
+            self.db.ensure_connection()
+            record = self.record
+        if record.unread is cursor and not record.gone:
+            self._discard_leftovers(cursor, record)
+        idle = self.decide(statement, cursor)
+        inner = cursor.current()
+        record = self.record
+        safe = self.is_safe(record) and not self._somebody_reads(record, cursor)
+        record.executing += 1
+        record.refresh()
+        try:
+            result = call(inner)
+            self._succeeded(record, statement, args, cursor, leaves_arguments)
+        except BaseException as error:
+            record.executing -= 1
+            record.refresh()
+            again = self.failed(
+                record, error, statement, args, idle, safe=safe, repeatable=not many
+            )
+            if not again:
+                raise
+        else:
+            record.executing -= 1
+            record.refresh()
+            return result
+        return self.run(cursor, statement, args, call, many=many, leaves_arguments=leaves_arguments)
+
+    def _succeeded(
+        self,
+        record: ConnectionRecord,
+        statement: Statement,
+        args: Any,
+        cursor: RecyclingCursor,
+        leaves_arguments: bool,
+    ) -> None:
+        now = record.contact = clock()
+        ends = statement.ends_transaction and statement.single
+        record.dirty = not ends or any(change.action == "begin" for change in statement.changes)
+        if statement.inserts:
+            record.inserted = True
+        if leaves_arguments:
+            record.arguments_left = True
+            self.left_behind.discard("@_")
+        if statement.read_only:
+            record.read_only_declared = True
+        if statement.mentions_wait_timeout:
+            record.set_wait_timeout(None, unread=True)
+        if record.options.pin_session_state and statement is not PLAIN:
+            answer = cursor.only_value() if statement.lone_lock_call else ...
+            if answer is ...:
+                record.pins.apply(statement, args, now)
+            else:
+                record.pins.answer(statement, args, answer, now)
+            if statement.sets_autocommit or statement.calls or not statement.single:
+                # Both drivers keep the server's status flag: no round trip.
+                off = self.db.autocommit and not record.connection.get_autocommit()
+                record.pins.autocommit_seen(off, now)
+        self.note_unread(cursor, doubtful=statement.calls or not statement.single)
+
+    def failed(
+        self,
+        record: ConnectionRecord,
+        error: BaseException,
+        statement: Statement,
+        args: Any,
+        idle: float,
+        *,
+        safe: bool,
+        repeatable: bool = True,
+    ) -> bool:
+        """Act on what the error proves. True: there is a new connection, run it once more."""
+        proof = self.take_note(record, error)
+        if proof is Proof.ALIVE:
+            if not statement.single and record.options.pin_session_state:
+                record.pins.apply_begins(statement, args, clock())
+                record.refresh()
+            return False
+        if not proof.is_loss:
+            return False
+        repeatable = repeatable and statement.repeatable and proof is Proof.NEVER_RAN and safe
+        if record is not self.record:
+            # A statement nested in this one, a lazy parameter's, has replaced the connection.
+            return repeatable
+        if not safe:
+            return False
+        if record.pins.pinned or statement.reads:
+            raise self.state_lost(record, idle, statement) from error
+        if repeatable and idle >= REST:
+            # Without a rest before it, 2006 may be the server's answer to the statement: one
+            # that is longer than max_allowed_packet.
+            self.repeat(record, idle)
+            return True
+        return False
+
+    def repeat(self, record: ConnectionRecord, idle: float) -> None:
+        """Tell that a statement is run once more, and get it a connection."""
+        age = clock() - record.opened
+        events.repeated(self.db, reason=record.gone, age=age, idle=idle)
+        self.replace(record.gone)
+
+    def take_note(
+        self, record: ConnectionRecord, error: BaseException, *, ran: bool = True
+    ) -> Proof:
+        """Mark the record with what an error proves.
+
+        `ran`: it came of something the application ran, which counts as run.
+        """
+        if ran:
+            record.dirty = True
+        if not isinstance(error, (self.db.Database.Error, Error)):
+            if not came_from_rows(error) and not self.driver.never_sent(error):
+                # A soft time limit, Ctrl-C, a killed greenlet: the answer may still come.
+                record.mark_interrupted()
+            return Proof.ALIVE
+        proof = judge(error, mariadb=record.mariadb)
+        if code_of(error) == 2014 and record.may_be_unread:
+            return Proof.ALIVE  # rows that the application has not read yet are in the way
+        if proof is Proof.READ_ONLY:
+            declared = code_of(error) == 1792 and record.read_only_declared
+            record.wrong_node |= record.options.recycle_read_only and not declared
+        elif proof is Proof.WRONG_NODE:
+            record.wrong_node = True
+        elif proof.is_loss:
+            if proof is Proof.PROTOCOL:
+                record.mark_interrupted()
+            record.mark_lost("lost", code_of(error))
+        record.refresh()
+        return proof
+
+    def guard(self, record: Any, call: Callable[[], T]) -> T:
+        """Fetching and closing: they talk to the server in the middle of a result."""
+        try:
+            result = call()
+        except BaseException as error:
+            if record is not NO_RECORD:
+                self.take_note(record, error, ran=False)
+            raise
+        if record is not NO_RECORD:
+            record.contact = clock()
+        return result
+
+    def note_unread(
+        self, cursor: RecyclingCursor, *, doubtful: bool, rows_read: bool = False
+    ) -> None:
+        """Keep the books: does `cursor` leave anything at the server?"""
+        record = self.record
+        if record.gone:
+            record.unread = None
+            return
+        rows = (
+            isinstance(cursor, StreamingCursor)
+            and not rows_read
+            and getattr(cursor, "description", None) is not None
+        )
+        if rows or self.driver.has_more_results(record.connection, cursor, doubtful=doubtful):
+            record.unread = cursor
+        elif record.unread in (None, cursor):
+            record.unread = None
+
+    def _discard_leftovers(self, cursor: RecyclingCursor, record: ConnectionRecord) -> None:
+        try:
+            self.guard(record, cursor.discard_leftovers)
+        except self.db.Database.Error:
+            # The application gives these rows up; if their connection is lost, it is replaced.
+            if not record.gone:
+                raise
+        record.unread = None
+
+    # ##### Replacing and closing #####
+
+    def replace(self, reason: str) -> None:
+        """Close the connection and open a new one through Django's connect(). At a safe point."""
+        db, record = self.db, self.record
+        now = clock()
+        if record.inserted:
+            self.left_behind.add("LAST_INSERT_ID()")
+        if record.arguments_left:
+            self.left_behind.add("@_")
+        if self.carried is None:
+            self.carried = Carried(
+                db.autocommit, db.run_on_commit, db.run_commit_hooks_on_set_autocommit_on
+            )
+        db.connection = None
+        self._release(record)
+        with db.wrap_database_errors:
+            db.connect()
+        events.recycled(
+            db,
+            reason=reason,
+            age=now - record.opened,
+            idle=now - record.contact,
+            idle_limit=record.idle_limit,
+            max_age=record.max_age,
+        )
+
+    def _release(self, record: ConnectionRecord) -> None:
+        """Close a connection, politely if the server may still be listening."""
+        if record.gone:
+            self.abandon(record)
+            return
+        try:
+            record.connection.close()
+        except self.db.Database.Error:
+            pass  # it was closed already, which is all that is wanted
+        record.forget_descriptor()
+
+    def abandon(self, record: Any) -> None:
+        """Close a connection without another command: nobody listens, or not to that."""
+        liveness.detach(record.descriptor, record.socket)
+        self.driver.abandon(record.connection)
+        record.forget_descriptor()
+
+    def state_lost(
+        self,
+        record: ConnectionRecord,
+        idle: float,
+        statement: Statement = PLAIN,
+        *,
+        raised: bool = True,
+    ) -> SessionStateLost:
+        """The error for the loss of session state, which is told once."""
+        now = clock()
+        kinds = record.pins.kinds()
+        description = record.pins.describe(now)
+        if not kinds:
+            kinds = statement.reads
+            description = "what an earlier statement left for " + ", ".join(kinds)
+        reason = record.gone
+        record.pins = SessionState()
+        record.refresh()
+        events.state_lost(
+            self.db,
+            reason=reason,
+            age=now - record.opened,
+            idle=idle,
+            state=kinds,
+            description=description,
+            raised=raised,
+        )
+        return SessionStateLost(
+            record.lost_code or 2006,
+            f"the connection of {self.db.alias!r} is gone ({reason}, idle {idle:.1f} s) "
+            f"and session state with it: {description}",
+        )
+
+    # ##### Units of work, processes #####
+
+    def unit_of_work_ended(self) -> None:
+        """Django has looked at the connection between two units of work, and kept it."""
+        record = self.record
+        if record.connection is None or record.connection is not self.db.connection:
+            return
+        record.pins.end_unit_of_work()
+        record.unit_begins = True
+        record.refresh()
+        self.left_behind.clear()
+
+    def forget_parent(self) -> None:
+        """After a fork, in the child: the connection belongs to the parent."""
+        db, record = self.db, self.record
+        if record is NO_RECORD or record.pid == getpid():
+            return
+        liveness.detach(record.descriptor, record.socket)
+        processes.leave(record.connection)
+        processes.leave(db.connection)
+        self.record = NO_RECORD
+        self.untold = self.carried = None
+        self.left_behind = set()
+        self.connecting = self.at_boundary = False
+        db.run_on_commit = []
+        db.run_commit_hooks_on_set_autocommit_on = False
+        if db.connection is None:
+            return
+        db.connection = None
+        if db.in_atomic_block:
+            # As after close() in a block: its statements raise until it is left.
+            db.closed_in_transaction = True
+            db.needs_rollback = True
+        else:
+            self.carried = Carried(db.autocommit, [], False)
+
+    def hold(self, reason: str) -> Callable[[], None]:
+        """Pin by hand (see pinning.py). Returns the function that ends it."""
+        self.db.ensure_connection()
+        record = self.current()
+        token = record.pins.hold(reason, clock())
+        record.refresh()
+
+        def release() -> None:
+            record.pins.release(token)
+            record.refresh()
+
+        return release

@@ -17,6 +17,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from pytest_django.plugin import DjangoDbBlocker
 
+from django_mysql_recycle.signals import connection_recycled
 from servers import FaultProxy, HAProxy, Namespace, Server
 
 from .admin import Admin
@@ -149,6 +150,19 @@ def transport(request: pytest.FixtureRequest) -> Transport:
     """The three ways to a server in turn."""
     kind: Transport = request.param
     return kind
+
+
+@pytest.fixture
+def recycles() -> Iterator[list[dict[str, Any]]]:
+    """What `connection_recycled` has told since the test began, the oldest first."""
+    told: list[dict[str, Any]] = []
+
+    def receive(**facts: Any) -> None:
+        told.append(facts)
+
+    connection_recycled.connect(receive)
+    yield told
+    connection_recycled.disconnect(receive)
 
 
 @pytest.fixture

@@ -1,0 +1,63 @@
+"""The original report: a process without requests, silent for longer than `wait_timeout`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from django.db import Error
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .admin import Admin
+from .connections import STOCK, ConnectionFactory
+from .queries import connection_id, idle_out, run, value
+
+
+@pytest.mark.core
+def test_loop_with_silences_longer_than_wait_timeout_goes_on(
+    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+) -> None:
+    used = set()
+    for _ in range(3):
+        assert value(connection, "SELECT now()")
+        used.add(connection_id(connection))
+        idle_out(admin, connection)
+    assert value(connection, "SELECT now()")
+    assert len(used) == 3
+    assert [told["reason"] for told in recycles] == ["closed"] * 3
+
+
+@pytest.mark.core
+def test_stock_backend_fails_after_the_first_silence_and_for_good(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection(STOCK)
+    assert value(connection, "SELECT now()")
+    idle_out(admin, connection)
+    for _ in range(3):
+        with pytest.raises(Error):
+            value(connection, "SELECT now()")
+
+
+def test_report_as_it_stands_with_3_seconds_and_5_of_silence(
+    make_connection: ConnectionFactory,
+) -> None:
+    ours, stock = make_connection(CONN_MAX_AGE=None), make_connection(STOCK, CONN_MAX_AGE=None)
+    for connection in (ours, stock):
+        assert value(connection, "SELECT now()")
+        run(connection, "SET wait_timeout=3")
+    before = value(ours, "SELECT now()")
+    time.sleep(5)
+    assert (value(ours, "SELECT now()") - before).total_seconds() >= 5
+    with pytest.raises(Error):
+        value(stock, "SELECT now()")
+
+
+def test_health_checks_of_the_stock_backend_do_not_help_without_requests(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection(STOCK, CONN_MAX_AGE=None, CONN_HEALTH_CHECKS=True)
+    idle_out(admin, connection)
+    with pytest.raises(Error):
+        value(connection, "SELECT now()")

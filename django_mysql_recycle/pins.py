@@ -8,6 +8,7 @@ from .statements import (
     AUTOCOMMIT_OFF,
     BEGIN,
     BY_HAND,
+    DEFAULT_DATABASE,
     END,
     HANDLER,
     NAMED_LOCK,
@@ -26,6 +27,8 @@ __all__ = ["SessionState"]
 #: What the application sets anew in each unit of work, if it needs it.
 _UNTIL_THE_UNIT_ENDS = (SESSION_VARIABLE, USER_VARIABLE)
 
+_IN_EXPRESSIONS = (NAMED_LOCK, USER_VARIABLE)
+
 #: Also the order in which a message tells them: first what others wait for.
 _SENTENCES = {
     NAMED_LOCK: "named lock {name} taken",
@@ -33,7 +36,7 @@ _SENTENCES = {
     TRANSACTION: "transaction begun by SQL",
     AUTOCOMMIT_OFF: "autocommit switched off",
     TEMPORARY_TABLE: "temporary table `{name}` created",
-    BY_HAND: "pinned by hand ({name})",
+    BY_HAND: "pinned by hand{name}",
     PREPARED: "prepared statement `{name}` made",
     HANDLER: "handler `{name}` opened",
     SESSION_VARIABLE: "session variable {name} set",
@@ -57,8 +60,7 @@ class _Pin:
 class SessionState:
     """The pins of one physical connection.
 
-    ``now`` is a reading of one clock in seconds, the caller's choice. Statements count after
-    they succeeded: what failed has changed nothing, unless it was several (`apply_begins`).
+    ``now`` is a reading of one clock in seconds, the caller's choice.
     """
 
     __slots__ = ("_pins", "pinned")
@@ -83,9 +85,17 @@ class SessionState:
                 self._end_all(change.kind)
 
     def apply_begins(self, statement: Statement, args: object, now: float) -> None:
-        """It failed, but part of it may have run: what it would have begun may have begun."""
+        """The statement failed, and the connection is alive.
+
+        Of several statements the first ones may have run. A single one has changed nothing, but
+        what its expressions did on the way stays: INSERT ... SELECT GET_LOCK('a', 1) that ends in
+        a duplicate key holds the lock (seen on MariaDB 10.11 and MySQL 9.7).
+        """
+        if statement.lone_lock_call:
+            return
+        whole = statement.single and not statement.calls
         for change in statement.changes:
-            if change.action == BEGIN:
+            if change.action == BEGIN and not (whole and change.kind not in _IN_EXPRESSIONS):
                 self._begin(change, args, now)
 
     def answer(self, statement: Statement, args: object, value: object, now: float) -> None:
@@ -93,8 +103,11 @@ class SessionState:
 
         Only 1 means that the lock was taken or freed; with 0 and NULL nothing has changed.
         """
-        if statement.lone_lock_call == "RELEASE_ALL_LOCKS" or _is_one(value):
+        function = statement.lone_lock_call
+        if function == "RELEASE_ALL_LOCKS" or (function == "GET_LOCK" and _is_one(value)):
             self.apply(statement, args, now)
+        elif function == "RELEASE_LOCK" and _is_one(value):
+            self._end(self._as_held(_key(statement.changes[0], args)))
 
     def transaction_ended(self) -> None:
         """Django's own commit() or rollback()."""
@@ -110,7 +123,8 @@ class SessionState:
     def hold(self, reason: str, now: float) -> object:
         """A pin for what no text shows; ends with `release` of what is returned."""
         token = object()
-        self._pins[token] = _Pin(BY_HAND, reason, now)
+        name = "" if reason in ("", BY_HAND) else f" ({reason})"
+        self._pins[token] = _Pin(BY_HAND, name, now)
         self.pinned = True
         return token
 
@@ -138,6 +152,12 @@ class SessionState:
     def _begin(self, change: Change, args: object, now: float) -> None:
         key = _key(change, args)
         pin = self._pins.get(key)
+        if change.name == DEFAULT_DATABASE:
+            # From now on the same name is another table: no DROP tells these apart.
+            self._pins = {
+                object() if pin.kind == TEMPORARY_TABLE else key: pin
+                for key, pin in self._pins.items()
+            }
         if pin is None:
             self._pins[key] = _Pin(change.kind, _shown_name(change, args), now)
             self.pinned = True
@@ -152,6 +172,17 @@ class SessionState:
         if not pin.count:
             del self._pins[key]
             self.pinned = bool(self._pins)
+
+    def _as_held(self, key: Hashable) -> Hashable:
+        """The key of a lock known to have been held, in the case in which it was taken.
+
+        MySQL 9.7 ignores case in the names of locks, MariaDB 10.11 does not. Without such
+        proof, what is written differently is another lock.
+        """
+        if key in self._pins:
+            return key
+        lower = str(key).lower()
+        return next((held for held in self._pins if str(held).lower() == lower), key)
 
     def _end_all(self, kind: str) -> None:
         if self._pins:
@@ -169,7 +200,7 @@ def _key(change: Change, args: object) -> Hashable:
     """What makes two changes speak of the same thing."""
     if change.placeholder is not None:
         value = _value(args, change.placeholder)
-        return (change.kind, change.name if value is None else value.lower())
+        return (change.kind, change.name if value is None else value)
     if change.inputs is not None:
         values = tuple(_value(args, parameter) for parameter in change.inputs)
         return (change.kind, change.name, values)

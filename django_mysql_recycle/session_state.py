@@ -75,7 +75,7 @@ def examine(sql: str | bytes | bytearray) -> Statement:
     return statement
 
 
-def examine_callproc(name: str) -> Statement:  # noqa: ARG001 - no name tells anything
+def examine_callproc(_name: str) -> Statement:
     """The same for a stored procedure called through the driver: nothing of it is in the text."""
     return _CALL
 

@@ -60,13 +60,13 @@ def _stretch(escapes: bool, escapes_in_double: bool) -> re.Pattern[str]:
     double = r'"[^"\\]*(?:\\.[^"\\]*){0,99}"' if escapes_in_double else '"[^"]*"'
     return re.compile(
         rf"""
-        (?: [^{LETTER}'"`#@;/*%-]+
-          | (?! (?:{"|".join(WATCHED)}) (?![{LETTER}]) ) [{LETTER}]+
+        (?: [^{LETTER}'"`#@;/*%\\-]+
+          | (?! (?i:{"|".join(sorted(WATCHED))}) (?![{LETTER}]) ) [{LETTER}]+
           | `[^`]*` (?=\s?[.,)=])            # else perhaps the name of a function
           | {string}
           | {double} (?=\s?[,)])             # the same, with ANSI_QUOTES
           | - (?!-) | / (?!\*) | \* (?!/) | % (?!\()
         ){{1,2000}}
         """,
-        re.VERBOSE | re.DOTALL | re.IGNORECASE,
+        re.VERBOSE | re.DOTALL,
     )

@@ -110,11 +110,12 @@ def _lock_change(source: Source, function: str, name: Sequence[Token]) -> Change
     literal = name[1:] if len(name) > 1 and _is_introducer(name[0]) else name
     if literal and all(token.kind in (STRING, DOUBLE) for token in literal):
         value = "".join(unquoted(token, source.reading) for token in literal)
-        return Change(action, NAMED_LOCK, value.lower())
+        return Change(action, NAMED_LOCK, value)
     expression = ""
     for token in name:
         blank = " " if expression[-1:].isalnum() and token.kind != SIGN else ""
-        expression += blank + source.text[token.start : token.end].lower()
+        written = source.text[token.start : token.end]
+        expression += blank + (written.lower() if token.kind == WORD else written)
     inputs = tuple(_parameter(source, token) for token in name if token.kind == MARKER)
     return Change(action, NAMED_LOCK, expression, inputs=inputs)
 

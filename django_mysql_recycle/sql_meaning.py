@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from .skimming import skim
 from .sql_expressions import Source, judge_expressions, lone_lock_call
-from .sql_text import Reading, Token, readings, words_of
+from .sql_text import BROKEN, Reading, Token, readings, words_of
 from .sql_verbs import COMPOUND, is_stored, judge_verb
 from .statements import PLAIN, PLAIN_INSERT, Statement, in_doubt, together
 
@@ -23,8 +23,10 @@ _HEAD = 24
 
 def judge(text: str) -> Statement:
     """Everything that is to be known of a text, whatever it begins with."""
-    first, *others = (_judge_reading(text, reading) for reading in readings(text))
-    result = first
+    judged = [_judge_reading(text, reading) for reading in readings(text)]
+    # A server that reads it in a way that makes no sense refuses it.
+    possible = [statement for statement, broken in judged if not broken]
+    result, *others = possible or [statement for statement, _ in judged]
     for other in others:
         result = in_doubt(result, other)
     if "WAIT_TIMEOUT" in text.upper():
@@ -34,12 +36,15 @@ def judge(text: str) -> Statement:
     return PLAIN_INSERT if result == PLAIN_INSERT else result
 
 
-def _judge_reading(text: str, reading: Reading) -> Statement:
+def _judge_reading(text: str, reading: Reading) -> tuple[Statement, bool]:
     source = Source(text, reading)
-    judged = [_judge_one(source, one) for one in _cut(list(skim(text, reading)))]
+    tokens = list(skim(text, reading))
+    broken = any(token.kind == BROKEN for token in tokens)
+    judged = [_judge_one(source, one) for one in _cut(tokens)]
     if len(judged) == 1:
-        return judged[0]
-    return replace(together(judged), single=False, repeatable=False, enters_transaction=False)
+        return judged[0], broken
+    several = replace(together(judged), single=False, repeatable=False, enters_transaction=False)
+    return several, broken
 
 
 def _judge_one(source: Source, tokens: Sequence[Token]) -> Statement:

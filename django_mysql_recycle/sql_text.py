@@ -12,6 +12,7 @@ from itertools import product
 from typing import NamedTuple
 
 __all__ = [
+    "BROKEN",
     "DOUBLE",
     "LETTER",
     "MARKER",
@@ -37,6 +38,7 @@ DOUBLE = "double"  #: "quoted": a string, or a name where sql_mode has ANSI_QUOT
 VARIABLE = "variable"  #: @name, @`name`, @'name'; the host of an account looks the same
 MARKER = "marker"  #: a driver's placeholder, %s or %(key)s
 SIGN = "sign"  #: one character of punctuation, or @@
+BROKEN = "broken"  #: no server takes it: a literal that does not end, a backslash
 
 
 class Token(NamedTuple):
@@ -115,18 +117,23 @@ def tokenise(text: str, reading: Reading, end: int = 0) -> Iterator[Token]:
                 end += 1
                 in_code = False
             else:
-                yield Token(SIGN, sign, sign, start, end)
+                broken = sign == "\\" and not text.startswith("N", end)  # \N: MariaDB's NULL
+                yield Token(BROKEN if broken else SIGN, sign, sign, start, end)
         elif kind == "quote":
             quote = match.group()
             end = _closing(text, end, quote, reading)
-            yield Token(_KINDS[quote], _inside(text, start, end), "", start, end)
+            inside = _inside(text, start, end)
+            kind = _KINDS[quote] if end - start == len(inside) + 2 else BROKEN
+            yield Token(kind, inside, "", start, end)
         elif kind == "variable":
             name = match.group()[1:]
+            kind = VARIABLE
             if not name and text[end : end + 1] in _KINDS:
                 opening = end
                 end = _closing(text, end + 1, text[end], reading)
                 name = _inside(text, opening, end)
-            yield Token(VARIABLE, name, "", start, end)
+                kind = VARIABLE if end - opening == len(name) + 2 else BROKEN
+            yield Token(kind, name, "", start, end)
         elif kind == "system":
             yield Token(SIGN, "@@", "@@", start, end)
         elif kind == "marker":
@@ -153,7 +160,7 @@ def unquoted(token: Token, reading: Reading) -> str:
 
 
 def _closing(text: str, position: int, quote: str, reading: Reading) -> int:
-    """Where what was opened before the position ends, closing quote included."""
+    """Where what was opened before the position ends, closing quote included if there is one."""
     escapes = {"'": reading.escapes, '"': reading.escapes_in_double}.get(quote, False)
     body = (_ESCAPED if escapes else _DOUBLED)[quote].match
     while match := body(text, position):

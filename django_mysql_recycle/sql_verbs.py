@@ -10,6 +10,7 @@ from .set_statement import judge_set
 from .sql_text import Token, dotted_name, split_at_commas, words_of
 from .statements import (
     BEGIN,
+    DEFAULT_DATABASE,
     END,
     HANDLER,
     PLAIN,
@@ -224,7 +225,7 @@ _ALWAYS = {
     "RELEASE": _NEVER_TWICE,
     "REPLACE": PLAIN_INSERT,
     "SAVEPOINT": _NEVER_TWICE,
-    "USE": Statement(changes=(Change(BEGIN, SESSION_VARIABLE, "default database"),)),
+    "USE": Statement(changes=(Change(BEGIN, SESSION_VARIABLE, DEFAULT_DATABASE),)),
 }
 _VERBS: dict[str, Callable[[Sequence[Token]], Statement]] = {
     "ANALYZE": _judge_analyze,

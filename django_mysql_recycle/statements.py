@@ -9,6 +9,7 @@ __all__ = [
     "AUTOCOMMIT_OFF",
     "BEGIN",
     "BY_HAND",
+    "DEFAULT_DATABASE",
     "END",
     "END_ALL",
     "HANDLER",
@@ -42,6 +43,9 @@ SESSION_VARIABLE = "session variable"
 USER_VARIABLE = "user variable"
 BY_HAND = "held by hand"
 
+#: The name under which USE is a session variable.
+DEFAULT_DATABASE = "default database"
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -49,7 +53,7 @@ class Change:
 
     action: str  #: BEGIN, END or END_ALL (every one of the kind)
     kind: str
-    name: str = ""  #: identity within the kind; lower-case where the server ignores case
+    name: str = ""  #: identity within the kind; lower-case where every server ignores case
     placeholder: int | str | None = None  #: the name is this parameter: its index, or its key
     inputs: tuple[int | str, ...] | None = None  #: the name is an expression of these parameters
 

@@ -1,0 +1,358 @@
+"""The account that is kept for one connection."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from django_mysql_recycle.session_state import SessionState, examine
+
+
+@pytest.fixture
+def state() -> SessionState:
+    return SessionState()
+
+
+def run(state: SessionState, *texts: str, args: object = None, now: float = 0.0) -> SessionState:
+    for sql in texts:
+        state.apply(examine(sql), args, now)
+    return state
+
+
+BEGINS_AND_ENDS = [
+    ("SELECT GET_LOCK('a', 1)", "SELECT RELEASE_LOCK('a')"),
+    ("SELECT GET_LOCK('a', 1)", "DO RELEASE_ALL_LOCKS()"),
+    ("LOCK TABLES t READ", "UNLOCK TABLES"),
+    ("FLUSH TABLES WITH READ LOCK", "UNLOCK TABLES"),
+    ("LOCK INSTANCE FOR BACKUP", "UNLOCK INSTANCE"),
+    ("BACKUP STAGE START", "BACKUP STAGE END"),
+    ("BACKUP LOCK t", "BACKUP UNLOCK"),
+    ("CREATE TEMPORARY TABLE t (a int)", "DROP TABLE t"),
+    ("CREATE TEMPORARY TABLE `s`.`t` (a int)", "DROP TABLE IF EXISTS x, s.t"),
+    ("BEGIN", "COMMIT"),
+    ("START TRANSACTION", "ROLLBACK"),
+    ("XA START 'x'", "XA ROLLBACK 'x'"),
+    ("PREPARE s FROM 'SELECT 1'", "DEALLOCATE PREPARE S"),
+    ("HANDLER t OPEN AS a", "HANDLER a CLOSE"),
+    ("SET foreign_key_checks = 0", "SET @@foreign_key_checks = 1"),
+]
+
+
+@pytest.mark.parametrize(("begin", "end"), BEGINS_AND_ENDS)
+def test_state_pins_from_its_beginning_to_its_end(
+    state: SessionState, begin: str, end: str
+) -> None:
+    assert not run(state, end).pinned
+    assert run(state, begin).pinned
+    assert not run(state, end).pinned
+
+
+@pytest.mark.parametrize(
+    ("begin", "no_end"),
+    [
+        ("DO GET_LOCK('a', 1)", "DO RELEASE_LOCK('b')"),
+        # MariaDB tells them apart; MySQL does not, but nothing proves that the server is one.
+        ("DO GET_LOCK('a', 1)", "DO RELEASE_LOCK('A')"),
+        ("DO GET_LOCK('a', 1)", "DO RELEASE_LOCK(a)"),
+        ("LOCK INSTANCE FOR BACKUP", "UNLOCK TABLES"),
+        ("BACKUP STAGE START", "BACKUP UNLOCK"),
+        ("CREATE TEMPORARY TABLE t (a int)", "DROP TABLE T"),
+        ("CREATE TEMPORARY TABLE t (a int)", "DROP TABLE s.t"),
+        ("CREATE TEMPORARY TABLE t (a int)", "ALTER TABLE t RENAME u"),
+        ("CREATE TEMPORARY TABLE t (a int)", "USE other; DROP TABLE IF EXISTS t; USE test"),
+        ("BEGIN", "COMMIT AND CHAIN"),
+        ("BEGIN", "ROLLBACK TO SAVEPOINT s"),
+        ("BEGIN", "SET autocommit = 1"),
+        ("XA START 'x'", "XA END 'x'"),
+        ("PREPARE s FROM 'SELECT 1'", "DEALLOCATE PREPARE t"),
+        ("HANDLER t OPEN AS a", "HANDLER t CLOSE"),
+        ("SET foreign_key_checks = 0", "SET foreign_key_checks = @old"),
+        ("SET sql_mode = ''", "SET sql_mode = DEFAULT"),
+    ],
+)
+def test_something_else_does_not_end_it(state: SessionState, begin: str, no_end: str) -> None:
+    run(state, begin, no_end)
+    state.end_unit_of_work() if not begin.startswith("SET") else None
+    assert state.pinned
+
+
+def test_lock_is_held_until_it_is_released_as_often_as_taken(state: SessionState) -> None:
+    run(state, "DO GET_LOCK('a', 1)", "SELECT GET_LOCK('a', 1)", "DO RELEASE_LOCK('a')")
+    assert state.pinned
+    assert not run(state, "DO RELEASE_LOCK('a')").pinned
+
+
+def test_all_else_is_not_counted(state: SessionState) -> None:
+    run(state, "BEGIN", "BEGIN", "CREATE OR REPLACE TEMPORARY TABLE t (a int)")
+    run(state, "CREATE OR REPLACE TEMPORARY TABLE t (a int)", "DROP TABLE t", "COMMIT")
+    assert not state.pinned
+
+
+@pytest.mark.parametrize(
+    ("sql", "args", "released_by", "released_args"),
+    [
+        ("DO GET_LOCK(%s, %s)", ("a", 1), "DO RELEASE_LOCK(%s)", ["a"]),
+        ("DO GET_LOCK(%s, %s)", ("a", 1), "DO RELEASE_LOCK('a')", None),
+        ("DO GET_LOCK(%s, %s)", (b"a", 1), "DO RELEASE_LOCK(%(n)s)", {"n": "a"}),
+        ("DO GET_LOCK(%s, 1)", "a", "DO RELEASE_LOCK('a')", ()),
+        ("DO GET_LOCK(%s, 1)", (7,), "DO RELEASE_LOCK('7')", ()),
+        (
+            "DO GET_LOCK(CONCAT('x', %s), %s)",
+            ("a", 1),
+            "DO RELEASE_LOCK( concat('x',%s) )",
+            ["a"],
+        ),
+        ("DO GET_LOCK(%s, 1)", None, "DO RELEASE_LOCK(%s)", None),
+    ],
+)
+def test_name_of_a_lock_may_be_a_parameter(
+    state: SessionState, sql: str, args: object, released_by: str, released_args: object
+) -> None:
+    assert run(state, sql, args=args).pinned
+    assert not run(state, released_by, args=released_args).pinned
+
+
+@pytest.mark.parametrize(
+    ("released_by", "args"),
+    [
+        ("DO RELEASE_LOCK(%s)", ["b"]),
+        ("DO RELEASE_LOCK(%s)", []),
+        ("DO RELEASE_LOCK(%(n)s)", {}),
+        ("DO RELEASE_LOCK(%(n)s)", ["a"]),
+        ("DO RELEASE_LOCK(CONCAT(%s))", ["a"]),
+    ],
+)
+def test_another_parameter_is_another_lock(
+    state: SessionState, released_by: str, args: object
+) -> None:
+    run(state, "DO GET_LOCK(%s, 1)", args=["a"])
+    assert run(state, released_by, args=args).pinned
+
+
+def answer(state: SessionState, sql: str, value: object, args: object = None) -> bool:
+    state.answer(examine(sql), args, value, 0.0)
+    return state.pinned
+
+
+@pytest.mark.parametrize("value", [0, None, "0", b"0", "", object()])
+def test_lock_that_was_not_granted_does_not_pin(state: SessionState, value: object) -> None:
+    assert not answer(state, "SELECT GET_LOCK('a', 1)", value)
+
+
+@pytest.mark.parametrize("value", [1, "1", b"1", True])
+def test_lock_that_was_granted_pins_until_it_is_known_to_be_released(
+    state: SessionState, value: object
+) -> None:
+    assert answer(state, "SELECT GET_LOCK('a', 1)", value)
+    assert answer(state, "SELECT RELEASE_LOCK('a')", 0)
+    assert answer(state, "SELECT RELEASE_LOCK('b')", value)
+    assert not answer(state, "SELECT RELEASE_LOCK('a')", value)
+
+
+def test_release_that_is_proven_may_be_written_in_another_case(state: SessionState) -> None:
+    run(state, "BEGIN", "DO GET_LOCK(%s, 1)", args=["Leader"])
+    answer(state, "SELECT RELEASE_LOCK(%s)", 1, ["leader"])
+    assert state.kinds() == ("transaction",)
+
+
+def test_release_of_all_locks_releases_them_however_many_it_says(state: SessionState) -> None:
+    run(state, "DO GET_LOCK('a', 1)", "DO GET_LOCK('b', 1)", "DO GET_LOCK('b', 1)")
+    assert not answer(state, "SELECT RELEASE_ALL_LOCKS()", 3)
+
+
+class TestFailedStatement:
+    """It failed, and the connection is alive."""
+
+    def fails(self, state: SessionState, sql: str) -> tuple[str, ...]:
+        state.apply_begins(examine(sql), None, 0.0)
+        return state.kinds()
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "BEGIN",
+            "CREATE TEMPORARY TABLE t (a int)",
+            "SET sql_mode = 'nonsense'",
+            "SELECT GET_LOCK('a', 1)",
+            "LOCK TABLES nosuch READ",
+        ],
+    )
+    def test_a_single_one_has_changed_nothing(self, state: SessionState, sql: str) -> None:
+        assert self.fails(state, sql) == ()
+
+    def test_what_its_expressions_did_on_the_way_stays(self, state: SessionState) -> None:
+        sql = "INSERT INTO t SELECT GET_LOCK('a', 1), @x := 1"
+        assert self.fails(state, sql) == ("named lock", "user variable")
+
+    def test_the_first_of_several_may_have_run(self, state: SessionState) -> None:
+        assert self.fails(state, "BEGIN; nonsense") == ("transaction",)
+
+    def test_so_may_part_of_a_compound_statement(self, state: SessionState) -> None:
+        assert self.fails(state, "BEGIN NOT ATOMIC START TRANSACTION; END") == ("transaction",)
+
+    def test_nothing_counts_as_ended(self, state: SessionState) -> None:
+        run(state, "BEGIN")
+        assert self.fails(state, "COMMIT; nonsense") == ("transaction",)
+
+
+class TestUnitOfWork:
+    def test_its_end_ends_variables(self, state: SessionState) -> None:
+        run(state, "SET sql_mode = ''", "SET @x = 1", "USE other", "SELECT @y")
+        state.end_unit_of_work()
+        assert not state.pinned
+
+    @pytest.mark.parametrize(
+        "begin", [begin for begin, _ in BEGINS_AND_ENDS if not begin.startswith("SET")]
+    )
+    def test_all_else_goes_on(self, state: SessionState, begin: str) -> None:
+        run(state, begin, "SET sql_mode = ''").end_unit_of_work()
+        assert len(state.kinds()) == 1
+
+    def test_autocommit_and_what_is_held_by_hand_go_on(self, state: SessionState) -> None:
+        state.autocommit_seen(True, 0.0)
+        state.hold("", 0.0)
+        state.end_unit_of_work()
+        assert state.kinds() == ("autocommit off", "held by hand")
+
+
+def test_django_ends_a_transaction_that_sql_began(state: SessionState) -> None:
+    run(state, "BEGIN", "DO GET_LOCK('a', 1)").transaction_ended()
+    assert state.kinds() == ("named lock",)
+
+
+def test_autocommit_off_pins_as_long_as_the_connection_shows_it(state: SessionState) -> None:
+    state.autocommit_seen(False, 0.0)
+    assert not state.pinned
+    state.autocommit_seen(True, 0.0)
+    state.autocommit_seen(True, 1.0)
+    assert state.describe(2.0) == "autocommit switched off 2 s ago"
+    state.autocommit_seen(False, 2.0)
+    assert not state.pinned
+
+
+def test_each_hold_ends_with_its_own_release(state: SessionState) -> None:
+    one, other = state.hold("a", 0.0), state.hold("a", 0.0)
+    state.release(one)
+    state.release(one)
+    assert state.pinned
+    state.release(SessionState().hold("a", 0.0))
+    assert state.pinned
+    state.release(other)
+    assert not state.pinned
+
+
+class TestDescribe:
+    @pytest.mark.parametrize(
+        ("sql", "args", "told"),
+        [
+            ("DO GET_LOCK('it''s', 1)", None, 'named lock "it\'s" taken 42 s ago'),
+            ("DO GET_LOCK(%s, 1)", ["leader"], "named lock 'leader' taken 42 s ago"),
+            ("DO GET_LOCK(CONCAT(%s), 1)", ["secret"], "named lock concat(%s) taken 42 s ago"),
+            ("DO GET_LOCK(%s, 1)", None, "named lock '%s' taken 42 s ago"),
+            (
+                "DO GET_LOCK('" + "a" * 200 + "', 1)",
+                None,
+                f"named lock '{'a' * 80}...' taken 42 s ago",
+            ),
+            ("LOCK TABLES t READ", None, "table lock (tables) taken 42 s ago"),
+            ("CREATE TEMPORARY TABLE s.t (a int)", None, "temporary table `s.t` created 42 s ago"),
+            ("BEGIN", None, "transaction begun by SQL 42 s ago"),
+            ("PREPARE s FROM 'SELECT 1'", None, "prepared statement `s` made 42 s ago"),
+            ("HANDLER t OPEN", None, "handler `t` opened 42 s ago"),
+            ("SET sql_mode = 'secret'", None, "session variable sql_mode set 42 s ago"),
+            ("SET @x = 'secret'", None, "user variable @x used 42 s ago"),
+        ],
+    )
+    def test_names_and_since_when_but_no_values(
+        self, state: SessionState, sql: str, args: object, told: str
+    ) -> None:
+        assert run(state, sql, args=args, now=100.0).describe(141.7) == told
+
+    def test_first_taken_counts(self, state: SessionState) -> None:
+        run(state, "DO GET_LOCK('a', 1)", now=1.0)
+        run(state, "DO GET_LOCK('a', 1)", now=9.0)
+        assert state.describe(10.0) == "named lock 'a' taken 2 times, first 9 s ago"
+
+    def test_by_hand_with_a_reason_or_without(self, state: SessionState) -> None:
+        state.hold("leader election", 0.0)
+        state.hold("held by hand", 0.0)
+        assert (
+            state.describe(3.0)
+            == "pinned by hand (leader election) 3 s ago, pinned by hand 3 s ago"
+        )
+
+    def test_what_others_wait_for_comes_first_and_the_list_is_short(
+        self, state: SessionState
+    ) -> None:
+        run(state, *(f"SET @v{number} = 1" for number in range(6)), "DO GET_LOCK('a', 1)")
+        told = state.describe(0.0)
+        assert told.startswith("named lock 'a' taken 0 s ago, user variable @v0 used 0 s ago, ")
+        assert told.endswith("@v3 used 0 s ago, and 2 more")
+
+    def test_clock_that_went_back_is_no_negative_time(self, state: SessionState) -> None:
+        assert run(state, "BEGIN", now=9.0).describe(1.0) == "transaction begun by SQL 0 s ago"
+
+    def test_repr_shows_the_kinds(self, state: SessionState) -> None:
+        assert repr(state) == "<SessionState: not pinned>"
+        assert (
+            repr(run(state, "BEGIN", "SELECT @x")) == "<SessionState: transaction, user variable>"
+        )
+
+
+LOCKS = st.sampled_from(["a", "b", "it's"])
+
+
+class NamedLocks(RuleBasedStateMachine):
+    """Against the server's rules: a lock is held as often as it was taken and not released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = SessionState()
+        self.held: Counter[str] = Counter()
+
+    @rule(name=LOCKS, granted=st.sampled_from([1, 0, None]))
+    def take(self, name: str, granted: int | None) -> None:
+        self.state.answer(examine("SELECT GET_LOCK(%s, 0)"), [name], granted, 0.0)
+        self.held[name] += granted == 1
+
+    @rule(name=LOCKS)
+    def take_unseen(self, name: str) -> None:
+        self.state.apply(examine("UPDATE t SET a = GET_LOCK(%(n)s, 0)"), {"n": name}, 0.0)
+        self.held[name] += 1
+
+    @rule(name=LOCKS, seen=st.booleans())
+    def release(self, name: str, seen: bool) -> None:
+        literal = name.replace("'", "''")
+        released = int(self.held[name] > 0)
+        if seen:
+            self.state.answer(examine(f"SELECT RELEASE_LOCK('{literal}')"), None, released, 0.0)
+        else:
+            self.state.apply(examine(f"DO RELEASE_LOCK('{literal}')"), None, 0.0)
+        self.held[name] -= released
+
+    @rule()
+    def release_all(self) -> None:
+        self.state.apply(examine("DO RELEASE_ALL_LOCKS()"), None, 0.0)
+        self.held.clear()
+
+    @rule()
+    def end_unit_of_work(self) -> None:
+        self.state.end_unit_of_work()
+
+    @rule()
+    def commit(self) -> None:
+        self.state.apply(examine("COMMIT"), None, 0.0)
+
+    @invariant()
+    def pinned_while_a_lock_is_held(self) -> None:
+        names = [name for name, count in self.held.items() if count]
+        assert self.state.pinned == bool(names)
+        assert self.state.describe(0.0).count("named lock") == len(names)
+
+
+TestNamedLocks = NamedLocks.TestCase
+TestNamedLocks.settings = settings(stateful_step_count=20, deadline=None)

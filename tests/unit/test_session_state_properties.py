@@ -1,0 +1,178 @@
+"""What must hold for any text, and for any way to write the same statement."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from django_mysql_recycle.session_state import PLAIN, PLAIN_INSERT, Statement, examine
+from django_mysql_recycle.sql_meaning import judge
+
+# As many examples as the profile says; a deadline would measure the machine.
+unhurried = settings(deadline=None)
+
+#: Statements that pin, read or end something, cut where blanks and comments may stand.
+MARKED = [
+    "SELECT GET_LOCK ( 'a' , 10 )",
+    "SELECT 1 FROM t WHERE b = %s AND GET_LOCK ( %s , 0 ) = 1",
+    "INSERT INTO t SELECT GET_LOCK ( CONCAT ( %s , 'x' ) , 1 )",
+    'DO RELEASE_LOCK ( "a" )',
+    "SELECT RELEASE_ALL_LOCKS ( )",
+    "SELECT LAST_INSERT_ID ( )",
+    "INSERT INTO child VALUES ( LAST_INSERT_ID ( ) , 2 )",
+    "SELECT FOUND_ROWS ( ) , ROW_COUNT ( )",
+    "SELECT @x , a",
+    "SELECT a , b INTO @x , @`y` FROM t",
+    "SET @x = 5 , sql_mode = ''",
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "SET GLOBAL a = 1 , SESSION b = 2 , autocommit = 1",
+    "SET NAMES 'utf8mb4'",
+    "SET FOREIGN_KEY_CHECKS = 0",
+    "LOCK TABLES t WRITE",
+    "UNLOCK TABLES",
+    "FLUSH TABLES t WITH READ LOCK",
+    "CREATE TEMPORARY TABLE IF NOT EXISTS s . `t` ( a int )",
+    "DROP TEMPORARY TABLE t , `u`",
+    "BEGIN WORK",
+    "START TRANSACTION READ ONLY",
+    "XA START 'x'",
+    "COMMIT AND CHAIN",
+    "ROLLBACK",
+    "BEGIN ; INSERT INTO t VALUES ( 1 ) ; ROLLBACK",
+    "PREPARE p FROM 'SELECT 1'",
+    "DEALLOCATE PREPARE p",
+    "HANDLER t OPEN AS h",
+    "USE other",
+    "SHOW WARNINGS",
+    "GET DIAGNOSTICS @n = NUMBER",
+]
+PLAIN_ONES = [
+    "SELECT a , b FROM t WHERE c = %s ORDER BY a",
+    "UPDATE t SET a = a - 1 WHERE b = 'x'",
+    "INSERT INTO t ( a , b ) VALUES ( %s , 'x' )",
+    "( SELECT 1 ) UNION ( SELECT 2 )",
+    "DELETE FROM t",
+    "CREATE PROCEDURE p ( ) BEGIN START TRANSACTION ; COMMIT ; END",
+]
+
+#: What stands between two words for the server; none of it may be mistaken for code.
+HIDDEN = [
+    "GET_LOCK('a', 1)",
+    "; BEGIN;",
+    "@x",
+    "@@warning_count",
+    "LAST_INSERT_ID()",
+    "LOCK TABLES t",
+    "SET autocommit = 0",
+    "wait",
+]
+BLANKS = st.sampled_from(
+    [" ", "  ", "\n", "\t", "\r\n", "/**/", " /* ' */ ", ' /* " ` */ ', " -- '\n", ' # "\n', "--\n"]
+    + [f"/* {text} */" for text in HIDDEN]
+    + [f" -- {text}\n" for text in HIDDEN]
+    + [f"\n# {text}\n" for text in HIDDEN]
+    + [f"/*+ {text} */" for text in HIDDEN]
+)
+
+
+@st.composite
+def respelled(draw: st.DrawFn, statements: list[str]) -> tuple[str, str]:
+    """A statement as it stands in the list, and in other case, with other blanks and comments."""
+    original = draw(st.sampled_from(statements))
+    randomly = draw(st.randoms(use_true_random=False))
+    spelled = []
+    for word in original.split(" "):
+        if word.isupper() and "'" not in word and '"' not in word:
+            word = "".join(randomly.choice((c.upper(), c.lower())) for c in word)
+        spelled.append(word)
+    text = draw(BLANKS) if draw(st.booleans()) else ""
+    return original, text + "".join(word + draw(BLANKS) for word in spelled)
+
+
+@given(respelled(MARKED))
+@unhurried
+def test_case_blanks_and_comments_change_nothing(pair: tuple[str, str]) -> None:
+    original, text = pair
+    expected, found = examine(original), examine(text)
+    assert found == expected
+    assert expected not in (PLAIN, PLAIN_INSERT)
+
+
+@given(respelled(PLAIN_ONES))
+@unhurried
+def test_ordinary_statement_stays_ordinary_however_it_is_written(pair: tuple[str, str]) -> None:
+    original, text = pair
+    assert examine(original) is examine(text)
+    assert examine(text) in (PLAIN, PLAIN_INSERT)
+
+
+def quoted(text: str, quote: str) -> str:
+    return quote + text.replace(quote, quote * 2) + quote
+
+
+LITERALS = [quoted(text, quote) for text in HIDDEN for quote in "'\"`"]
+LITERALS += [f"N'{text}'" for text in ("@x", "; BEGIN")] + ["_utf8mb4'@x'", "x'40'", "'''@x'"]
+
+
+@given(
+    st.sampled_from(["SELECT {} , 1", "UPDATE t SET a = {}", "INSERT INTO t VALUES ( {} , 2 )"]),
+    st.lists(st.sampled_from(LITERALS), min_size=1, max_size=4),
+    st.sampled_from([", ", ",", " /* ' */ , ", "\n,\t"]),
+)
+@unhurried
+def test_what_stands_in_literals_and_quoted_names_is_no_code(
+    template: str, literals: list[str], comma: str
+) -> None:
+    statement = examine(template.format(comma.join(literals)))
+    assert statement is (PLAIN_INSERT if template.startswith("INSERT") else PLAIN)
+
+
+FRAGMENTS = [
+    *("'", '"', "`", "\\", "@", "@@", ";", "(", ")", ",", ".", "=", ":=", "*", "/", "/*", "*/"),
+    *("/*!", "/*!80000 ", "/*M!", "--", "-- ", "#", "\n", " ", "%s", "%(a)s", "%", "\0", "é"),
+    *("SELECT ", "INSERT INTO t ", "SET ", "SET STATEMENT ", "FOR ", "GLOBAL ", "autocommit", "1"),
+    *("GET_LOCK", "RELEASE_LOCK(", "LAST_INSERT_ID(", "BEGIN ", "NOT ATOMIC ", "END ", "CASE "),
+    *("CREATE ", "TEMPORARY ", "TABLE ", "PROCEDURE ", "DROP ", "t", "HANDLER ", "OPEN ", "XA "),
+    *("COMMIT ", "AND CHAIN ", "LOAD ", "CALL ", "INTO ", "SHOW ", "COUNT(*) ", "WARNINGS "),
+]
+CHARACTERS = st.integers(0, 0x10FFFF).map(chr)
+SOUP = st.lists(st.sampled_from(FRAGMENTS), max_size=25).map("".join)
+TEXT = st.lists(st.one_of(st.sampled_from(FRAGMENTS), CHARACTERS), max_size=25).map("".join)
+
+
+@given(TEXT)
+@unhurried
+def test_any_text_is_examined_and_bytes_as_their_text(text: str) -> None:
+    statement = examine(text)
+    assert isinstance(statement, Statement)
+    if text.isprintable():  # so that it has no surrogates, which no driver sends
+        assert examine(text.encode()) == statement
+        assert examine(bytearray(text.encode())) == statement
+
+
+@given(st.binary(max_size=40))
+@unhurried
+def test_any_bytes_are_examined(sql: bytes) -> None:
+    assert isinstance(examine(sql), Statement)
+
+
+@given(
+    SOUP,
+    st.sampled_from(["SELECT ", "select 1 ", "UPDATE t ", "(SELECT ", "WITH a ", "SAVEPOINT "]),
+)
+@unhurried
+def test_short_look_and_careful_look_agree(text: str, head: str) -> None:
+    assert examine(head + text) == judge(head + text)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_neighbours_do_not_hide_a_lock(seed: int) -> None:
+    randomly = random.Random(seed)
+    for _ in range(50):
+        items = randomly.choices([*LITERALS, "1", "a", "-1", "2*3", "b /* c */", "%s"], k=5)
+        items.insert(randomly.randrange(5), "GET_LOCK('k', 1)")
+        kinds = [change.kind for change in examine("SELECT " + ", ".join(items)).changes]
+        assert kinds == ["named lock"]

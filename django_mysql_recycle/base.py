@@ -6,7 +6,6 @@ lifecycle.py, and done in recycler.py.
 
 from __future__ import annotations
 
-from os import getpid
 from random import random, uniform
 from time import sleep
 from typing import Any
@@ -319,14 +318,12 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
         # Django closes and forgets. A loss of session state that nobody has heard of is told
         # by the next statement, or, where Django's own check at a boundary has found it, by a
         # WARNING: there the stock backend goes on in silence, and nothing raises.
+        processes.look()
         recycler = self.recycler
         record = recycler.record
         if record is NO_RECORD or record.connection is not self.connection:
             super().close()
             recycler.carried = None
-            return
-        if record.pid != getpid():
-            recycler.forget_parent()
             return
         pinned = record.pins.pinned
         if pinned and not record.gone and not record.may_be_unread and record.is_closed():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from os import getpid
 from typing import TYPE_CHECKING, Any
 
 from django.db.backends.utils import CursorWrapper
 
 from .liveness import clock
+from .processes import mark
 from .session_state import PLAIN, PLAIN_INSERT, cache_get, examine, examine_callproc
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class RecyclingCursor:
         ):
             # The common path: nothing but the clocks and the socket can matter.
             if db.in_atomic_block:
-                if record.pid == getpid():
+                if mark[0]:
                     try:
                         result = self._inner.execute(query, args)
                     except BaseException as error:
@@ -81,7 +81,7 @@ class RecyclingCursor:
                 if idle < WINDOW or (
                     idle < record.quiet
                     and now < record.age_due
-                    and record.pid == getpid()
+                    and mark[0]
                     and not record.hung_up()
                 ):
                     try:

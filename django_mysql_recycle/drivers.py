@@ -126,9 +126,9 @@ class PyMySQL:
     def has_more_results(
         self,
         connection: Any,
-        cursor: Any,
+        cursor: Any,  # noqa: ARG002
         *,
-        doubtful: bool,
+        doubtful: bool,  # noqa: ARG002
     ) -> bool:
         result = connection._result
         return result is not None and bool(result.unbuffered_active or result.has_next)

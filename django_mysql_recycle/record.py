@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -48,7 +47,6 @@ class ConnectionRecord:
         "opened",
         "options",
         "owing",
-        "pid",
         "pins",
         "quiet",
         "read_only_declared",
@@ -63,7 +61,6 @@ class ConnectionRecord:
     ) -> None:
         self.connection = connection
         self.options = options
-        self.pid = os.getpid()
         self.opened = self.contact = liveness.clock()
         self.max_age = max_age  # jittered
         self.age_due = float("inf") if max_age is None else self.opened + max_age

@@ -9,7 +9,6 @@ from __future__ import annotations
 import _thread
 from collections.abc import Callable
 from dataclasses import dataclass
-from os import getpid
 from typing import Any, TypeVar
 
 from django.db.utils import Error, OperationalError
@@ -34,7 +33,6 @@ class _NoRecord:
 
     calm = False
     connection = None
-    pid = 0
     unread = None
     gone = "closed"
     interrupted_leaving = False
@@ -89,10 +87,8 @@ class Recycler:
 
     def current(self) -> Any:
         """The record of the connection in use, or None if there is no connection."""
+        processes.look()
         record = self.record
-        if record.pid and record.pid != getpid():
-            self.forget_parent()  # uWSGI forks without running Python's hooks
-            record = self.record
         connection = self.db.connection
         if connection is None:
             return None
@@ -327,7 +323,10 @@ class Recycler:
             return False
         if not proof.is_loss:
             return False
-        repeatable = repeatable and statement.repeatable and proof is Proof.NEVER_RAN and safe
+        # BEGIN has done nothing yet, whether it ran or not.
+        entering = statement.enters_transaction and proof is not Proof.PROTOCOL
+        never_ran = proof is Proof.NEVER_RAN
+        repeatable = repeatable and statement.repeatable and (never_ran or entering) and safe
         if record is not self.record:
             # A statement nested in this one, a lazy parameter's, has replaced the connection.
             return repeatable
@@ -335,7 +334,7 @@ class Recycler:
             return False
         if record.pins.pinned or statement.reads:
             raise self.state_lost(record, idle, statement) from error
-        if repeatable and idle >= REST:
+        if repeatable and (idle >= REST or entering):
             # Without a rest before it, 2006 may be the server's answer to the statement: one
             # that is longer than max_allowed_packet.
             self.repeat(record, idle)
@@ -508,7 +507,7 @@ class Recycler:
     def forget_parent(self) -> None:
         """After a fork, in the child: the connection belongs to the parent."""
         db, record = self.db, self.record
-        if record is NO_RECORD or record.pid == getpid():
+        if record is NO_RECORD:
             return
         liveness.detach(record.descriptor, record.socket)
         processes.leave(record.connection)

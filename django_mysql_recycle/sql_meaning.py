@@ -24,7 +24,7 @@ _HEAD = 24
 def judge(text: str) -> Statement:
     """Everything that is to be known of a text, whatever it begins with."""
     judged = [_judge_reading(text, reading) for reading in readings(text)]
-    # A server that reads it in a way that makes no sense refuses it.
+    # A server for which the first statement makes no sense has run nothing of it.
     possible = [statement for statement, broken in judged if not broken]
     result, *others = possible or [statement for statement, _ in judged]
     for other in others:
@@ -38,9 +38,9 @@ def judge(text: str) -> Statement:
 
 def _judge_reading(text: str, reading: Reading) -> tuple[Statement, bool]:
     source = Source(text, reading)
-    tokens = list(skim(text, reading))
-    broken = any(token.kind == BROKEN for token in tokens)
-    judged = [_judge_one(source, one) for one in _cut(tokens)]
+    statements = list(_cut(list(skim(text, reading))))
+    broken = any(token.kind == BROKEN for token in statements[0]) if statements else False
+    judged = [_judge_one(source, one) for one in statements]
     if len(judged) == 1:
         return judged[0], broken
     several = replace(together(judged), single=False, repeatable=False, enters_transaction=False)

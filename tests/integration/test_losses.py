@@ -16,9 +16,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from servers import FaultProxy, HAProxy, Server
 
 from ..testapp.models import Account, Item
+from .acts import run, value
 from .admin import Admin
 from .connections import OURS, STOCK, ConnectionFactory
-from .queries import connection_id, idle_out, kill, run, settle, value
+from .losses import connection_id, idle_out, kill, settle
 
 Transport = Literal["tcp", "tls", "socket"]
 

@@ -366,6 +366,10 @@ TEXT = {
         r"SELECT 'it\'s', 'a@b', RELEASE_ALL_LOCKS()",
         "--named lock",
     ),
+    "which is seen too late in a second statement": (
+        r"DO '\', GET_LOCK(1, 1), ' '; SELECT '\', 1",
+        "+named lock <1>",
+    ),
     "nor with a backslash outside": (r"SELECT 'a\'b\'c', 'a@b', \N",),
     "double quotes have a reading of their own": (
         r'''SELECT "\" , @x , "\\'" -- "''',

@@ -16,10 +16,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from servers import FaultProxy, HAProxy, Server
 
 from ..testapp.models import Account, Item
-from .acts import run, value
 from .admin import Admin
 from .connections import OURS, STOCK, ConnectionFactory
-from .losses import connection_id, idle_out, kill, settle
+from .queries import connection_id, idle_out, kill, run, settle, value
 
 Transport = Literal["tcp", "tls", "socket"]
 

@@ -9,10 +9,9 @@ import pytest
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .acts import run, value
 from .admin import Admin
 from .connections import STOCK, ConnectionFactory
-from .losses import connection_id, idle_out
+from .queries import connection_id, idle_out, run, value
 
 
 @pytest.mark.core

@@ -1,13 +1,25 @@
-"""Which connection it is, and how it is lost while nobody uses it."""
+"""Statements and losses in one line each."""
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .acts import run, value
 from .admin import Admin
+
+
+def run(connection: BaseDatabaseWrapper, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+    """Run one statement of the application's and return its rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters or None)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+def value(connection: BaseDatabaseWrapper, sql: str, *parameters: Any) -> Any:
+    """Run one statement and return the first column of its first row."""
+    return run(connection, sql, *parameters)[0][0]
 
 
 def connection_id(connection: BaseDatabaseWrapper) -> int:

@@ -1,0 +1,136 @@
+"""`ping_after` and `ping_timeout`: what a silent path swallows is the backend's own ping."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from servers import FaultProxy, Server
+
+from .admin import Admin
+from .connections import STOCK, ConnectionFactory
+from .queries import connection_id, run
+
+PING = "DO 0"
+INSERT = "INSERT INTO testapp_item (name, created) VALUES ('once', NOW())"
+
+
+@contextmanager
+def silence(
+    silent: Callable[[], None], resume: Callable[[], None], seconds: float
+) -> Iterator[None]:
+    """A path that is silent for a while: a server that is paused, a proxy that forwards nothing."""
+    silent()
+    timer = threading.Timer(seconds, resume)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+        resume()
+
+
+@pytest.mark.core
+def test_statement_after_a_rest_is_preceded_by_a_ping(
+    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
+) -> None:
+    between = proxy()
+    connection = make_connection(via=between, recycle={"ping_after": 0.2})
+    for number, rest in enumerate((0, 0.1, 0.3)):
+        time.sleep(rest)
+        run(connection, f"SELECT {number}")
+    assert between.connections[0].queries()[-4:] == ["SELECT 0", "SELECT 1", PING, "SELECT 2"]
+
+
+def test_ping_can_be_turned_off(
+    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
+) -> None:
+    between = proxy()
+    connection = make_connection(via=between, recycle={"ping_after": None})
+    run(connection, "SELECT 0")
+    time.sleep(0.3)
+    run(connection, "SELECT 1")
+    assert between.connections[0].queries()[-2:] == ["SELECT 0", "SELECT 1"]
+
+
+@pytest.mark.core
+def test_ping_without_an_answer_in_time_recycles_and_the_write_runs_once(
+    make_connection: ConnectionFactory,
+    proxy: Callable[..., FaultProxy],
+    admin: Admin,
+    recycles: list[dict[str, Any]],
+) -> None:
+    between = proxy()
+    connection = make_connection(
+        via=between, recycle={"ping_after": 0.1, "ping_timeout": 0.3, "connect_retries": 0}
+    )
+    run(connection, "SELECT 0")
+    time.sleep(0.2)
+    with silence(between.stall, between.resume, 0.8):
+        run(connection, INSERT)
+    assert not any("INSERT" in sql for sql in between.connections[0].queries())
+    assert admin.value("SELECT COUNT(*) FROM testapp_item") == 1
+    assert [told["reason"] for told in recycles] == ["no answer"]
+
+
+def test_stock_backend_sends_the_write_into_the_silence(
+    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
+) -> None:
+    between = proxy()
+    connection = make_connection(STOCK, via=between)
+    run(connection, "SELECT 0")
+    began = time.monotonic()
+    with silence(between.stall, between.resume, 0.8):
+        run(connection, INSERT)
+        assert time.monotonic() - began > 0.7
+    assert between.connections[0].queries()[-1] == INSERT
+
+
+def test_reading_wait_timeout_is_bounded_as_a_ping_is(
+    make_connection: ConnectionFactory,
+    proxy: Callable[..., FaultProxy],
+    recycles: list[dict[str, Any]],
+) -> None:
+    between = proxy()
+    connection = make_connection(via=between, recycle={"ping_after": None, "ping_timeout": 0.2})
+    run(connection, "SELECT 0")
+    time.sleep(0.6)
+    with silence(between.stall, between.resume, 0.6):
+        run(connection, INSERT)
+    assert not any("INSERT" in sql for sql in between.connections[0].queries())
+    assert [told["reason"] for told in recycles] == ["no answer"]
+
+
+def test_server_process_that_does_not_answer_behind_a_living_kernel_is_left(
+    make_connection: ConnectionFactory,
+    server: Server,
+    admin: Admin,
+    transport: str,
+    recycles: list[dict[str, Any]],
+) -> None:
+    connection = make_connection(
+        transport=transport,  # type: ignore[arg-type]
+        recycle={"ping_after": 0.1, "ping_timeout": 0.2},
+    )
+    first = connection_id(connection)
+    time.sleep(0.2)
+    with silence(server.pause, server.resume, 0.5):
+        assert connection_id(connection) != first
+    assert [told["reason"] for told in recycles] == ["no answer"]
+
+
+def test_health_check_of_django_is_bounded_by_ping_timeout(
+    make_connection: ConnectionFactory, server: Server
+) -> None:
+    connection = make_connection(recycle={"ping_timeout": 0.2})
+    run(connection, "SELECT 0")
+    assert connection.is_usable()
+    began = time.monotonic()
+    with silence(server.pause, server.resume, 1):
+        assert not connection.is_usable()
+        assert time.monotonic() - began < 0.9

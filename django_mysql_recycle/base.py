@@ -10,7 +10,10 @@ from random import random, uniform
 from time import sleep
 from typing import Any
 
+from django.core import checks
+
 from . import liveness, processes
+from .checks import check_settings
 from .cursors import QuietCursorWrapper, RecyclingCursor, StreamingCursor
 from .drivers import choose
 from .errors import NOT_NOW, code_of
@@ -24,8 +27,6 @@ from .session_state import SessionState, examine
 driver = choose()  # before the next import, which binds it by name
 
 from django.db.backends.mysql.base import DatabaseWrapper as MySQLDatabaseWrapper  # noqa: E402
-
-from .validation import DatabaseValidation  # noqa: E402
 
 __all__ = ["DatabaseWrapper", "RecycleMixin"]
 
@@ -357,4 +358,5 @@ def _declares_read_only(settings: dict[str, Any]) -> bool:
 class DatabaseWrapper(RecycleMixin, MySQLDatabaseWrapper):
     """Django's MySQL backend with RecycleMixin in front of it."""
 
-    validation_class = DatabaseValidation
+
+checks.register(check_settings)

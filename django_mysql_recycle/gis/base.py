@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..base import RecycleMixin  # first: it chooses the driver
-from ..validation import DatabaseValidation
 
 from django.contrib.gis.db.backends.mysql.base import (  # isort: skip
     DatabaseWrapper as GisDatabaseWrapper,
@@ -13,4 +12,4 @@ __all__ = ["DatabaseWrapper"]
 
 
 class DatabaseWrapper(RecycleMixin, GisDatabaseWrapper):
-    validation_class = DatabaseValidation
+    """GeoDjango's MySQL backend with RecycleMixin in front of it."""

@@ -120,20 +120,14 @@ def tokenise(text: str, reading: Reading, end: int = 0) -> Iterator[Token]:
                 broken = sign == "\\" and not text.startswith("N", end)  # \N: MariaDB's NULL
                 yield Token(BROKEN if broken else SIGN, sign, sign, start, end)
         elif kind == "quote":
-            quote = match.group()
-            end = _closing(text, end, quote, reading)
-            inside = _inside(text, start, end)
-            kind = _KINDS[quote] if end - start == len(inside) + 2 else BROKEN
-            yield Token(kind, inside, "", start, end)
+            inside, end, closed = _quoted(text, start, reading)
+            yield Token(_KINDS[match.group()] if closed else BROKEN, inside, "", start, end)
         elif kind == "variable":
             name = match.group()[1:]
-            kind = VARIABLE
+            closed = True
             if not name and text[end : end + 1] in _KINDS:
-                opening = end
-                end = _closing(text, end + 1, text[end], reading)
-                name = _inside(text, opening, end)
-                kind = VARIABLE if end - opening == len(name) + 2 else BROKEN
-            yield Token(kind, name, "", start, end)
+                name, end, closed = _quoted(text, end, reading)
+            yield Token(VARIABLE if closed else BROKEN, name, "", start, end)
         elif kind == "system":
             yield Token(SIGN, "@@", "@@", start, end)
         elif kind == "marker":
@@ -159,23 +153,21 @@ def unquoted(token: Token, reading: Reading) -> str:
     return value
 
 
-def _closing(text: str, position: int, quote: str, reading: Reading) -> int:
-    """Where what was opened before the position ends, closing quote included if there is one."""
+def _quoted(text: str, opening: int, reading: Reading) -> tuple[str, int, bool]:
+    """What stands between the quotes, where it ends, and whether it does."""
+    quote = text[opening]
     escapes = {"'": reading.escapes, '"': reading.escapes_in_double}.get(quote, False)
     body = (_ESCAPED if escapes else _DOUBLED)[quote].match
-    while match := body(text, position):
-        progress = match.end() > position
-        position = match.end()
-        if text.startswith(quote, position) and not text.startswith(quote * 2, position):
-            return position + 1
-        if not progress:
-            break
-    return len(text)
-
-
-def _inside(text: str, start: int, end: int) -> str:
-    closed = end - start > 1 and text[end - 1] == text[start]
-    return text[start + 1 : end - 1 if closed else end]
+    end = opening + 1
+    while True:
+        match = body(text, end)
+        assert match is not None  # it also matches nothing
+        stuck = match.end() == end
+        end = match.end()
+        if text.startswith(quote, end) and not text.startswith(quote * 2, end):
+            return text[opening + 1 : end], end + 1, True
+        if stuck:
+            return text[opening + 1 :], len(text), False
 
 
 def _after_comment(text: str, position: int) -> int:

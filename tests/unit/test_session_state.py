@@ -370,6 +370,7 @@ TEXT = {
         r"DO '\', GET_LOCK(1, 1), ' '; SELECT '\', 1",
         "+named lock <1>",
     ),
+    "nor with a literal that ends in a doubled quote": (r"SELECT 'a\', GET_LOCK(1, 1), 'b''",),
     "nor with a backslash outside": (r"SELECT 'a\'b\'c', 'a@b', \N",),
     "double quotes have a reading of their own": (
         r'''SELECT "\" , @x , "\\'" -- "''',
@@ -743,7 +744,7 @@ class TestCache:
         assert list(session_state._cache) == ["SELECT 3"]
 
 
-LONG = ", ".join(["(1, 'a@b;c', \"it's\", `d`, NULL, -5, %s, '')"] * 400)
+LONG = ", ".join(["(1, 'a@b', \"it's\", `d`, NULL, -5, %s, '')"] * 400)
 
 
 @pytest.mark.parametrize("escaped", ["", r"'it\'s', ", r"'\\', "])

@@ -121,6 +121,7 @@ def test_name_of_a_lock_may_be_a_parameter(
     [
         ("DO RELEASE_LOCK(%s)", ["b"]),
         ("DO RELEASE_LOCK(%s)", []),
+        ("SELECT %s, RELEASE_LOCK(%s)", "a"),
         ("DO RELEASE_LOCK(%(n)s)", {}),
         ("DO RELEASE_LOCK(%(n)s)", ["a"]),
         ("DO RELEASE_LOCK(CONCAT(%s))", ["a"]),

@@ -11,6 +11,7 @@ from time import sleep
 from typing import Any
 
 from django.core import checks
+from django.db.utils import OperationalError
 
 from . import liveness, processes
 from .checks import check_settings
@@ -247,6 +248,12 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
             return
         if record.interrupted:
             raise interrupted(record)
+        if record.lost:
+            # PyMySQL raises InterfaceError(0, ''), for which Atomic.__exit__ does not roll back:
+            # the hooks of this transaction would be left to the next one.
+            raise OperationalError(
+                record.lost_code or 2006, "the connection was lost before COMMIT"
+            )
         try:
             super()._commit()
         except BaseException as error:

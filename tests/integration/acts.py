@@ -1,0 +1,187 @@
+"""What tests of faults do again and again: lose a connection, interrupt, listen, look at rows."""
+
+from __future__ import annotations
+
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import Error
+
+from django_mysql_recycle.signals import (
+    connection_recycled,
+    session_state_lost,
+    statement_repeated,
+)
+
+from .admin import Admin
+from .queries import run, value
+
+#: Long enough for an error to count as one on a connection that had been idle, and for the
+#: session's wait_timeout to be read.
+REST = 0.55
+
+
+def insert(connection: BaseDatabaseWrapper, owner: str, balance: int = 0) -> None:
+    run(connection, "INSERT INTO testapp_account (owner, balance) VALUES (%s, %s)", owner, balance)
+
+
+def owners(admin: Admin) -> list[str]:
+    """Who is in the table, as the server tells it to somebody else."""
+    return [row[0] for row in admin.rows("SELECT owner FROM testapp_account ORDER BY owner")]
+
+
+def balances(admin: Admin) -> dict[str, int]:
+    """Each account's balance, as the server tells it to somebody else."""
+    rows = admin.rows("SELECT owner, balance FROM testapp_account")
+    assert len(rows) == len(dict(rows))
+    return dict(rows)
+
+
+def session_id(connection: BaseDatabaseWrapper) -> int:
+    """The server's id of the connection, by the driver's memory: no statement."""
+    return int(connection.connection.thread_id())
+
+
+def descriptor(connection: BaseDatabaseWrapper) -> int:
+    driver = connection.connection
+    return int(driver._sock.fileno() if hasattr(driver, "_sock") else driver.fileno())
+
+
+def wait_for(condition: Callable[[], Any], what: str, *, timeout: float = 10) -> Any:
+    """Poll until `condition()` is true, and return its value."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited {timeout:g} s for {what}"
+        time.sleep(0.005)
+    return found
+
+
+def wait_until_hung_up(connection: BaseDatabaseWrapper, *, timeout: float = 10) -> None:
+    """Return once the other end's hang-up has arrived here."""
+    poll = select.poll()
+    poll.register(descriptor(connection), select.POLLIN | select.POLLRDHUP)
+    assert poll.poll(timeout * 1000), "nobody hung up"
+
+
+def kill(admin: Admin, connection: BaseDatabaseWrapper) -> None:
+    """KILL the connection, and return once this end can know it. The client sends nothing for it."""
+    admin.kill(session_id(connection))
+    wait_until_hung_up(connection)
+
+
+def rest(connection: BaseDatabaseWrapper, seconds: float = REST) -> None:
+    """Let the connection have rested for so long without waiting: only its clock is set back.
+
+    For rests that matter to the backend alone. A server's own clock needs a real rest.
+    """
+    record = connection.recycler.record  # type: ignore[attr-defined]
+    record.contact -= seconds
+
+
+def code_of(error: BaseException) -> Any:
+    return error.args[0] if error.args else None
+
+
+def assert_works(connection: BaseDatabaseWrapper, admin: Admin) -> None:
+    """The connection is sound: it answers what it is asked, on a session that the server lists."""
+    for number in (7, 8):
+        assert value(connection, "SELECT %s + 0", number) == number
+    assert value(connection, "SELECT CONNECTION_ID()") in admin.connection_ids()
+
+
+class Told:
+    """What the signals of one alias have said."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self.recycled: list[str] = []
+        self.repeated: list[str] = []
+        self.lost: list[dict[str, Any]] = []
+
+    def _recycled(self, *, alias: str, reason: str, **facts: Any) -> None:
+        if alias == self.alias:
+            self.recycled.append(reason)
+
+    def _repeated(self, *, alias: str, reason: str, **facts: Any) -> None:
+        if alias == self.alias:
+            self.repeated.append(reason)
+
+    def _lost(self, *, alias: str, **facts: Any) -> None:
+        if alias == self.alias:
+            self.lost.append(facts)
+
+
+@contextmanager
+def listening(connection: BaseDatabaseWrapper) -> Iterator[Told]:
+    """Collect what the signals say of this connection."""
+    told = Told(connection.alias)
+    pairs = [
+        (connection_recycled, told._recycled),
+        (statement_repeated, told._repeated),
+        (session_state_lost, told._lost),
+    ]
+    for sender, receiver in pairs:
+        sender.connect(receiver)
+    try:
+        yield told
+    finally:
+        for sender, receiver in pairs:
+            sender.disconnect(receiver)
+
+
+@contextmanager
+def alarm(seconds: float, error: type[BaseException]) -> Iterator[None]:
+    """Raise `error` in the main thread after so many seconds: a soft time limit, a Ctrl-C."""
+
+    def ring(number: int, frame: Any) -> None:
+        raise error
+
+    was = signal.signal(signal.SIGALRM, ring)
+    # pytest-timeout may be using the same timer.
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, was)
+        if left:
+            rest = max(0.01, left - (time.monotonic() - start))
+            signal.setitimer(signal.ITIMER_REAL, rest, interval)
+
+
+@contextmanager
+def soon(seconds: float, act: Callable[[], Any]) -> Iterator[None]:
+    """Do something in another thread while the block is busy; its exception fails the test."""
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        time.sleep(seconds)
+        try:
+            act()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def outcome(act: Callable[[], Any]) -> Error | None:
+    """Run and return the database error it ends with, or None."""
+    try:
+        act()
+    except Error as error:
+        return error
+    return None

@@ -55,8 +55,8 @@ class RecyclingCursor:
         record = recycler.record
         try:
             statement = cache_get(query) or examine(query)
-        except TypeError:  # unhashable, or no text at all: the driver knows what to say
-            statement = examine(query) if isinstance(query, bytearray) else examine(str(query))
+        except TypeError:  # unhashable
+            statement = examine(query)
         if (
             record.calm
             and (statement is PLAIN or statement is PLAIN_INSERT)
@@ -99,7 +99,7 @@ class RecyclingCursor:
     def executemany(self, query: Any, args: Any) -> Any:
         # The driver splits it into several statements, and the rows may be an iterator that
         # has begun: the check before the first one covers it, but it is never repeated.
-        statement = examine(query if isinstance(query, (str, bytes, bytearray)) else str(query))
+        statement = examine(query)
         rows = _Rows(args) if hasattr(args, "__next__") else args
         return self._recycler.run(
             self, statement, None, lambda inner: inner.executemany(query, rows), many=True
@@ -130,12 +130,14 @@ class RecyclingCursor:
         if record.calm and record is self._recycler.record:
             self._inner.close()  # nothing is unread: it talks to nobody
             return
-        if self.is_current() and not record.gone:
-            self._recycler.guard(record, self._inner.close)
-        # Otherwise its connection is gone, or a stranger to it: there is nothing to tell it,
-        # and mysqlclient's close() would raise a bare 2006.
-        if record.unread is self:
-            record.unread = None
+        try:
+            # A lost connection, or one that is no longer in use, has nothing to be told;
+            # mysqlclient's close() would raise a bare 2006.
+            if self.is_current() and not record.gone:
+                self._recycler.guard(record, self._inner.close)
+        finally:
+            if record.unread is self:
+                record.unread = None
 
     def is_current(self) -> bool:
         """Whether the inner cursor belongs to the connection in use."""
@@ -173,6 +175,12 @@ class RecyclingCursor:
 
 class StreamingCursor(RecyclingCursor):
     """The same around an unbuffered cursor: fetching rows talks to the server."""
+
+    def execute(self, query: Any, args: Any = None) -> Any:
+        # No common path: whatever it runs leaves rows to keep books of.
+        return self._recycler.run(
+            self, examine(query), args, lambda inner: inner.execute(query, args)
+        )
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.fetchone, None)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -67,6 +66,7 @@ class MySQLClient:
         cursors = import_module("MySQLdb.cursors")
         self.unbuffered: type = cursors.CursorUseResultMixIn
         self._adapting = _code_of(cursors.BaseCursor, "_mogrify", "mogrify", "_escape_args")
+        self._refusing = _code_of(cursors.BaseCursor, "execute")
 
     def descriptor(self, connection: Any) -> int | None:
         # fileno() keeps its number after a loss; the caller forgets it then.
@@ -92,7 +92,7 @@ class MySQLClient:
         return () if result is None else tuple(result.fetch_row(0))
 
     def never_sent(self, error: BaseException) -> bool:
-        return _passed_through(error, self._adapting)
+        return _never_sent(error, self._adapting, self._refusing)
 
     def abandon(self, connection: Any) -> None:
         with suppress(Exception):
@@ -112,6 +112,8 @@ class PyMySQL:
         cursors = import_module("pymysql.cursors")
         self.unbuffered: type = cursors.SSCursor
         self._adapting = _code_of(cursors.Cursor, "_mogrify", "mogrify", "_escape_args")
+        connections = import_module("pymysql.connections")
+        self._refusing = _code_of(connections.Connection, "query", "_execute_command")
 
     def descriptor(self, connection: Any) -> int | None:
         sock = connection._sock
@@ -141,10 +143,13 @@ class PyMySQL:
         return tuple(connection._result.rows or ())
 
     def never_sent(self, error: BaseException) -> bool:
-        return _passed_through(error, self._adapting)
+        return _never_sent(error, self._adapting, self._refusing)
 
     def abandon(self, connection: Any) -> None:
         connection._closed = True
+        if connection._result is not None:
+            # Its destructor would drain it through a socket that is no more.
+            connection._result.unbuffered_active = False
         with suppress(Exception):
             connection._force_close()
 
@@ -164,13 +169,21 @@ def _code_of(owner: type, *names: str) -> frozenset[CodeType]:
     return frozenset(function.__code__ for function in functions if function is not None)
 
 
-def _passed_through(error: BaseException, code: Iterable[CodeType]) -> bool:
-    trace = error.__traceback__
+def _never_sent(
+    error: BaseException, adapting: frozenset[CodeType], refusing: frozenset[CodeType]
+) -> bool:
+    """Judge by the traceback: nothing has been sent yet in a function that adapts parameters.
+
+    Nor has it where the driver itself, and no signal handler, stumbles over the type of the
+    statement.
+    """
+    trace, innermost = error.__traceback__, None
     while trace is not None:
-        if trace.tb_frame.f_code in code:
+        innermost = trace.tb_frame.f_code
+        if innermost in adapting:
             return True
         trace = trace.tb_next
-    return False
+    return isinstance(error, (TypeError, AssertionError)) and innermost in refusing
 
 
 _chosen: Driver | None = None

@@ -155,8 +155,8 @@ class SessionState:
         if change.name == DEFAULT_DATABASE:
             # From now on the same name is another table: no DROP tells these apart.
             self._pins = {
-                object() if pin.kind == TEMPORARY_TABLE else key: pin
-                for key, pin in self._pins.items()
+                object() if held.kind == TEMPORARY_TABLE else name: held
+                for name, held in self._pins.items()
             }
         if pin is None:
             self._pins[key] = _Pin(change.kind, _shown_name(change, args), now)

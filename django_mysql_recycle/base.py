@@ -282,6 +282,16 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
             self.recycler.abandon(record)
         record.transaction_ended()
 
+    def _savepoint(self, sid: str) -> None:
+        # With autocommit off Atomic.__enter__ declares the block open before its savepoint is
+        # set (Django 5.2 and 6.1), and would leave it so, with rollback() forbidden in it.
+        try:
+            super()._savepoint(sid)
+        except BaseException:
+            if not self.atomic_blocks:
+                self.in_atomic_block = False
+            raise
+
     # ##### Django's own checks, closing #####
 
     def is_usable(self) -> bool:

@@ -317,7 +317,8 @@ class Recycler:
         """Act on what the error proves. True: there is a new connection, run it once more."""
         proof = self.take_note(record, error)
         if proof is Proof.ALIVE:
-            if not statement.single and record.options.pin_session_state:
+            if statement.changes and record.options.pin_session_state:
+                # INSERT ... SELECT GET_LOCK() that meets a duplicate key keeps the lock.
                 record.pins.apply_begins(statement, args, clock())
                 record.refresh()
             return False
@@ -530,8 +531,10 @@ class Recycler:
 
     def hold(self, reason: str) -> Callable[[], None]:
         """Pin by hand (see pinning.py). Returns the function that ends it."""
-        self.db.ensure_connection()
-        record = self.current()
+        if self.current() is None:
+            self.db.ensure_connection()
+        self.decide()  # a connection that is stale already carries nothing to hold
+        record = self.record
         token = record.pins.hold(reason, clock())
         record.refresh()
 

@@ -100,7 +100,8 @@ class ConnectionRecord:
     def refresh(self) -> None:
         """Bring `calm` up to date; to be called after every change of a mark or a pin."""
         self.calm = not (
-            self.lost
+            self.descriptor is None
+            or self.lost
             or self.interrupted
             or self.wrong_node
             or self.unit_begins
@@ -162,6 +163,7 @@ class ConnectionRecord:
         """The driver has given its socket up: the number may belong to another one by now."""
         self.descriptor = self.socket = None
         self.hung_up = liveness.watch(None)
+        self.calm = False
 
     def transaction_ended(self) -> None:
         """COMMIT or ROLLBACK was acknowledged, or the server rolls back by itself."""

@@ -26,7 +26,7 @@ def test_every_supported_server_is_offered(services: dict[str, Any]) -> None:
 
 
 def test_ports_are_open_to_this_machine_alone_and_differ(services: dict[str, Any]) -> None:
-    seen = set()
+    seen: set[str] = set()
     for service in services.values():
         (published,) = service["ports"]
         match = re.fullmatch(r"127\.0\.0\.1:\$\{([A-Z0-9_]+):-(\d+)\}:3306", published)

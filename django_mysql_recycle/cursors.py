@@ -127,16 +127,19 @@ class RecyclingCursor:
     def close(self) -> None:
         self._closed = True
         record = self._record
-        if record.calm and record is self._recycler.record:
-            self._inner.close()  # nothing is unread: it talks to nobody
-            return
         try:
             # A lost connection, or one that is no longer in use, has nothing to be told;
             # mysqlclient's close() would raise a bare 2006.
-            if self.is_current() and not record.gone:
-                self._recycler.guard(record, self._inner.close)
+            if (record.calm and record is self._recycler.record) or (
+                self.is_current() and not record.gone
+            ):
+                self._inner.close()
+        except BaseException as error:
+            self._recycler.take_note(record, error, ran=False)
+            if not record.lost:
+                raise
         finally:
-            if record.unread is self:
+            if not record.calm and record.unread is self:
                 record.unread = None
 
     def is_current(self) -> bool:

@@ -147,7 +147,7 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
             return inner
         made_by_driver = getattr(inner, "cursor", inner)
         kind = StreamingCursor if isinstance(made_by_driver, unbuffered) else RecyclingCursor
-        cursor = kind(self.recycler, inner)
+        cursor = kind(self, self.recycler, inner)
         if name is not None:
             cursor.name = name
         return cursor

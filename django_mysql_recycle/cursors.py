@@ -38,7 +38,8 @@ class RecyclingCursor:
     name: str | None = None
     _closed = False
 
-    def __init__(self, recycler: Recycler, inner: Any) -> None:
+    def __init__(self, db: Any, recycler: Recycler, inner: Any) -> None:
+        self._db = db
         self._recycler = recycler
         self._inner = inner
         self._record = recycler.record
@@ -51,7 +52,7 @@ class RecyclingCursor:
 
     def execute(self, query: Any, args: Any = None) -> Any:
         recycler = self._recycler
-        db = recycler.db
+        db = self._db
         record = recycler.record
         try:
             statement = cache_get(query) or examine(query)
@@ -117,7 +118,7 @@ class RecyclingCursor:
 
     def nextset(self) -> Any:
         if not self.is_current():
-            raise self._recycler.db.Database.ProgrammingError(
+            raise self._db.Database.ProgrammingError(
                 "the connection of this cursor has been replaced; its result sets are gone"
             )
         more = self._recycler.guard(self._record, self._inner.nextset)
@@ -145,11 +146,11 @@ class RecyclingCursor:
     def is_current(self) -> bool:
         """Whether the inner cursor belongs to the connection in use."""
         record = self._recycler.record
-        return self._record is record and record.connection is self._recycler.db.connection
+        return self._record is record and record.connection is self._db.connection
 
     def current(self) -> Any:
         """The inner cursor, made anew if the connection has been replaced."""
-        db = self._recycler.db
+        db = self._db
         if self._closed:
             raise db.Database.ProgrammingError("cursor closed")
         if not self.is_current():

@@ -7,6 +7,7 @@ what the policy says; base.py calls it at the seams.
 from __future__ import annotations
 
 import _thread
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -66,10 +67,12 @@ def interrupted(record: ConnectionRecord) -> OperationalError:
 
 
 class Recycler:
-    """Decides and acts for one connection wrapper (`db`)."""
+    """Decides and acts for one connection wrapper."""
 
     def __init__(self, db: Any, driver: Driver) -> None:
-        self.db = db
+        # Weak: a wrapper, and the connection of a thread that has ended, goes with its last
+        # reference and does not wait for the garbage collector.
+        self._db = weakref.ref(db)
         self.driver = driver
         #: The connection in use, as far as it came from connect().
         self.record: Any = NO_RECORD
@@ -82,6 +85,11 @@ class Recycler:
         self.untold: SessionStateLost | None = None
         #: What earlier statements left in connections that have been replaced since.
         self.left_behind: set[str] = set()
+
+    @property
+    def db(self) -> Any:
+        """The connection wrapper."""
+        return self._db()
 
     # ##### The record of the connection #####
 
@@ -508,7 +516,7 @@ class Recycler:
     def forget_parent(self) -> None:
         """After a fork, in the child: the connection belongs to the parent."""
         db, record = self.db, self.record
-        if record is NO_RECORD:
+        if record is NO_RECORD or db is None:
             return
         liveness.detach(record.descriptor, record.socket)
         processes.leave(record.connection)

@@ -1,0 +1,22 @@
+"""What a long life costs."""
+
+from __future__ import annotations
+
+import os
+
+from .admin import Admin
+from .connections import ConnectionFactory
+from .queries import connection_id, kill
+
+
+def test_recycling_leaks_neither_descriptors_nor_sessions(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection()
+    connection_id(connection)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(50):
+        connection_id(connection)
+        kill(admin, connection)
+    connection_id(connection)
+    assert len(os.listdir("/proc/self/fd")) <= before

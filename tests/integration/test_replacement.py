@@ -1,0 +1,388 @@
+"""A replacement goes through Django's `connect()`, and the application sees nothing else of it."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from django.db import Error, OperationalError, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.test.utils import CaptureQueriesContext
+
+from django_mysql_recycle import counters
+from django_mysql_recycle.signals import connection_recycled
+from servers import FaultProxy
+
+from ..testapp.models import Account, Item
+from .admin import Admin
+from .connections import ConnectionFactory
+from .queries import connection_id, kill, run, settle, value
+
+
+@contextmanager
+def received(
+    connection: BaseDatabaseWrapper, act: Callable[[BaseDatabaseWrapper], None]
+) -> Iterator[list[int]]:
+    """Have `connection_created` of this connection call `act`; the server's ids of all it was called for."""
+    ids: list[int] = []
+
+    def receive(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+        if connection.alias == alias:
+            ids.append(connection.connection.thread_id())
+            act(connection)
+
+    alias = connection.alias
+    connection_created.connect(receive)
+    try:
+        yield ids
+    finally:
+        connection_created.disconnect(receive)
+
+
+def isolation_level(connection: BaseDatabaseWrapper, vendor: str) -> str:
+    variable = "tx_isolation" if vendor == "mariadb" else "transaction_isolation"
+    return str(value(connection, f"SELECT @@SESSION.{variable}"))
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("level", [None, "serializable", "repeatable read"])
+def test_isolation_level_is_that_of_the_first_connection(
+    make_connection: ConnectionFactory, admin: Admin, vendor: str, level: str | None
+) -> None:
+    options = {} if level is None else {"isolation_level": level}
+    connection = make_connection(options=options)
+    first = isolation_level(connection, vendor)
+    assert first == (level or "read committed").replace(" ", "-").upper()
+    kill(admin, connection)
+    assert isolation_level(connection, vendor) == first
+
+
+@pytest.mark.core
+def test_init_command_has_run(make_connection: ConnectionFactory, admin: Admin) -> None:
+    connection = make_connection(
+        options={"init_command": "SET SESSION group_concat_max_len = 4321, time_zone = '+05:00'"}
+    )
+    ask = "SELECT @@SESSION.group_concat_max_len, @@SESSION.time_zone"
+    assert run(connection, ask) == [(4321, "+05:00")]
+    kill(admin, connection)
+    assert run(connection, ask) == [(4321, "+05:00")]
+
+
+def test_sql_mode_and_auto_is_null_are_those_of_the_first_connection(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection()
+    ask = "SELECT @@SESSION.sql_mode, @@SESSION.sql_auto_is_null, @@SESSION.character_set_client"
+    first = run(connection, ask)
+    kill(admin, connection)
+    assert run(connection, ask) == first
+
+
+def test_time_zone_of_the_alias_applies(make_connection: ConnectionFactory, admin: Admin) -> None:
+    connection = make_connection(TIME_ZONE="Asia/Tokyo")
+    moment = datetime(2024, 5, 6, 12, tzinfo=timezone.utc)
+    item = Item.objects.using(connection.alias).create(name="stored before")
+    Item.objects.using(connection.alias).update(created=moment)
+    kill(admin, connection)
+    assert Item.objects.using(connection.alias).get().created == moment
+    stored = admin.value("SELECT created FROM testapp_item WHERE id = %s", item.pk)
+    assert stored == datetime(2024, 5, 6, 21)  # noqa: DTZ001 - as Tokyo's clocks show it
+    item.created = moment + timedelta(hours=1)
+    item.save(using=connection.alias)
+    assert admin.value("SELECT HOUR(created) FROM testapp_item") == 22
+
+
+@pytest.mark.core
+def test_receivers_of_connection_created_are_called_for_each_connection(
+    connection: BaseDatabaseWrapper, admin: Admin
+) -> None:
+    def set_up(connection: BaseDatabaseWrapper) -> None:
+        run(connection, "SET SESSION group_concat_max_len = 1234")
+        with transaction.atomic(using=connection.alias):
+            Account.objects.using(connection.alias).get_or_create(owner="by the receiver")
+
+    with received(connection, set_up) as ids:
+        first = connection_id(connection)
+        kill(admin, connection)
+        assert value(connection, "SELECT @@SESSION.group_concat_max_len") == 1234
+        assert ids == [first, connection_id(connection)]
+    assert admin.value("SELECT COUNT(*) FROM testapp_account") == 1
+
+
+def test_what_receivers_run_neither_recycles_nor_reads_the_limit(
+    make_connection: ConnectionFactory, admin: Admin, recycles: list[dict[str, Any]]
+) -> None:
+    connection = make_connection(recycle={"idle_limit": 0.05, "ping_after": 0.05})
+
+    def rest_between_statements(connection: BaseDatabaseWrapper) -> None:
+        for _ in range(2):
+            run(connection, "DO 1")
+            time.sleep(0.1)
+
+    with received(connection, rest_between_statements) as ids:
+        kill(admin, connection)
+        assert len(ids) == 1
+        run(connection, "DO 1")
+        assert len(ids) == 2
+    assert [told["reason"] for told in recycles] == ["closed"]
+
+
+def test_receiver_whose_connection_is_lost_is_a_connect_error_and_no_recursion(
+    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+) -> None:
+    run(connection, "DO 1")
+    kill(admin, connection)
+
+    def lose_it(connection: BaseDatabaseWrapper) -> None:
+        admin.kill(connection.connection.thread_id())
+        settle()
+        run(connection, "DO 1")
+
+    with received(connection, lose_it) as ids:
+        for attempt in (1, 2):
+            with pytest.raises(Error):
+                run(connection, "DO 1")
+            assert len(ids) == attempt
+    assert value(connection, "SELECT 1") == 1
+
+
+def test_receiver_that_raises_is_heard_and_the_next_statement_tries_again(
+    connection: BaseDatabaseWrapper, admin: Admin
+) -> None:
+    run(connection, "DO 1")
+    kill(admin, connection)
+
+    def refuse(connection: BaseDatabaseWrapper) -> None:
+        raise LookupError("the application's own")
+
+    with received(connection, refuse):
+        for _ in range(2):
+            with pytest.raises(LookupError, match="the application's own"):
+                run(connection, "DO 1")
+    assert len(admin.connection_ids() - {connection_id(connection)}) == 0  # none is left behind
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("entering_atomic", [False, True], ids=["statement", "atomic"])
+def test_log_of_queries_shows_what_the_application_ran(
+    connection: BaseDatabaseWrapper, admin: Admin, entering_atomic: bool
+) -> None:
+    def whatever(connection: BaseDatabaseWrapper) -> None:
+        run(connection, "DO 'by the receiver'")
+
+    def work() -> list[str]:
+        with CaptureQueriesContext(connection) as captured:
+            if entering_atomic:
+                with transaction.atomic(using=connection.alias):
+                    run(connection, "SELECT 'mine'")
+            else:
+                run(connection, "SELECT 'mine'")
+        return [query["sql"] for query in captured]
+
+    run(connection, "DO 1")
+    time.sleep(0.6)  # wait_timeout is to be read, too
+    healthy = work()
+    with received(connection, whatever) as ids:
+        kill(admin, connection)
+        assert work() == healthy
+        assert len(ids) == 1
+    expected = ["BEGIN", "SELECT 'mine'", "COMMIT"] if entering_atomic else ["SELECT 'mine'"]
+    assert healthy == expected
+
+
+def test_first_connect_is_logged_as_on_the_stock_backend(
+    make_connection: ConnectionFactory,
+) -> None:
+    logs = []
+    for engine in ("django_mysql_recycle", "django.db.backends.mysql"):
+        connection = make_connection(engine, options={"isolation_level": "serializable"})
+        connection.force_debug_cursor = True
+        run(connection, "SELECT 'mine'")
+        logs.append([query["sql"] for query in connection.queries])
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.core
+def test_execute_wrappers_see_what_the_application_ran(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection(recycle={"ping_after": 0.1})
+    seen: list[str] = []
+
+    def wrapper(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        assert context["connection"] is connection
+        seen.append(sql)
+        return execute(sql, params, many, context)
+
+    run(connection, "DO 1")
+    with connection.execute_wrapper(wrapper):
+        kill(admin, connection)
+        seen.clear()
+        run(connection, "SELECT 'first'")
+        time.sleep(0.2)
+        run(connection, "SELECT 'after a ping'")
+        time.sleep(0.6)
+        with transaction.atomic(using=connection.alias):
+            run(connection, "SELECT 'after a read of the limit'")
+    assert [sql for sql in seen if not sql.startswith(("BEGIN", "COMMIT"))] == [
+        "SELECT 'first'",
+        "SELECT 'after a ping'",
+        "SELECT 'after a read of the limit'",
+    ]
+
+
+def test_wrapper_that_forbids_statements_forbids_only_the_applications(
+    connection: BaseDatabaseWrapper, admin: Admin
+) -> None:
+    def block(*args: Any) -> None:
+        raise PermissionError
+
+    run(connection, "DO 1")
+    kill(admin, connection)
+    with connection.execute_wrapper(block), pytest.raises(PermissionError):
+        run(connection, "DO 1")
+    assert value(connection, "SELECT 1") == 1
+
+
+@pytest.fixture
+def nobody() -> Iterator[tuple[str, int]]:
+    """An address at which nobody listens."""
+    with socket.socket() as unlistening:
+        unlistening.bind(("127.0.0.1", 0))
+        host, port = unlistening.getsockname()
+        yield host, port
+
+
+@pytest.mark.core
+def test_failing_connect_is_a_connect_error_and_the_next_statement_tries_again(
+    make_connection: ConnectionFactory,
+    proxy: Callable[..., FaultProxy],
+    nobody: tuple[str, int],
+    admin: Admin,
+    recycles: list[dict[str, Any]],
+) -> None:
+    between = proxy()
+    home = between.target
+    connection = make_connection(via=between, recycle={"connect_retries": 0})
+    run(connection, "DO 1")
+    between.retarget(*nobody)
+    between.cut()
+    settle()
+    for _ in range(2):
+        with pytest.raises(OperationalError):
+            Account.objects.using(connection.alias).create(owner="too early")
+        assert connection.connection is None
+    with pytest.raises(OperationalError):
+        with transaction.atomic(using=connection.alias):
+            pytest.fail("there is no connection to begin with")
+    between.retarget(*home)
+    Account.objects.using(connection.alias).create(owner="in time")
+    assert connection.autocommit and not connection.in_atomic_block
+    assert admin.rows("SELECT owner FROM testapp_account") == [("in time",)]
+
+
+def test_connect_is_tried_again_while_the_server_says_not_now(
+    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
+) -> None:
+    between = proxy()
+    connection = make_connection(via=between)
+    run(connection, "DO 1")
+    between.cut()
+    settle()
+    between.cut_next_request()  # in the middle of the handshake
+    assert value(connection, "SELECT 1") == 1
+    assert len(between.connections) == 3
+
+
+@pytest.mark.core
+def test_manual_autocommit_mode_survives(
+    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+) -> None:
+    run(connection, "DO 1")
+    connection.set_autocommit(False)
+    admin.kill(connection.connection.thread_id())
+    settle()
+    Account.objects.using(connection.alias).create(owner="not to stay")
+    assert len(recycles) == 1
+    assert not connection.autocommit
+    connection.rollback()
+    assert admin.value("SELECT COUNT(*) FROM testapp_account") == 0
+    connection.set_autocommit(True)
+    Account.objects.using(connection.alias).create(owner="to stay")
+    assert admin.value("SELECT COUNT(*) FROM testapp_account") == 1
+
+
+@pytest.mark.core
+def test_hooks_of_a_committed_transaction_survive_and_run_once(
+    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+) -> None:
+    ran: list[int] = []
+    connection.set_autocommit(False)
+    with transaction.atomic(using=connection.alias):
+        Account.objects.using(connection.alias).create(owner="committed")
+        transaction.on_commit(lambda: ran.append(1), using=connection.alias)
+    connection.commit()
+    admin.kill(connection.connection.thread_id())
+    settle()
+    run(connection, "SELECT 1")
+    assert len(recycles) == 1 and ran == []
+    connection.commit()
+    connection.set_autocommit(True)
+    assert ran == [1]
+    with transaction.atomic(using=connection.alias):
+        run(connection, "SELECT 1")
+    assert ran == [1]
+
+
+def test_hooks_of_a_block_that_was_entered_on_a_new_connection_run_once(
+    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+) -> None:
+    ran: list[int] = []
+    kill(admin, connection)
+    with transaction.atomic(using=connection.alias):
+        transaction.on_commit(lambda: ran.append(1), using=connection.alias)
+        Account.objects.using(connection.alias).create(owner="committed")
+    assert ran == [1]
+    assert [told["reason"] for told in recycles] == ["closed"]
+
+
+def test_each_replacement_is_told_by_a_log_record_and_a_signal_and_counted(
+    connection: BaseDatabaseWrapper,
+    admin: Admin,
+    recycles: list[dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kill(admin, connection)
+    with caplog.at_level("INFO", "django_mysql_recycle"):
+        run(connection, "SELECT 'secret words'")
+    assert [(record.levelname, record.name) for record in caplog.records] == [
+        ("INFO", "django_mysql_recycle")
+    ]
+    text = caplog.records[0].getMessage()
+    assert connection.alias in text and "closed" in text and "secret" not in text
+    (told,) = recycles
+    assert told["alias"] == connection.alias and told["connection"] is connection
+    assert told["sender"] is type(connection)
+    assert 0 <= told["idle"] <= told["age"] < 10
+    assert counters()[connection.alias] == {"recycled: closed": 1}
+
+
+def test_receiver_of_our_signal_that_raises_breaks_nothing(
+    connection: BaseDatabaseWrapper, admin: Admin, caplog: pytest.LogCaptureFixture
+) -> None:
+    def receive(**facts: Any) -> None:
+        raise LookupError
+
+    connection_recycled.connect(receive)
+    try:
+        kill(admin, connection)
+        assert value(connection, "SELECT 1") == 1
+    finally:
+        connection_recycled.disconnect(receive)
+    assert any(record.levelname == "ERROR" for record in caplog.records)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 from .admin import Admin
 from .connections import ConnectionFactory
@@ -14,9 +14,9 @@ def test_recycling_leaks_neither_descriptors_nor_sessions(
 ) -> None:
     connection = make_connection()
     connection_id(connection)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(50):
         connection_id(connection)
         kill(admin, connection)
     connection_id(connection)
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before

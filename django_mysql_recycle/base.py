@@ -101,6 +101,7 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
         # Django's, whether for the first time or as a replacement. Until it returns no seam
         # decides, repeats or pins: a failure is a connect error. A connection that was opened
         # but could not be set up (isolation level, receivers) is dropped.
+        max_age_of(self.alias, self.settings_dict)  # Django reckons with it, whatever it is
         recycler = self.recycler
         carried, nested = recycler.carried, recycler.connecting
         recycler.connecting = True
@@ -204,7 +205,7 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
             super()._set_autocommit(False)
         except BaseException as error:
             proof = recycler.take_note(record, error, ran=not safe)
-            if not safe or not proof.is_loss:
+            if not safe or not proof.is_loss or not recycler.is_in_use(record):
                 raise
             if record.pins.pinned:
                 raise recycler.state_lost(record, idle) from error
@@ -258,6 +259,7 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
             super()._commit()
         except BaseException as error:
             self.recycler.take_note(record, error)
+            self._end_if_interrupted(record)
             raise
         record.contact = clock()
         record.transaction_ended()
@@ -274,6 +276,7 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
                 super()._rollback()
             except BaseException as error:
                 if not self.recycler.take_note(record, error).is_loss:
+                    self._end_if_interrupted(record)
                     raise
             else:
                 record.contact = clock()
@@ -281,6 +284,17 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
             # Now, not at the next statement: its locks are to go.
             self.recycler.abandon(record)
         record.transaction_ended()
+
+    def _end_if_interrupted(self, record: ConnectionRecord) -> None:
+        """COMMIT or ROLLBACK was cut short by an exception that is on its way to be heard.
+
+        The transaction is over, whichever way. Atomic.__exit__ only switches autocommit on now:
+        that must neither mask the exception nor leave the hooks to the next transaction.
+        """
+        if record.interrupted and not record.lost:
+            self.recycler.abandon(record)
+            record.transaction_ended()
+            self.run_on_commit = []
 
     def _savepoint(self, sid: str) -> None:
         # With autocommit off Atomic.__enter__ declares the block open before its savepoint is

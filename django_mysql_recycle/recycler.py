@@ -106,6 +106,9 @@ class Recycler:
             record = self.record = ConnectionRecord(self.driver, connection, options, None)
         return record
 
+    def is_in_use(self, record: ConnectionRecord) -> bool:
+        return record is self.record and record.connection is self.db.connection
+
     def is_safe(self, record: ConnectionRecord) -> bool:
         """Whether replacing the connection can lose nothing, pins and results aside."""
         db = self.db
@@ -335,11 +338,10 @@ class Recycler:
         # BEGIN has done nothing yet, whether it ran or not.
         entering = statement.enters_transaction and proof is not Proof.PROTOCOL
         never_ran = proof is Proof.NEVER_RAN
-        repeatable = repeatable and statement.repeatable and (never_ran or entering) and safe
-        if record is not self.record:
-            # A statement nested in this one, a lazy parameter's, has replaced the connection.
-            return repeatable
-        if not safe:
+        repeatable = repeatable and statement.repeatable and (never_ran or entering)
+        if not safe or not self.is_in_use(record):
+            # Closed while the statement ran, by a signal handler or a lazy parameter: 2006 may
+            # speak of the closing alone, and the statement may have run.
             return False
         if record.pins.pinned or statement.reads:
             raise self.state_lost(record, idle, statement) from error

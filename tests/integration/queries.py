@@ -10,14 +10,14 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from .admin import Admin
 
 
-def run(connection: BaseDatabaseWrapper, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+def run(connection: BaseDatabaseWrapper, sql: Any, *parameters: Any) -> list[tuple[Any, ...]]:
     """Run one statement of the application's and return its rows."""
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters or None)
         return list(cursor.fetchall()) if cursor.description else []
 
 
-def value(connection: BaseDatabaseWrapper, sql: str, *parameters: Any) -> Any:
+def value(connection: BaseDatabaseWrapper, sql: Any, *parameters: Any) -> Any:
     """Run one statement and return the first column of its first row."""
     return run(connection, sql, *parameters)[0][0]
 

@@ -16,12 +16,20 @@ from .admin import Admin
 from .connections import ConnectionFactory
 from .queries import connection_id, idle_out, kill, run, settle, value
 
+NAMES = ("instrumented", "proxied", "subclassed")
 
-@pytest.fixture(params=["instrumented", "proxied", "subclassed"])
+
+@pytest.fixture(params=NAMES)
 def composed(
     request: pytest.FixtureRequest, make_connection: ConnectionFactory
 ) -> BaseDatabaseWrapper:
     return make_connection(f"tests.backends.{request.param}")
+
+
+@pytest.fixture
+def all_composed(make_connection: ConnectionFactory) -> list[BaseDatabaseWrapper]:
+    recycle = {"idle_limit": 0.3, "ping_after": 0.05}
+    return [make_connection(f"tests.backends.{name}", recycle=recycle) for name in NAMES]
 
 
 def trace(connection: Any) -> list[str]:
@@ -30,16 +38,13 @@ def trace(connection: Any) -> list[str]:
 
 
 @pytest.mark.core
-def test_stale_connection_is_replaced(composed: BaseDatabaseWrapper, admin: Admin) -> None:
-    ids = set()
-    for lose in (kill, idle_out):
-        ids.add(connection_id(composed))
-        lose(admin, composed)
-        Account.objects.using(composed.alias).create(owner=lose.__name__)
-    ids.add(connection_id(composed))
-    assert len(ids) == 3
-    assert admin.value("SELECT COUNT(*) FROM testapp_account") == 2
-    assert trace(composed).count("connect") == 3
+def test_lost_connection_is_replaced(composed: BaseDatabaseWrapper, admin: Admin) -> None:
+    first = connection_id(composed)
+    kill(admin, composed)
+    Account.objects.using(composed.alias).create(owner="once")
+    assert connection_id(composed) != first
+    assert admin.value("SELECT COUNT(*) FROM testapp_account") == 1
+    assert trace(composed).count("connect") == 2
 
 
 def test_instrument_sees_the_applications_statements_once_each(
@@ -61,19 +66,25 @@ def test_instrument_sees_the_applications_statements_once_each(
     ]
 
 
-def test_max_age_and_limits_hold(
-    make_connection: ConnectionFactory, recycles: list[dict[str, Any]]
+def test_idle_limit_holds_and_a_ping_spares(
+    all_composed: list[BaseDatabaseWrapper], recycles: list[dict[str, Any]]
 ) -> None:
-    for name in ("instrumented", "proxied", "subclassed"):
-        connection = make_connection(
-            f"tests.backends.{name}", recycle={"idle_limit": 0.2, "ping_after": 0.05}
-        )
-        first = connection_id(connection)
-        time.sleep(0.1)
-        assert connection_id(connection) == first
-        time.sleep(0.3)
-        assert connection_id(connection) != first
+    first = [connection_id(connection) for connection in all_composed]
+    time.sleep(0.1)
+    assert [connection_id(connection) for connection in all_composed] == first
+    time.sleep(0.4)
+    assert not set(first) & {connection_id(connection) for connection in all_composed}
     assert [told["reason"] for told in recycles] == ["idle limit"] * 3
+
+
+def test_idle_kill_is_met(
+    make_connection: ConnectionFactory, admin: Admin, recycles: list[dict[str, Any]]
+) -> None:
+    connections = [make_connection(f"tests.backends.{name}") for name in NAMES]
+    idle_out(admin, *connections)
+    for connection in connections:
+        assert value(connection, "SELECT 1") == 1
+    assert [told["reason"] for told in recycles] == ["closed"] * 3
 
 
 def test_nothing_is_replaced_inside_atomic(composed: BaseDatabaseWrapper, admin: Admin) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import pytest
 from django.db import Error, ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import F
 
 from ..testapp.models import Account
 from .admin import Admin
@@ -45,11 +47,8 @@ def two_results(admin: Admin) -> Iterator[str]:
 
 
 def unbuffered(driver: str) -> dict[str, Any]:
-    if driver == "pymysql":
-        from pymysql.cursors import SSCursor
-    else:
-        from MySQLdb.cursors import SSCursor
-    return {"cursorclass": SSCursor}
+    module = {"mysqlclient": "MySQLdb", "pymysql": "pymysql"}[driver]
+    return {"cursorclass": import_module(f"{module}.cursors").SSCursor}
 
 
 def read_all(cursor: Any) -> list[list[tuple[Any, ...]]]:
@@ -83,7 +82,7 @@ def test_loop_with_a_write_inside_survives_the_loss_of_its_connection(
     loop: Callable[[str], Generator[Account, None, None]],
     loss: str,
 ) -> None:
-    seen = []
+    seen: list[str] = []
     for account in loop(connection.alias):
         if not seen or loss == "at every row":
             kill_now(admin, connection)
@@ -111,25 +110,24 @@ def test_stock_backend_fails_at_the_write_inside_the_loop(
         rows.close()  # mysqlclient cannot even close the cursor
 
 
-@LOOPS
-def test_loop_with_a_write_inside_goes_on_past_the_max_age_of_a_healthy_connection(
+def test_loops_with_a_write_inside_go_on_past_the_max_age_of_healthy_connections(
     make_connection: ConnectionFactory,
     admin: Admin,
     accounts: None,
     recycles: list[dict[str, Any]],
-    loop: Callable[[str], Generator[Account, None, None]],
 ) -> None:
-    connection = make_connection(CONN_MAX_AGE=1)
-    seen = 0
-    for account in loop(connection.alias):
+    first, second = (make_connection(CONN_MAX_AGE=1).alias for _ in range(2))
+    seen: list[str] = []
+    for one, other in zip(iterate(first), raw(second), strict=True):
         if not seen:
             time.sleep(PAUSE)
-        account.balance += 1
-        account.save(using=connection.alias)
-        seen += 1
-    assert seen == 6
-    assert admin.rows("SELECT DISTINCT balance FROM testapp_account") == [(1,)]
-    assert [told["reason"] for told in recycles] == ["max age"]
+        for account, alias in ((one, first), (other, second)):
+            Account.objects.using(alias).filter(pk=account.pk).update(balance=F("balance") + 1)
+        seen.append(one.owner)
+        assert one == other
+    assert seen == [f"owner {number}" for number in range(6)]
+    assert admin.rows("SELECT DISTINCT balance FROM testapp_account") == [(2,)]
+    assert [told["reason"] for told in recycles] == ["max age"] * 2
 
 
 @pytest.mark.core

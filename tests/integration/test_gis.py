@@ -39,14 +39,14 @@ def places(gis: BaseDatabaseWrapper) -> Iterator[Any]:
     with isolate_apps("tests.testapp"):
 
         class Place(models.Model):
-            name = models.CharField(max_length=50)
-            location = models.PointField()
+            name: Any = models.CharField(max_length=50)
+            location: Any = models.PointField()
 
             class Meta:
                 app_label = "testapp"
 
             def __str__(self) -> str:
-                return self.name
+                return str(self.name)
 
         with gis.schema_editor() as editor:
             editor.create_model(Place)

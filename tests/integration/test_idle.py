@@ -9,11 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from django.db import Error
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from servers import FaultProxy, Server
 
@@ -22,6 +21,7 @@ from .connections import STOCK, ConnectionFactory
 from .queries import connection_id, kill, run, value
 
 READ = "SELECT @@SESSION.wait_timeout"
+TRANSPORTS: tuple[Literal["tcp", "tls", "socket"], ...] = ("tcp", "tls", "socket")
 REST = 0.6
 """A rest after which the session's `wait_timeout` is read: a bit over the half second."""
 
@@ -39,7 +39,7 @@ def test_deadline_of_the_server_is_exact(make_connection: ConnectionFactory, adm
 
 
 @pytest.mark.core
-def test_idle_connection_is_recycled_before_the_deadline_of_the_server(
+def test_idle_connection_is_recycled_before_the_deadline_of_the_server_and_after_it(
     make_connection: ConnectionFactory,
     proxy: Callable[..., FaultProxy],
     admin: Admin,
@@ -47,30 +47,21 @@ def test_idle_connection_is_recycled_before_the_deadline_of_the_server(
 ) -> None:
     admin.set_global("wait_timeout", 1)
     between = proxy()
-    connection = make_connection(via=between, recycle={"liveness_check": False})
-    first = connection_id(connection)
+    early, late = (make_connection(via=between, recycle={"liveness_check": False}) for _ in "12")
+    first = [connection_id(early), connection_id(late)]
     time.sleep(REST)  # wait_timeout is read at the end of this one ...
-    run(connection, "DO 1")
+    run(early, "DO 1")
+    run(late, "DO 1")
     assert recycles == []
     time.sleep(REST)  # ... and kept during the next
-    assert first in admin.connection_ids()
-    assert connection_id(connection) != first
-    assert between.connections[0].queries()[-1] == "DO 1"  # nothing was asked of it any more
-    assert [(told["reason"], told["idle_limit"]) for told in recycles] == [("idle limit", 0.5)]
-    assert recycles[0]["idle"] == pytest.approx(REST, abs=0.2)
-
-
-def test_connection_past_the_deadline_is_recycled_by_the_idle_limit_alone(
-    make_connection: ConnectionFactory, admin: Admin, recycles: list[dict[str, Any]]
-) -> None:
-    admin.set_global("wait_timeout", 1)
-    connection = make_connection(recycle={"liveness_check": False})
-    first = connection_id(connection)
-    time.sleep(REST)
-    run(connection, "DO 1")
-    admin.wait_until_gone(first)
-    assert connection_id(connection) != first
-    assert [told["reason"] for told in recycles] == ["idle limit"]
+    assert set(first) <= admin.connection_ids()
+    assert connection_id(early) != first[0]
+    admin.wait_until_gone(first[1])
+    assert connection_id(late) != first[1]
+    assert [(told["reason"], told["idle_limit"]) for told in recycles] == [("idle limit", 0.5)] * 2
+    assert [round(told["idle"], 1) for told in recycles] == [0.6, 1.0]
+    for sent in between.connections[:2]:
+        assert sent.queries()[-1] == "DO 1"  # nothing was asked of them any more
 
 
 @pytest.mark.core
@@ -83,19 +74,6 @@ def test_idle_limit_of_the_user_holds_below_that_of_the_server(
     assert connection_id(limited) != ids[0]
     assert connection_id(control) == ids[1]
     assert [(told["reason"], told["idle_limit"]) for told in recycles] == [("idle limit", 0.2)]
-
-
-def test_idle_limit_of_the_user_above_that_of_the_server_changes_nothing(
-    make_connection: ConnectionFactory, admin: Admin, recycles: list[dict[str, Any]]
-) -> None:
-    admin.set_global("wait_timeout", 1)
-    connection = make_connection(recycle={"idle_limit": 100, "liveness_check": False})
-    run(connection, "DO 0")
-    time.sleep(REST)
-    run(connection, "DO 1")
-    time.sleep(REST)
-    run(connection, "DO 2")
-    assert [(told["reason"], told["idle_limit"]) for told in recycles] == [("idle limit", 0.5)]
 
 
 def test_connecting_costs_not_one_round_trip_more_than_on_the_stock_backend(
@@ -167,11 +145,12 @@ def test_wait_timeout_is_read_anew_on_the_next_connection(
     ]
 
 
-def test_session_value_counts_and_not_the_global_one(
+def test_session_value_counts_and_not_the_global_one_nor_a_longer_idle_limit(
     make_connection: ConnectionFactory, recycles: list[dict[str, Any]]
 ) -> None:
     connection = make_connection(
-        options={"init_command": "SET SESSION wait_timeout = 1"}, recycle={"liveness_check": False}
+        options={"init_command": "SET SESSION wait_timeout = 1"},
+        recycle={"liveness_check": False, "idle_limit": 100},
     )
     run(connection, "DO 1")
     for number in (2, 3):
@@ -182,17 +161,18 @@ def test_session_value_counts_and_not_the_global_one(
 
 @pytest.mark.core
 def test_connection_within_all_its_limits_is_never_replaced(
-    make_connection: ConnectionFactory, transport: str, recycles: list[dict[str, Any]]
+    make_connection: ConnectionFactory, recycles: list[dict[str, Any]]
 ) -> None:
-    connection = make_connection(
-        transport=transport,  # type: ignore[arg-type]
-        CONN_MAX_AGE=60,
-        recycle={"idle_limit": 30, "ping_after": 0.1},
-    )
-    first = connection_id(connection)
+    connections = [
+        make_connection(
+            transport=transport, CONN_MAX_AGE=60, recycle={"idle_limit": 30, "ping_after": 0.1}
+        )
+        for transport in TRANSPORTS
+    ]
+    first = [connection_id(connection) for connection in connections]
     for rest in [0.0] * 100 + [0.002] * 50 + [0.15, REST]:
         time.sleep(rest)
-        assert connection_id(connection) == first
+        assert [connection_id(connection) for connection in connections] == first
     assert recycles == []
 
 
@@ -305,9 +285,3 @@ def test_server_that_does_not_tell_its_wait_timeout_leaves_the_liveness_check(
     ]
     # One for each alias, however often it asks.
     assert len(warnings) == len(forgers) and all("wait_timeout" in text for text in warnings)
-
-
-def test_no_limit_on_idle_time_but_the_servers_own(connection: BaseDatabaseWrapper) -> None:
-    first = connection_id(connection)
-    time.sleep(1.1)
-    assert connection_id(connection) == first

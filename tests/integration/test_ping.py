@@ -119,7 +119,7 @@ def test_server_process_that_does_not_answer_behind_a_living_kernel_is_left(
     )
     first = connection_id(connection)
     time.sleep(0.2)
-    with silence(server.pause, server.resume, 0.5):
+    with silence(server.pause, server.resume, 0.4):
         assert connection_id(connection) != first
     assert [told["reason"] for told in recycles] == ["no answer"]
 
@@ -131,6 +131,6 @@ def test_health_check_of_django_is_bounded_by_ping_timeout(
     run(connection, "SELECT 0")
     assert connection.is_usable()
     began = time.monotonic()
-    with silence(server.pause, server.resume, 1):
+    with silence(server.pause, server.resume, 0.7):
         assert not connection.is_usable()
-        assert time.monotonic() - began < 0.9
+        assert time.monotonic() - began < 0.6

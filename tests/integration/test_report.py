@@ -32,12 +32,14 @@ def test_loop_with_silences_longer_than_wait_timeout_goes_on(
 def test_stock_backend_fails_after_the_first_silence_and_for_good(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
-    connection = make_connection(STOCK)
-    assert value(connection, "SELECT now()")
-    idle_out(admin, connection)
-    for _ in range(3):
-        with pytest.raises(Error):
-            value(connection, "SELECT now()")
+    plain = make_connection(STOCK)
+    # Without requests nobody asks for the checks.
+    checked = make_connection(STOCK, CONN_MAX_AGE=None, CONN_HEALTH_CHECKS=True)
+    idle_out(admin, plain, checked)
+    for connection in (plain, checked):
+        for _ in range(3):
+            with pytest.raises(Error):
+                value(connection, "SELECT now()")
 
 
 def test_report_as_it_stands_with_3_seconds_and_5_of_silence(
@@ -52,12 +54,3 @@ def test_report_as_it_stands_with_3_seconds_and_5_of_silence(
     assert (value(ours, "SELECT now()") - before).total_seconds() >= 5
     with pytest.raises(Error):
         value(stock, "SELECT now()")
-
-
-def test_health_checks_of_the_stock_backend_do_not_help_without_requests(
-    make_connection: ConnectionFactory, admin: Admin
-) -> None:
-    connection = make_connection(STOCK, CONN_MAX_AGE=None, CONN_HEALTH_CHECKS=True)
-    idle_out(admin, connection)
-    with pytest.raises(Error):
-        value(connection, "SELECT now()")

@@ -107,7 +107,7 @@ def test_stale_connection_is_replaced_on_entering_atomic(
     with transaction.atomic(using=connection.alias):
         add(connection, "whole")
         assert connection_id(connection) != first
-        assert not connection.autocommit
+        assert value(connection, "SELECT @@SESSION.autocommit") == 0
     assert connection.autocommit
     assert owners(admin) == ["whole"]
     assert len(recycles) == 1

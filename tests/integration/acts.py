@@ -136,12 +136,40 @@ def listening(connection: BaseDatabaseWrapper) -> Iterator[Told]:
             sender.disconnect(receiver)
 
 
+def in_a_driver(frame: Any) -> bool:
+    """Whether the code that was running is a driver's, called by an application and not by `del`."""
+    module = str(frame.f_globals.get("__name__"))
+    at_once = module.partition(".")[0] in ("MySQLdb", "pymysql", "socket", "ssl")
+    # mysqlclient's commit() has no Python frame of its own.
+    if not at_once and not (
+        module.startswith("django.db.backends.")
+        and frame.f_code.co_name in ("_commit", "_rollback")
+    ):
+        return False
+    while frame is not None:
+        if frame.f_code.co_name in ("__del__", "close", "_close"):
+            return False
+        frame = frame.f_back
+    return True
+
+
 @contextmanager
-def alarm(seconds: float, error: type[BaseException]) -> Iterator[None]:
-    """Raise `error` in the main thread after so many seconds: a soft time limit, a Ctrl-C."""
+def alarm(
+    seconds: float,
+    error: type[BaseException],
+    *,
+    where: Callable[[Any], object] = bool,
+) -> Iterator[None]:
+    """Raise `error` in the main thread after so many seconds: a soft time limit, a Ctrl-C.
+
+    `where`: only while such a frame is running, or else a moment later. An exception that strikes
+    between two lines of Django or of the standard library breaks what no backend can mend.
+    """
 
     def ring(number: int, frame: Any) -> None:
-        raise error
+        if where(frame):
+            raise error
+        signal.setitimer(signal.ITIMER_REAL, 0.00003)
 
     was = signal.signal(signal.SIGALRM, ring)
     # pytest-timeout may be using the same timer.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from copy import copy
 
 from .statements import (
     AUTOCOMMIT_OFF,
@@ -73,6 +74,13 @@ class SessionState:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {', '.join(self.kinds()) or 'not pinned'}>"
+
+    def copy(self) -> SessionState:
+        """The same, and independent from now on. What `hold` returned releases it in both."""
+        other = SessionState()
+        other._pins = {key: copy(pin) for key, pin in self._pins.items()}
+        other.pinned = self.pinned
+        return other
 
     def apply(self, statement: Statement, args: object, now: float) -> None:
         """The statement succeeded."""

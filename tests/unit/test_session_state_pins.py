@@ -246,6 +246,32 @@ def test_each_hold_ends_with_its_own_release(state: SessionState) -> None:
     assert not state.pinned
 
 
+class TestCopy:
+    def test_it_goes_its_own_way(self, state: SessionState) -> None:
+        run(state, "DO GET_LOCK('a', 1)", "DO GET_LOCK('a', 1)", "BEGIN")
+        copied = state.copy()
+        run(copied, "DO RELEASE_LOCK('a')", "COMMIT", "SELECT @x")
+        assert state.kinds() == ("named lock", "transaction")
+        run(state, "DO RELEASE_LOCK('a')", "ROLLBACK")
+        assert state.pinned
+        assert copied.kinds() == ("named lock", "user variable")
+        assert not run(state, "DO RELEASE_LOCK('a')").pinned
+        assert copied.pinned
+
+    def test_it_is_pinned_by_what_pinned_the_original(self, state: SessionState) -> None:
+        assert not state.copy().pinned
+        assert run(state, "BEGIN", now=1.0).copy().describe(3.0) == state.describe(3.0)
+
+    def test_what_is_held_by_hand_is_released_in_both(self, state: SessionState) -> None:
+        token = state.hold("", 0.0)
+        copied = state.copy()
+        copied.release(token)
+        assert not copied.pinned
+        assert state.pinned
+        state.release(token)
+        assert not state.pinned
+
+
 class TestDescribe:
     @pytest.mark.parametrize(
         ("sql", "args", "told"),

@@ -101,9 +101,11 @@ class RecyclingCursor:
         # The driver splits it into several statements, and the rows may be an iterator that
         # has begun: the check before the first one covers it, but it is never repeated.
         statement = examine(query)
-        rows = _Rows(args) if hasattr(args, "__next__") else args
+        rows = args
+        if not isinstance(args, (list, tuple)) and args:
+            rows = _Rows(iter(args))
         return self._recycler.run(
-            self, statement, None, lambda inner: inner.executemany(query, rows), many=True
+            self, statement, args, lambda inner: inner.executemany(query, rows), many=True
         )
 
     def callproc(self, procname: str, *args: Any, **kwargs: Any) -> Any:
@@ -135,6 +137,8 @@ class RecyclingCursor:
                 self.is_current() and not record.gone
             ):
                 self._inner.close()
+                if not record.calm and record.unread is self:
+                    self._recycler.note_unread(self, rows_read=True)
         except BaseException as error:
             self._recycler.take_note(record, error, ran=False)
             if not record.lost:
@@ -205,7 +209,7 @@ class StreamingCursor(RecyclingCursor):
     def _fetch(self, fetch: Callable[[], Any], is_last: Callable[[Any], bool]) -> Any:
         result = self._recycler.guard(self._record, fetch)
         if self._record.unread is self and is_last(result):
-            self._recycler.note_unread(self, doubtful=False, rows_read=True)
+            self._recycler.note_unread(self, rows_read=True)
         return result
 
 

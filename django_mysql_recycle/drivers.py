@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any, Protocol
 
 from django.core.exceptions import ImproperlyConfigured
@@ -40,6 +40,9 @@ class Driver(Protocol):
     def has_more_results(self, connection: Any, cursor: Any, *, doubtful: bool) -> bool:
         """Whether further result sets are waiting. `doubtful`: the statement can have some."""
 
+    def in_transaction(self, connection: Any) -> bool:
+        """Whether the server says so, as far as the driver lets on. No round trip."""
+
     def send(self, connection: Any, sql: bytes) -> None:
         """Send a statement of the backend's own and do not wait for the answer."""
 
@@ -66,7 +69,9 @@ class MySQLClient:
         cursors = import_module("MySQLdb.cursors")
         self.unbuffered: type = cursors.CursorUseResultMixIn
         self._adapting = _code_of(cursors.BaseCursor, "_mogrify", "mogrify", "_escape_args")
-        self._refusing = _code_of(cursors.BaseCursor, "execute")
+        self._refusing = _code_of(
+            cursors.BaseCursor, "execute", "executemany", "callproc", "_do_execute_many"
+        ) | _code_of(cursors, "_backquote_escape")
 
     def descriptor(self, connection: Any) -> int | None:
         # fileno() keeps its number after a loss; the caller forgets it then.
@@ -82,6 +87,9 @@ class MySQLClient:
             return bool(connection.more_results())
         # Before that nothing tells. A CALL ends with a result that has no columns.
         return doubtful and getattr(cursor, "description", None) is not None
+
+    def in_transaction(self, connection: Any) -> bool:  # noqa: ARG002
+        return False  # it keeps the server's status to itself
 
     def send(self, connection: Any, sql: bytes) -> None:
         connection.send_query(sql)
@@ -113,7 +121,11 @@ class PyMySQL:
         self.unbuffered: type = cursors.SSCursor
         self._adapting = _code_of(cursors.Cursor, "_mogrify", "mogrify", "_escape_args")
         connections = import_module("pymysql.connections")
-        self._refusing = _code_of(connections.Connection, "query", "_execute_command")
+        self._refusing = (
+            _code_of(cursors.Cursor, "execute", "executemany", "callproc", "_do_execute_many")
+            | _code_of(cursors, "_backquote_escape")
+            | _code_of(connections.Connection, "query", "_execute_command", "escape")
+        )
 
     def descriptor(self, connection: Any) -> int | None:
         sock = connection._sock
@@ -134,6 +146,9 @@ class PyMySQL:
     ) -> bool:
         result = connection._result
         return result is not None and bool(result.unbuffered_active or result.has_next)
+
+    def in_transaction(self, connection: Any) -> bool:
+        return bool(connection.server_status & 1)  # SERVER_STATUS_IN_TRANS
 
     def send(self, connection: Any, sql: bytes) -> None:
         connection._execute_command(3, sql)  # COM_QUERY
@@ -164,7 +179,7 @@ class PyMySQL:
         connection._write_timeout = params.get("write_timeout")
 
 
-def _code_of(owner: type, *names: str) -> frozenset[CodeType]:
+def _code_of(owner: type | ModuleType, *names: str) -> frozenset[CodeType]:
     functions = (getattr(owner, name, None) for name in names)
     return frozenset(function.__code__ for function in functions if function is not None)
 
@@ -174,8 +189,7 @@ def _never_sent(
 ) -> bool:
     """Judge by the traceback: nothing has been sent yet in a function that adapts parameters.
 
-    Nor has it where the driver itself, and no signal handler, stumbles over the type of the
-    statement.
+    Nor has it where the driver itself, and no signal handler, stumbles over what it was given.
     """
     trace, innermost = error.__traceback__, None
     while trace is not None:
@@ -183,7 +197,8 @@ def _never_sent(
         if innermost in adapting:
             return True
         trace = trace.tb_next
-    return isinstance(error, (TypeError, AssertionError)) and innermost in refusing
+    refusals = (TypeError, AttributeError, AssertionError, UnicodeError)
+    return isinstance(error, refusals) and innermost in refusing
 
 
 _chosen: Driver | None = None

@@ -115,7 +115,7 @@ def judge(error: BaseException, *, mariadb: bool) -> Proof:
         # InterfaceError(0, ''): no socket to send on.
         return Proof.NEVER_RAN if type(error).__name__ == "InterfaceError" else Proof.PROTOCOL
     if code in _NEVER_RAN or (not mariadb and code in _NEVER_RAN_MYSQL):
-        return Proof.NEVER_RAN
+        return Proof.MAY_HAVE_RUN if _hides_an_interruption(error) else Proof.NEVER_RAN
     if code in _MAY_HAVE_RUN or code in (_MAY_HAVE_RUN_MARIADB if mariadb else _MAY_HAVE_RUN_MYSQL):
         return Proof.MAY_HAVE_RUN
     if code in _PROTOCOL:
@@ -130,3 +130,17 @@ def judge(error: BaseException, *, mariadb: bool) -> Proof:
         text = str(error).replace("_", "-")
         return Proof.READ_ONLY if "read-only" in text else Proof.ALIVE
     return Proof.ALIVE
+
+
+def _hides_an_interruption(error: BaseException) -> bool:
+    """Whether PyMySQL has made 2006 of an OSError that did not come from the socket.
+
+    ``raise TimeoutError`` in a signal handler, after the last byte was sent; its own
+    write_timeout, after some were. What the system reports has a number.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link.__context__, OSError) and link.__context__.errno is None:
+            return True
+        link = link.__cause__
+    return False

@@ -48,6 +48,7 @@ class ConnectionRecord:
         "options",
         "owing",
         "pins",
+        "pins_after",
         "quiet",
         "read_only_declared",
         "socket",
@@ -90,6 +91,8 @@ class ConnectionRecord:
         self.arguments_left = False  # by callproc(), in @_procedure_n
         self.read_only_declared = False
         self.pins = SessionState()
+        #: Of a text with several statements: the pins if all of them run.
+        self.pins_after: SessionState | None = None
         self._unread: weakref.ref[Any] | None = None
         self.set_wait_timeout(None, unread=True)
 

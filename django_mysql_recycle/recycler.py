@@ -9,7 +9,7 @@ from __future__ import annotations
 import _thread
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from django.db.utils import Error, OperationalError
@@ -22,11 +22,13 @@ from .lifecycle import REST, Action, Facts, decide
 from .liveness import clock
 from .options import Options
 from .record import ConnectionRecord
-from .session_state import PLAIN, SessionState, Statement
+from .session_state import PLAIN, SessionState, Statement, examine
 
 __all__ = ["NO_RECORD", "Carried", "NoAnswer", "Recycler", "interrupted"]
 
 T = TypeVar("T")
+
+BEGUN = examine("BEGIN")
 
 
 class _NoRecord:
@@ -267,7 +269,7 @@ class Recycler:
         record.refresh()
         try:
             result = call(inner)
-            self._succeeded(record, statement, args, cursor, leaves_arguments)
+            self._succeeded(record, statement, args, cursor, many, leaves_arguments)
         except BaseException as error:
             record.executing -= 1
             record.refresh()
@@ -288,6 +290,7 @@ class Recycler:
         statement: Statement,
         args: Any,
         cursor: RecyclingCursor,
+        many: bool,
         leaves_arguments: bool,
     ) -> None:
         now = record.contact = clock()
@@ -302,17 +305,44 @@ class Recycler:
             record.read_only_declared = True
         if statement.mentions_wait_timeout:
             record.set_wait_timeout(None, unread=True)
+        record.pins_after = None
         if record.options.pin_session_state and statement is not PLAIN:
+            self._apply(record, statement, args, cursor, many, now)
+        self.note_unread(cursor, doubtful=statement.calls or not statement.single, executed=True)
+
+    def _apply(
+        self,
+        record: ConnectionRecord,
+        statement: Statement,
+        args: Any,
+        cursor: RecyclingCursor,
+        many: bool,
+        now: float,
+    ) -> None:
+        """Keep account of the session state that a statement has begun or ended."""
+        pins = record.pins
+        if many:
+            # Whatever a row has ended, the next one may have begun again.
+            begins = tuple(change for change in statement.changes if change.action == "begin")
+            for row in args if isinstance(args, (list, tuple)) else [None]:
+                pins.apply(replace(statement, changes=begins), row, now)
+        elif not statement.single:
+            # The driver has read the first result; what follows may still fail.
+            record.pins_after = pins.copy()
+            record.pins_after.apply(statement, args, now)
+            pins.apply_begins(statement, args, now)
+        else:
             answer = cursor.only_value() if statement.lone_lock_call else ...
             if answer is ...:
-                record.pins.apply(statement, args, now)
+                pins.apply(statement, args, now)
             else:
-                record.pins.answer(statement, args, answer, now)
-            if statement.sets_autocommit or statement.calls or not statement.single:
-                # Both drivers keep the server's status flag: no round trip.
-                off = self.db.autocommit and not record.connection.get_autocommit()
-                record.pins.autocommit_seen(off, now)
-        self.note_unread(cursor, doubtful=statement.calls or not statement.single)
+                pins.answer(statement, args, answer, now)
+        if statement.sets_autocommit or statement.calls or not statement.single:
+            # Both drivers keep the server's status flags: no round trip.
+            off = self.db.autocommit and not record.connection.get_autocommit()
+            pins.autocommit_seen(off, now)
+            if self.db.autocommit and self.driver.in_transaction(record.connection):
+                pins.apply(BEGUN, None, now)
 
     def failed(
         self,
@@ -367,10 +397,13 @@ class Recycler:
         """
         if ran:
             record.dirty = True
+        record.pins_after = None
+        if came_from_rows(error) or self.driver.never_sent(error):
+            # The application's own, raised between two statements, or another connection's.
+            return Proof.ALIVE
         if not isinstance(error, (self.db.Database.Error, Error)):
-            if not came_from_rows(error) and not self.driver.never_sent(error):
-                # A soft time limit, Ctrl-C, a killed greenlet: the answer may still come.
-                record.mark_interrupted()
+            # A soft time limit, Ctrl-C, a killed greenlet: the answer may still come.
+            record.mark_interrupted()
             return Proof.ALIVE
         proof = judge(error, mariadb=record.mariadb)
         if code_of(error) == 2014 and record.may_be_unread:
@@ -400,31 +433,43 @@ class Recycler:
         return result
 
     def note_unread(
-        self, cursor: RecyclingCursor, *, doubtful: bool, rows_read: bool = False
+        self,
+        cursor: RecyclingCursor,
+        *,
+        doubtful: bool = False,
+        rows_read: bool = False,
+        executed: bool = False,
     ) -> None:
-        """Keep the books: does `cursor` leave anything at the server?"""
+        """Keep the books: does `cursor` leave anything at the server?
+
+        `executed`: a statement has just run, so that whatever another cursor had left is gone.
+        """
         record = self.record
-        if record.gone:
-            record.unread = None
-            return
-        rows = (
-            isinstance(cursor, StreamingCursor)
-            and not rows_read
-            and getattr(cursor, "description", None) is not None
-        )
-        if rows or self.driver.has_more_results(record.connection, cursor, doubtful=doubtful):
-            record.unread = cursor
-        elif record.unread in (None, cursor):
-            record.unread = None
+        if not record.gone:
+            rows = (
+                isinstance(cursor, StreamingCursor)
+                and not rows_read
+                and getattr(cursor, "description", None) is not None
+            )
+            if rows or self.driver.has_more_results(record.connection, cursor, doubtful=doubtful):
+                record.unread = cursor
+                return
+            if not executed and record.unread not in (None, cursor):
+                return
+            if record.pins_after is not None:
+                # Every statement of the text has run.
+                record.pins, record.pins_after = record.pins_after, None
+        record.unread = None
 
     def _discard_leftovers(self, cursor: RecyclingCursor, record: ConnectionRecord) -> None:
         try:
             self.guard(record, cursor.discard_leftovers)
+            self.note_unread(cursor, rows_read=True)
         except self.db.Database.Error:
             # The application gives these rows up; if their connection is lost, it is replaced.
+            record.unread = None
             if not record.gone:
                 raise
-        record.unread = None
 
     # ##### Replacing and closing #####
 

@@ -79,6 +79,15 @@ class Process:
             raise ServersError(f"process {self.pid} is not running:\n{self.log_tail()}")
         self._popen.send_signal(number)
 
+    def pause(self, *, timeout: float = 10) -> None:
+        """Send SIGSTOP and return once every thread has stopped: until then one may still answer."""
+        self.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + timeout
+        while set(_thread_states(self.pid)) - {"T"}:
+            if time.monotonic() > deadline:
+                raise ServersError(f"process {self.pid} did not stop running within {timeout:g} s")
+            time.sleep(0.001)
+
     def end(self, number: signal.Signals = signal.SIGTERM, *, timeout: float = 60) -> None:
         """Send a signal and wait for the end, which reaps: a zombie would hold MySQL's lock file."""
         if not guard.owned_by_this_process(self._owner):
@@ -104,6 +113,18 @@ class Process:
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
         except OSError:
             return "(no log)"
+
+
+def _thread_states(pid: int) -> list[str]:
+    """Return the state letters of a process's threads, none where there is no /proc."""
+    states = []
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        try:
+            states.append(stat.read_text().rpartition(")")[2].split()[0])
+        except OSError:
+            # The thread ended between the listing and the reading.
+            continue
+    return states
 
 
 def run_once(command: Sequence[str], *, log: Path, what: str, timeout: float = 120) -> None:

@@ -173,7 +173,7 @@ class Server(Endpoint):
 
     def pause(self) -> None:
         """Stop the process from running (SIGSTOP): its kernel acknowledges, nobody answers."""
-        self._required().send_signal(signal.SIGSTOP)
+        self._required().pause()
 
     def resume(self) -> None:
         """Let a paused process go on; harmless if it was not paused."""

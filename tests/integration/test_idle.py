@@ -59,7 +59,7 @@ def test_idle_connection_is_recycled_before_the_deadline_of_the_server_and_after
     admin.wait_until_gone(first[1])
     assert connection_id(late) != first[1]
     assert [(told["reason"], told["idle_limit"]) for told in recycles] == [("idle limit", 0.5)] * 2
-    assert [round(told["idle"], 1) for told in recycles] == [0.6, 1.0]
+    assert 0.6 <= recycles[0]["idle"] < 1 <= recycles[1]["idle"]
     for sent in between.connections[:2]:
         assert sent.queries()[-1] == "DO 1"  # nothing was asked of them any more
 

@@ -11,7 +11,7 @@ from time import sleep
 from typing import Any
 
 from django.core import checks
-from django.db.utils import OperationalError
+from django.db.utils import Error, InterfaceError, OperationalError
 
 from . import liveness, processes
 from .checks import check_settings
@@ -105,12 +105,14 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
         recycler = self.recycler
         carried, nested = recycler.carried, recycler.connecting
         recycler.connecting = True
+        shadowed: dict[str, Any] = {}
         if carried is not None:
             # connection.queries, assertNumQueries and wrappers see what the application ran,
             # not what a replacement runs. A first connect is logged as in Django. The methods
             # are shadowed rather than overridden: Django calls them for every statement.
-            quiet = self._make_quiet_cursor
-            self.__dict__.update(make_cursor=quiet, make_debug_cursor=quiet)
+            quiet = dict.fromkeys(("make_cursor", "make_debug_cursor"), self._make_quiet_cursor)
+            shadowed = {name: self.__dict__.get(name) for name in quiet}
+            self.__dict__.update(quiet)
         try:
             super().connect()
             if carried is not None:
@@ -126,8 +128,10 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
             raise
         finally:
             recycler.connecting = nested
-            self.__dict__.pop("make_cursor", None)
-            self.__dict__.pop("make_debug_cursor", None)
+            for name, instrumented in shadowed.items():
+                del self.__dict__[name]
+                if instrumented is not None:
+                    self.__dict__[name] = instrumented
         record = recycler.record
         record.connection = self.connection  # a subclass may have put it into a proxy
         record.contact = clock()
@@ -170,21 +174,30 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
 
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
         # Django opens the connection, logs a BEGIN, sets the flag and runs on_commit hooks.
-        if self.recycler.connecting and self.recycler.carried is not None:
-            self._set_autocommit(autocommit)  # the log would show it as the application's
-            self.autocommit = autocommit
-            return
         try:
-            super().set_autocommit(autocommit, *args, **kwargs)
-        except BaseException:
-            if self.recycler.record.interrupted_leaving:
-                # An interruption between an acknowledged COMMIT and the return of autocommit
-                # must not cost it its hooks.
-                self.recycler.record.interrupted_leaving = False
-                if self.run_commit_hooks_on_set_autocommit_on:
-                    self.run_commit_hooks_on_set_autocommit_on = False
-                    self.run_and_clear_commit_hooks()
+            if self.recycler.connecting and self.recycler.carried is not None:
+                self._set_autocommit(autocommit)  # the log would show it as the application's
+                self.autocommit = autocommit
+            else:
+                super().set_autocommit(autocommit, *args, **kwargs)
+        except BaseException as error:
+            if not isinstance(error, Error) and self.autocommit != autocommit:
+                self._mode_cut_short(autocommit)
             raise
+
+    def _mode_cut_short(self, autocommit: bool) -> None:
+        """An interruption on any line between the SET and Django's flag: which mode is on?"""
+        record = self.recycler.record
+        if self.recycler.connecting or not self.recycler.is_in_use(record):
+            return
+        record.mark_interrupted()
+        if autocommit and not record.dirty:
+            # COMMIT or ROLLBACK is done, and the next connection has autocommit on. The
+            # exception that is on its way must not cost an acknowledged COMMIT its hooks.
+            self.autocommit = True
+            if self.run_commit_hooks_on_set_autocommit_on:
+                self.run_commit_hooks_on_set_autocommit_on = False
+                self.run_and_clear_commit_hooks()
 
     def _set_autocommit(self, autocommit: bool) -> None:
         record = None if self.recycler.connecting else self.recycler.current()
@@ -234,11 +247,9 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
             proof = self.recycler.take_note(record, error, ran=not clean)
             if clean and proof.is_loss:
                 return
-            if clean and record.interrupted:
-                self.autocommit = True  # as the next connection will have it
-                record.interrupted_leaving = True
             raise
         record.contact = clock()
+        record.pins.autocommit_seen(False, record.contact)
         record.transaction_ended()
 
     def _commit(self) -> None:
@@ -250,17 +261,16 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
         if record.interrupted:
             raise interrupted(record)
         if record.lost:
-            # PyMySQL raises InterfaceError(0, ''), for which Atomic.__exit__ does not roll back:
-            # the hooks of this transaction would be left to the next one.
-            raise OperationalError(
-                record.lost_code or 2006, "the connection was lost before COMMIT"
-            )
+            raise _lost_before_commit(record)
         try:
             super()._commit()
         except BaseException as error:
             self.recycler.take_note(record, error)
-            self._end_if_interrupted(record)
+            if record.lost and isinstance(error, InterfaceError):
+                raise _lost_before_commit(record) from error
             raise
+        # Django does the same, a few lines on; an interruption in between shall not cost hooks.
+        self.run_commit_hooks_on_set_autocommit_on = True
         record.contact = clock()
         record.transaction_ended()
 
@@ -276,7 +286,6 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
                 super()._rollback()
             except BaseException as error:
                 if not self.recycler.take_note(record, error).is_loss:
-                    self._end_if_interrupted(record)
                     raise
             else:
                 record.contact = clock()
@@ -285,15 +294,33 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
             self.recycler.abandon(record)
         record.transaction_ended()
 
-    def _end_if_interrupted(self, record: ConnectionRecord) -> None:
+    def commit(self) -> None:
+        try:
+            super().commit()
+        except BaseException as error:
+            self._end_cut_short(error)
+            raise
+
+    def rollback(self) -> None:
+        try:
+            super().rollback()
+        except BaseException as error:
+            self._end_cut_short(error)
+            raise
+
+    def _end_cut_short(self, error: BaseException) -> None:
         """COMMIT or ROLLBACK was cut short by an exception that is on its way to be heard.
 
-        The transaction is over, whichever way. Atomic.__exit__ only switches autocommit on now:
-        that must neither mask the exception nor leave the hooks to the next transaction.
+        Atomic.__exit__ only switches autocommit on now. That must not commit what was to be
+        rolled back, nor mask the exception, nor leave the hooks to the next transaction.
         """
-        if record.interrupted and not record.lost:
-            self.recycler.abandon(record)
-            record.transaction_ended()
+        record = self.recycler.record
+        if isinstance(error, Error) or not self.recycler.is_in_use(record):
+            return
+        record.mark_interrupted()
+        self.recycler.abandon(record)
+        record.transaction_ended()
+        if not self.run_commit_hooks_on_set_autocommit_on:
             self.run_on_commit = []
 
     def _savepoint(self, sid: str) -> None:
@@ -378,6 +405,12 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
         else:
             super()._close()
             record.forget_descriptor()
+
+
+def _lost_before_commit(record: ConnectionRecord) -> OperationalError:
+    # PyMySQL's own is an InterfaceError, for which Atomic.__exit__ does not roll back: the hooks
+    # of this transaction would be left to the next one.
+    return OperationalError(record.lost_code or 2006, "the connection was lost before COMMIT")
 
 
 def _declares_read_only(settings: dict[str, Any]) -> bool:

@@ -38,7 +38,6 @@ class ConnectionRecord:
         "idle_limit",
         "inserted",
         "interrupted",
-        "interrupted_leaving",
         "limit_unread",
         "lost",
         "lost_code",
@@ -76,8 +75,6 @@ class ConnectionRecord:
         self.lost = ""  # why it is marked lost
         self.lost_code: int | None = None
         self.interrupted = False
-        #: Between an acknowledged COMMIT or ROLLBACK and the return of autocommit.
-        self.interrupted_leaving = False
         #: The wrapper has a loss of session state to tell.
         self.owing = False
         self.wrong_node = False

@@ -38,7 +38,6 @@ class _NoRecord:
     connection = None
     unread = None
     gone = "closed"
-    interrupted_leaving = False
 
 
 NO_RECORD: Any = _NoRecord()
@@ -265,23 +264,23 @@ class Recycler:
         inner = cursor.current()
         record = self.record
         safe = self.is_safe(record) and not self._somebody_reads(record, cursor)
-        record.executing += 1
-        record.refresh()
+        executing = record.executing
         try:
+            record.executing = executing + 1
+            record.refresh()
             result = call(inner)
             self._succeeded(record, statement, args, cursor, many, leaves_arguments)
         except BaseException as error:
-            record.executing -= 1
-            record.refresh()
             again = self.failed(
                 record, error, statement, args, idle, safe=safe, repeatable=not many
             )
             if not again:
                 raise
         else:
-            record.executing -= 1
-            record.refresh()
             return result
+        finally:
+            record.executing = executing
+            record.refresh()
         return self.run(cursor, statement, args, call, many=many, leaves_arguments=leaves_arguments)
 
     def _succeeded(

@@ -37,22 +37,15 @@ class Namespace:
             self.address = f"10.213.{upper}.{lower + 2}"
             _run("ip", "netns", "add", self.name)
         ip = find_program("ip") or "ip"
-        # Removing the namespace removes the pair of links with it.
-        guard.register(f"namespace {self.name}", command=[ip, "netns", "del", self.name])
+        # The links go first: the kernel keeps the namespace, and them with it, for as long as a
+        # connection in it waits for an acknowledgement.
+        remove = f"{ip} link del {self._link}; {ip} netns del {self.name}"
+        guard.register(f"namespace {self.name}", command=["sh", "-c", remove])
         atexit.register(self.destroy)
-        _run(
-            "ip",
-            "link",
-            "add",
-            self._link,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "eth0",
-            "netns",
-            self.name,
-        )
+        # fmt: off
+        _run("ip", "link", "add", self._link, "type", "veth",
+             "peer", "name", "eth0", "netns", self.name)
+        # fmt: on
         _run("ip", "addr", "add", f"{self.gateway}/30", "dev", self._link)
         _run("ip", "link", "set", self._link, "up")
         _run("ip", "-n", self.name, "addr", "add", f"{self.address}/30", "dev", "eth0")
@@ -80,7 +73,11 @@ class Namespace:
         """Remove the namespace and its links; a second call does nothing."""
         if not guard.owned_by_this_process(self._owner):
             return
+        # The kernel removes a namespace's links some time after it: a next namespace would meet this one.
+        if self._link in _links():
+            _run("ip", "link", "del", self._link)
         if self.name in _namespaces():
+            _run("ip", "link", "del", self._link)
             _run("ip", "netns", "del", self.name)
         guard.forget(f"namespace {self.name}")
         atexit.unregister(self.destroy)
@@ -103,9 +100,9 @@ def obtain_programs() -> None:
 
 
 def _free_number() -> int:
-    taken = set(_namespaces())
+    taken = {*_namespaces(), *_links()}
     for number in range(1, 16000):
-        if f"recycle-{number}" not in taken:
+        if not {f"recycle-{number}", f"rcy{number}"} & taken:
             return number
     raise ServersError(
         "no number is free for another network namespace: remove some with 'ip netns del'"
@@ -114,6 +111,12 @@ def _free_number() -> int:
 
 def _namespaces() -> list[str]:
     return [line.split()[0] for line in _run("ip", "netns", "list").splitlines() if line]
+
+
+def _links() -> list[str]:
+    # '7: rcy1@if2: <BROADCAST,...'
+    lines = _run("ip", "-o", "link", "show").splitlines()
+    return [line.split(": ")[1].partition("@")[0] for line in lines]
 
 
 def _run(program: str, *arguments: str) -> str:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable
 from copy import copy
+from dataclasses import replace
 
+from .pin import Pin, describe, key_of, pin_for
 from .statements import (
     AUTOCOMMIT_OFF,
     BEGIN,
     BY_HAND,
     DEFAULT_DATABASE,
     END,
-    HANDLER,
+    END_ALL,
     NAMED_LOCK,
     PREPARED,
+    RENAME,
+    RUN,
     SESSION_VARIABLE,
-    TABLE_LOCK,
     TEMPORARY_TABLE,
     TRANSACTION,
     USER_VARIABLE,
@@ -30,32 +33,8 @@ _UNTIL_THE_UNIT_ENDS = (SESSION_VARIABLE, USER_VARIABLE)
 
 _IN_EXPRESSIONS = (NAMED_LOCK, USER_VARIABLE)
 
-#: Also the order in which a message tells them: first what others wait for.
-_SENTENCES = {
-    NAMED_LOCK: "named lock {name} taken",
-    TABLE_LOCK: "table lock ({name}) taken",
-    TRANSACTION: "transaction begun by SQL",
-    AUTOCOMMIT_OFF: "autocommit switched off",
-    TEMPORARY_TABLE: "temporary table `{name}` created",
-    BY_HAND: "pinned by hand{name}",
-    PREPARED: "prepared statement `{name}` made",
-    HANDLER: "handler `{name}` opened",
-    SESSION_VARIABLE: "session variable {name} set",
-    USER_VARIABLE: "user variable @{name} used",
-}
-_ORDER = {kind: place for place, kind in enumerate(_SENTENCES)}
-_SHOWN = 5
-_LONGEST_NAME = 80
-
-
-class _Pin:
-    __slots__ = ("count", "kind", "name", "since")
-
-    def __init__(self, kind: str, name: str, since: float) -> None:
-        self.kind = kind
-        self.name = name
-        self.since = since
-        self.count = 1
+#: Locks whose names are parameters that nobody knows.
+_UNNAMED_LOCK = (NAMED_LOCK, "")
 
 
 class SessionState:
@@ -67,7 +46,7 @@ class SessionState:
     __slots__ = ("_pins", "pinned")
 
     def __init__(self) -> None:
-        self._pins: dict[Hashable, _Pin] = {}  # in the order in which they began
+        self._pins: dict[Hashable, Pin] = {}  # in the order in which they began
         #: Whether a new connection would lack something. Kept, not computed: asked at each
         #: statement.
         self.pinned = False
@@ -85,37 +64,50 @@ class SessionState:
     def apply(self, statement: Statement, args: object, now: float) -> None:
         """The statement succeeded."""
         for change in statement.changes:
-            if change.action == BEGIN:
-                self._begin(change, args, now)
-            elif change.action == END:
-                self._end(_key(change, args))
-            else:
+            if change.action == END_ALL:
                 self._end_all(change.kind)
+            elif change.action != END:
+                self._begin(change, args, now)
+            elif not change.uncounted:
+                self._end(key_of(change, args))
 
-    def apply_begins(self, statement: Statement, args: object, now: float) -> None:
+    def apply_begins(
+        self, statement: Statement, args: object, now: float, *, many: bool = False
+    ) -> None:
         """The statement failed, and the connection is alive.
 
         Of several statements the first ones may have run. A single one has changed nothing, but
         what its expressions did on the way stays: INSERT ... SELECT GET_LOCK('a', 1) that ends in
         a duplicate key holds the lock (seen on MariaDB 10.11 and MySQL 9.7).
+
+        ``many``: it ran once or more, with rows of parameters that are not known here.
         """
-        if statement.lone_lock_call:
+        if statement.lone_lock_call and not many:
             return
-        whole = statement.single and not statement.calls
+        whole = statement.single and not statement.calls and not many
         for change in statement.changes:
-            if change.action == BEGIN and not (whole and change.kind not in _IN_EXPRESSIONS):
-                self._begin(change, args, now)
+            if change.ends or (whole and change.kind not in _IN_EXPRESSIONS):
+                continue
+            if many:
+                change = replace(change, uncounted=True)
+            self._begin(change, None if many else args, now, certain=False)
 
     def answer(self, statement: Statement, args: object, value: object, now: float) -> None:
         """Instead of `apply` where the answer of the statement's lone lock call is known.
 
-        Only 1 means that the lock was taken or freed; with 0 and NULL nothing has changed.
+        Only 1 means that the lock was taken or freed. 0 and NULL mean that a lock to be freed was
+        not held, which is all that ends one taken nobody knows how often.
         """
         function = statement.lone_lock_call
-        if function == "RELEASE_ALL_LOCKS" or (function == "GET_LOCK" and _is_one(value)):
+        number = _number(value)
+        if function == "RELEASE_ALL_LOCKS" or (function == "GET_LOCK" and number == 1):
             self.apply(statement, args, now)
-        elif function == "RELEASE_LOCK" and _is_one(value):
-            self._end(self._as_held(_key(statement.changes[0], args)))
+        elif function == "RELEASE_LOCK" and not statement.changes[0].uncounted:
+            key = key_of(statement.changes[0], args)
+            if number == 1:
+                self._end(self._as_held(key))
+            elif value is None or number == 0:
+                self._end_uncounted(key)
 
     def transaction_ended(self) -> None:
         """Django's own commit() or rollback()."""
@@ -132,7 +124,7 @@ class SessionState:
         """A pin for what no text shows; ends with `release` of what is returned."""
         token = object()
         name = "" if reason in ("", BY_HAND) else f" ({reason})"
-        self._pins[token] = _Pin(BY_HAND, name, now)
+        self._pins[token] = Pin(BY_HAND, name, now)
         self.pinned = True
         return token
 
@@ -151,33 +143,52 @@ class SessionState:
 
     def describe(self, now: float) -> str:
         """For a message: what is carried and since when. Names of variables, never values."""
-        pins = sorted(self._pins.values(), key=lambda pin: _ORDER[pin.kind])
-        shown = [_sentence(pin, now) for pin in pins[:_SHOWN]]
-        if len(pins) > _SHOWN:
-            shown.append(f"and {len(pins) - _SHOWN} more")
-        return ", ".join(shown)
+        return describe(self._pins.values(), now)
 
-    def _begin(self, change: Change, args: object, now: float) -> None:
-        key = _key(change, args)
+    def _begin(self, change: Change, args: object, now: float, *, certain: bool = True) -> None:
+        key = key_of(change, args)
         pin = self._pins.get(key)
+        if change.action == RENAME:
+            self._forget_name(change.name)
+            return
+        if change.action == RUN:
+            for begun in pin.then if pin else ():
+                self._begin(begun, None, now, certain=certain)
+            return
         if change.name == DEFAULT_DATABASE:
-            # From now on the same name is another table: no DROP tells these apart.
-            self._pins = {
-                object() if held.kind == TEMPORARY_TABLE else name: held
-                for name, held in self._pins.items()
-            }
+            self._forget_name()
         if pin is None:
-            self._pins[key] = _Pin(change.kind, _shown_name(change, args), now)
+            pin = self._pins[key] = pin_for(change, args, now)
             self.pinned = True
         elif change.kind == NAMED_LOCK:
             pin.count += 1  # GET_LOCK() as often, RELEASE_LOCK() as often
+        if change.kind == NAMED_LOCK:
+            pin.uncounted |= change.uncounted
+        elif change.kind == PREPARED:
+            # One of the same name replaces the earlier one, if it was made.
+            pin.then = tuple(dict.fromkeys((*(() if certain else pin.then), *change.then)))
+
+    def _forget_name(self, name: str = "") -> None:
+        """From now on the same name, or any, is another table: no DROP tells these apart."""
+        last = _last_part(name)
+        self._pins = {
+            object() if _is_table(key, last) else key: held for key, held in self._pins.items()
+        }
 
     def _end(self, key: Hashable) -> None:
         pin = self._pins.get(key)
         if pin is None:
             return  # begun before it could be seen, or by another session: nothing to end
+        if pin.uncounted:
+            return
         pin.count -= 1
         if not pin.count:
+            del self._pins[key]
+            self.pinned = bool(self._pins)
+
+    def _end_uncounted(self, key: Hashable) -> None:
+        pin = self._pins.get(key)
+        if pin is not None and pin.uncounted and key != _UNNAMED_LOCK:
             del self._pins[key]
             self.pinned = bool(self._pins)
 
@@ -198,49 +209,21 @@ class SessionState:
             self.pinned = bool(self._pins)
 
 
-def _sentence(pin: _Pin, now: float) -> str:
-    seconds = max(0, round(now - pin.since))
-    times = f" {pin.count} times, first" if pin.count > 1 else ""
-    return f"{_SENTENCES[pin.kind].format(name=pin.name)}{times} {seconds} s ago"
+def _is_table(key: Hashable, last: str) -> bool:
+    return (
+        isinstance(key, tuple)
+        and key[0] == TEMPORARY_TABLE
+        and (not last or _last_part(key[1]) == last)
+    )
 
 
-def _key(change: Change, args: object) -> Hashable:
-    """What makes two changes speak of the same thing."""
-    if change.placeholder is not None:
-        value = _value(args, change.placeholder)
-        return (change.kind, change.name if value is None else value)
-    if change.inputs is not None:
-        values = tuple(_value(args, parameter) for parameter in change.inputs)
-        return (change.kind, change.name, values)
-    return (change.kind, change.name)
+def _last_part(name: str) -> str:
+    """A table's name without its schema, as servers compare it that ignore case."""
+    return name.rpartition(".")[2].lower()
 
 
-def _shown_name(change: Change, args: object) -> str:
-    name = change.name
-    if change.placeholder is not None:
-        name = _value(args, change.placeholder) or "%s"
-    if len(name) > _LONGEST_NAME:
-        name = name[:_LONGEST_NAME] + "..."
-    return repr(name) if change.kind == NAMED_LOCK and change.inputs is None else name
-
-
-def _value(args: object, parameter: int | str) -> str | None:
-    """A parameter as the server sees it; ``None`` if there is no such parameter."""
-    value: object = None
-    if isinstance(parameter, str):
-        if isinstance(args, Mapping):
-            value = args.get(parameter)
-    elif isinstance(args, Sequence) and not isinstance(args, (str, bytes, bytearray)):
-        value = args[parameter] if parameter < len(args) else None
-    elif parameter == 0:
-        value = args  # the drivers take a single value too
-    if isinstance(value, (bytes, bytearray)):
-        return bytes(value).decode("utf-8", "surrogateescape")
-    return None if value is None else str(value)
-
-
-def _is_one(value: object) -> bool:
+def _number(value: object) -> int | None:
     try:
-        return int(value) == 1  # type: ignore[call-overload, no-any-return]
+        return int(value)  # type: ignore[call-overload, no-any-return]
     except (TypeError, ValueError):
-        return False
+        return None

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from itertools import pairwise
 
+from .sql_locks import LOCK_CALLS, judge_locks
 from .sql_text import (
     DOUBLE,
     MARKER,
     NAME,
-    SIGN,
     STRING,
     VARIABLE,
     WORD,
-    Reading,
+    Source,
     Token,
     split_at_commas,
-    unquoted,
     words_of,
 )
 from .sql_verbs import object_of
-from .statements import BEGIN, END, END_ALL, NAMED_LOCK, USER_VARIABLE, Change, Statement
+from .statements import BEGIN, USER_VARIABLE, Change, Statement
 
-__all__ = ["WATCHED", "Source", "judge_expressions", "lone_lock_call"]
+__all__ = ["WATCHED", "judge_expressions"]
 
-_LOCK_CALLS = {"GET_LOCK": BEGIN, "RELEASE_LOCK": END, "RELEASE_ALL_LOCKS": END_ALL}
 _READING_CALLS = {"FOUND_ROWS", "ROW_COUNT", "LASTVAL"}
 _LAST_VALUE = ["PREVIOUS", "VALUE", "FOR"]
 _READ_VARIABLES = {
@@ -39,30 +34,13 @@ _READ_VARIABLES = {
 }
 
 #: Where one of these stands, what is around it matters.
-WATCHED = {*_LOCK_CALLS, *_READING_CALLS, "LAST_INSERT_ID", "PREVIOUS", "INTO"}
-
-#: A lock's name that takes more tokens is told by its beginning.
-_LONGEST_ARGUMENT = 32
+WATCHED = {*LOCK_CALLS, *_READING_CALLS, "LAST_INSERT_ID", "PREVIOUS", "INTO"}
 
 _NOTHING = Token("", "", "", 0, 0)
-_PERCENT = re.compile(r"%%|%s")
-
-
-class Source:
-    """A text as one reading of it has it."""
-
-    def __init__(self, text: str, reading: Reading) -> None:
-        self.text = text
-        self.reading = reading
-
-    @cached_property
-    def parameters(self) -> list[int]:
-        """Where each %s stands, those inside literals included: drivers count them too."""
-        return [found.start() for found in _PERCENT.finditer(self.text) if found[0] == "%s"]
 
 
 def judge_expressions(source: Source, tokens: Sequence[Token]) -> Statement:
-    changes: list[Change] = []
+    locks: list[int] = []
     variables: dict[str, Change] = {}
     reads: list[str] = []
     inserts = False
@@ -81,9 +59,8 @@ def judge_expressions(source: Source, tokens: Sequence[Token]) -> Statement:
             reads.append("LASTVAL()")
         elif following.word == "(" and token.kind in (WORD, NAME, DOUBLE):
             function = token.text.upper()
-            if function in _LOCK_CALLS:
-                argument = _first_argument(tokens[index + 2 : index + 2 + _LONGEST_ARGUMENT])
-                changes.append(_lock_change(source, function, argument))
+            if function in LOCK_CALLS:
+                locks.append(index)
             elif function in _READING_CALLS:
                 reads.append(f"{function}()")
             elif function == "LAST_INSERT_ID":
@@ -91,7 +68,13 @@ def judge_expressions(source: Source, tokens: Sequence[Token]) -> Statement:
                     reads.append("LAST_INSERT_ID()")
                 else:
                     inserts = True
-    return Statement((*changes, *variables.values()), tuple(reads), inserts=inserts)
+    changes, lone = judge_locks(source, tokens, locks) if locks else ((), "")
+    return Statement(
+        (*changes, *variables.values()),
+        tuple(reads),
+        inserts=inserts,
+        lone_lock_call="" if variables else lone,
+    )
 
 
 def _system_read(tokens: Sequence[Token]) -> Iterator[str]:
@@ -99,45 +82,6 @@ def _system_read(tokens: Sequence[Token]) -> Iterator[str]:
     for token in name:
         if read := _READ_VARIABLES.get(token.text.upper()):
             yield read
-
-
-def _lock_change(source: Source, function: str, name: Sequence[Token]) -> Change:
-    action = _LOCK_CALLS[function]
-    if action == END_ALL:
-        return Change(END_ALL, NAMED_LOCK)
-    if len(name) == 1 and name[0].kind == MARKER:
-        return Change(action, NAMED_LOCK, placeholder=_parameter(source, name[0]))
-    literal = name[1:] if len(name) > 1 and _is_introducer(name[0]) else name
-    if literal and all(token.kind in (STRING, DOUBLE) for token in literal):
-        value = "".join(unquoted(token, source.reading) for token in literal)
-        return Change(action, NAMED_LOCK, value)
-    expression = ""
-    for token in name:
-        blank = " " if expression[-1:].isalnum() and token.kind != SIGN else ""
-        written = source.text[token.start : token.end]
-        expression += blank + (written.lower() if token.kind == WORD else written)
-    inputs = tuple(_parameter(source, token) for token in name if token.kind == MARKER)
-    return Change(action, NAMED_LOCK, expression, inputs=inputs)
-
-
-def _first_argument(tokens: Sequence[Token]) -> Sequence[Token]:
-    depth = 0
-    for index, token in enumerate(tokens):
-        if not depth and token.word in (",", ")"):
-            return tokens[:index]
-        depth += (token.word == "(") - (token.word == ")")
-    return tokens
-
-
-def _is_introducer(token: Token) -> bool:
-    return token.kind == WORD and (token.word == "N" or token.word.startswith("_"))
-
-
-def _parameter(source: Source, marker: Token) -> int | str:
-    """Its key, or its place among all parameters."""
-    if marker.text:
-        return marker.text
-    return bisect_left(source.parameters, marker.start)
 
 
 def _is_account(tokens: Sequence[Token], index: int) -> bool:
@@ -183,20 +127,3 @@ def _written(tokens: Sequence[Token]) -> set[int]:
         ):
             written.add(index)
     return written
-
-
-def lone_lock_call(tokens: Sequence[Token]) -> str:
-    """The function whose answer is the only value that the statement returns."""
-    if len(tokens) < 4 or tokens[0].word != "SELECT" or tokens[2].word != "(":
-        return ""
-    depth = 1
-    end = 3
-    while end < len(tokens) and depth:
-        depth += (tokens[end].word == "(") - (tokens[end].word == ")")
-        end += 1
-    rest = words_of(tokens[end:])
-    if rest[-2:] == ["FROM", "DUAL"]:
-        rest = rest[:-2]
-    function = tokens[1].text.upper()
-    alone = not rest or len(rest) == 1 or (len(rest) == 2 and rest[0] == "AS")
-    return function if alone and not depth and function in _LOCK_CALLS else ""

@@ -10,15 +10,36 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from .skimming import skim
-from .sql_expressions import Source, judge_expressions, lone_lock_call
-from .sql_text import BROKEN, Reading, Token, readings, words_of
+from .sql_expressions import judge_expressions
+from .sql_text import (
+    BROKEN,
+    DOUBLE,
+    STRING,
+    Reading,
+    Source,
+    Token,
+    readings,
+    unquoted,
+    words_of,
+)
 from .sql_verbs import COMPOUND, is_stored, judge_verb
-from .statements import PLAIN, PLAIN_INSERT, Statement, in_doubt, together
+from .statements import (
+    BEGIN,
+    NAMED_LOCK,
+    PLAIN,
+    PLAIN_INSERT,
+    PREPARED,
+    Statement,
+    in_doubt,
+    together,
+)
 
 __all__ = ["judge"]
 
 #: Enough of a statement to tell what it defines.
 _HEAD = 24
+
+_RUNS_LITERALS = {"EXECUTE", "PREPARE", "BEGIN", "SET", *COMPOUND}
 
 
 def judge(text: str) -> Statement:
@@ -54,11 +75,53 @@ def _judge_one(source: Source, tokens: Sequence[Token]) -> Statement:
     while brackets < len(tokens) - 1 and tokens[brackets].word == "(":
         brackets += 1
     tokens = tokens[brackets:]
+    verb = judge_verb(tokens)
+    if literals := list(_literals(source, tokens)):
+        verb = _with_literals(verb, [_judge_literal(one, source.reading) for one in literals])
     expressions = judge_expressions(source, tokens)
-    meaning = together((judge_verb(tokens), expressions))
-    if len(expressions.changes) == 1 and (function := lone_lock_call(tokens)):
-        return replace(meaning, lone_lock_call=function)
+    meaning = together((verb, expressions))
+    if expressions.lone_lock_call:
+        return replace(meaning, lone_lock_call=expressions.lone_lock_call)
     return meaning
+
+
+def _literals(source: Source, tokens: Sequence[Token]) -> Iterator[str]:
+    """The texts that are written out in EXECUTE IMMEDIATE '...' and PREPARE name FROM '...'."""
+    words = words_of(tokens)
+    if words[0] not in _RUNS_LITERALS:
+        return
+    for index in range(1, len(tokens)):
+        if tokens[index].kind not in (STRING, DOUBLE):
+            continue
+        if words[max(0, index - 2) : index] == ["EXECUTE", "IMMEDIATE"] or (
+            words[index - 1] == "FROM" and "PREPARE" in words[max(0, index - 3) : index - 2]
+        ):
+            yield unquoted(tokens[index], source.reading)
+
+
+def _judge_literal(text: str, reading: Reading) -> Statement:
+    """What its text may begin. What it ends is not taken for granted."""
+    source = Source(text, reading)
+    parts = [
+        together((judge_verb(one), judge_expressions(source, one)))
+        for one in _cut(list(skim(text, reading)))
+        if not is_stored(words_of(one[:_HEAD]))
+    ]
+    meaning = together(parts)
+    begins = (
+        replace(c, uncounted=c.kind == NAMED_LOCK, placeholder=None, inputs=c.inputs and ())
+        for c in meaning.changes
+        if not c.ends
+    )
+    return replace(meaning, changes=tuple(begins), enters_transaction=False, ends_transaction=False)
+
+
+def _with_literals(verb: Statement, literals: Sequence[Statement]) -> Statement:
+    inner = together(literals)
+    if [(c.action, c.kind) for c in verb.changes] == [(BEGIN, PREPARED)] and not verb.calls:
+        # It does all that later, each time it is executed.
+        return replace(verb, changes=(replace(verb.changes[0], then=inner.changes),))
+    return together((verb, inner))
 
 
 def _cut(tokens: Sequence[Token]) -> Iterator[Sequence[Token]]:

@@ -7,7 +7,9 @@ raises and takes linear time whatever the text: quotes and comments that do not 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import product
 from typing import NamedTuple
 
@@ -22,6 +24,7 @@ __all__ = [
     "VARIABLE",
     "WORD",
     "Reading",
+    "Source",
     "Token",
     "dotted_name",
     "readings",
@@ -90,6 +93,26 @@ _KINDS = {"'": STRING, '"': DOUBLE, "`": NAME}
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a"}
+
+
+_PERCENT = re.compile(r"%%|%s")
+
+
+class Source:
+    """A text as one reading of it has it."""
+
+    def __init__(self, text: str, reading: Reading) -> None:
+        self.text = text
+        self.reading = reading
+
+    def parameter(self, marker: Token) -> int | str:
+        """Its key, or its place among all parameters."""
+        return marker.text or bisect_left(self._parameters, marker.start)
+
+    @cached_property
+    def _parameters(self) -> list[int]:
+        """Where each %s stands, those inside literals included: drivers count them too."""
+        return [found.start() for found in _PERCENT.finditer(self.text) if found[0] == "%s"]
 
 
 def readings(text: str) -> Iterator[Reading]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from .set_statement import judge_set
+from .sql_table_locks import judge_backup, judge_flush, judge_lock, judge_unlock
 from .sql_text import Token, dotted_name, split_at_commas, words_of
 from .statements import (
     BEGIN,
@@ -16,8 +17,9 @@ from .statements import (
     PLAIN,
     PLAIN_INSERT,
     PREPARED,
+    RENAME,
+    RUN,
     SESSION_VARIABLE,
-    TABLE_LOCK,
     TEMPORARY_TABLE,
     TRANSACTION,
     Change,
@@ -93,7 +95,7 @@ def _judge_compound(tokens: Sequence[Token]) -> Statement:
             inner.append(judge_verb(tokens[start:index], inside=True))
             start = index + 1
     meaning = together(inner)
-    begins = tuple(change for change in meaning.changes if change.action == BEGIN)
+    begins = tuple(change for change in meaning.changes if not change.ends)
     return replace(meaning, changes=begins, enters_transaction=False, ends_transaction=False)
 
 
@@ -125,38 +127,6 @@ def _judge_transaction_end(tokens: Sequence[Token]) -> Statement:
     return _ENDED
 
 
-def _judge_lock(tokens: Sequence[Token]) -> Statement:
-    return _table_lock(BEGIN, "".join(words_of(tokens[1:2])))
-
-
-def _judge_unlock(tokens: Sequence[Token]) -> Statement:
-    return _table_lock(END, "".join(words_of(tokens[1:2])))
-
-
-def _table_lock(action: str, what: str) -> Statement:
-    name = "tables" if what in ("TABLE", "TABLES") else what.lower()
-    return Statement(changes=(Change(action, TABLE_LOCK, name),))
-
-
-def _judge_flush(tokens: Sequence[Token]) -> Statement:
-    words = words_of(tokens)
-    pairs = set(pairwise(words))
-    if ("READ", "LOCK") in pairs or ("FOR", "EXPORT") in pairs:
-        return _table_lock(BEGIN, "TABLES")
-    return PLAIN
-
-
-def _judge_backup(tokens: Sequence[Token]) -> Statement:
-    match words_of(tokens[:3]):
-        case ["BACKUP", "STAGE", stage]:
-            return _table_lock(END if stage == "END" else BEGIN, "backup stage")
-        case ["BACKUP", "LOCK", *_]:
-            return _table_lock(BEGIN, "backup lock")
-        case ["BACKUP", "UNLOCK", *_]:
-            return _table_lock(END, "backup lock")
-    return PLAIN
-
-
 def _judge_create(tokens: Sequence[Token]) -> Statement:
     words = words_of(tokens)
     _, index = object_of(words)
@@ -174,6 +144,28 @@ def _judge_drop(tokens: Sequence[Token]) -> Statement:
             changes=tuple(Change(END, TEMPORARY_TABLE, name) for name in names if name)
         )
     return _prepared(END, tokens[2:]) if words_of(tokens[1:2]) == ["PREPARE"] else PLAIN
+
+
+def _judge_alter(tokens: Sequence[Token]) -> Statement:
+    words = words_of(tokens)
+    what, index = object_of(words)
+    renamed = any(
+        word == "RENAME" and after not in ("COLUMN", "INDEX", "KEY", "CONSTRAINT")
+        for word, after in pairwise((*words, ""))
+    )
+    if not renamed or what not in ("TABLE", "TABLES"):
+        return PLAIN
+    names = [dotted_name(one)[0] for one in split_at_commas(tokens[index:])]
+    if words[0] == "ALTER":
+        names = names[:1]  # what follows is to be changed
+    return Statement(changes=tuple(Change(RENAME, TEMPORARY_TABLE, n) for n in names if n))
+
+
+def _judge_execute(tokens: Sequence[Token]) -> Statement:
+    if words_of(tokens[1:2]) == ["IMMEDIATE"]:
+        return _OPAQUE
+    name = dotted_name(tokens[1:])[0].lower()
+    return replace(_OPAQUE, changes=(Change(RUN, PREPARED, name),))
 
 
 def _judge_prepare(tokens: Sequence[Token]) -> Statement:
@@ -219,7 +211,6 @@ def _judge_show(tokens: Sequence[Token]) -> Statement:
 
 _ALWAYS = {
     "CALL": _OPAQUE,
-    "EXECUTE": _OPAQUE,
     "GET": Statement(reads=("GET DIAGNOSTICS",)),
     "INSERT": PLAIN_INSERT,
     "RELEASE": _NEVER_TWICE,
@@ -228,23 +219,26 @@ _ALWAYS = {
     "USE": Statement(changes=(Change(BEGIN, SESSION_VARIABLE, DEFAULT_DATABASE),)),
 }
 _VERBS: dict[str, Callable[[Sequence[Token]], Statement]] = {
+    "ALTER": _judge_alter,
     "ANALYZE": _judge_analyze,
-    "BACKUP": _judge_backup,
+    "BACKUP": judge_backup,
     "BEGIN": _judge_begin,
     "COMMIT": _judge_transaction_end,
     "CREATE": _judge_create,
     "DEALLOCATE": _judge_deallocate,
     "DROP": _judge_drop,
-    "FLUSH": _judge_flush,
+    "EXECUTE": _judge_execute,
+    "FLUSH": judge_flush,
     "HANDLER": _judge_handler,
     "LOAD": _judge_load,
-    "LOCK": _judge_lock,
+    "LOCK": judge_lock,
     "PREPARE": _judge_prepare,
+    "RENAME": _judge_alter,
     "ROLLBACK": _judge_transaction_end,
     "SET": judge_set,
     "SHOW": _judge_show,
     "START": _judge_start,
-    "UNLOCK": _judge_unlock,
+    "UNLOCK": judge_unlock,
     "XA": _judge_xa,
     **dict.fromkeys(COMPOUND, _judge_compound),
 }

@@ -17,6 +17,8 @@ __all__ = [
     "PLAIN",
     "PLAIN_INSERT",
     "PREPARED",
+    "RENAME",
+    "RUN",
     "SESSION_VARIABLE",
     "TABLE_LOCK",
     "TEMPORARY_TABLE",
@@ -31,6 +33,10 @@ __all__ = [
 BEGIN = "begin"
 END = "end"
 END_ALL = "end_all"
+RUN = "run"  #: a prepared statement: what its text begins, begins now
+RENAME = "rename"  #: it goes on under another name
+
+_ENDS = (END, END_ALL)
 
 NAMED_LOCK = "named lock"
 TABLE_LOCK = "table lock"
@@ -51,11 +57,17 @@ DEFAULT_DATABASE = "default database"
 class Change:
     """One piece of session state that a statement begins or ends."""
 
-    action: str  #: BEGIN, END or END_ALL (every one of the kind)
+    action: str  #: BEGIN, END, END_ALL (every one of the kind), RUN or RENAME
     kind: str
     name: str = ""  #: identity within the kind; lower-case where every server ignores case
     placeholder: int | str | None = None  #: the name is this parameter: its index, or its key
     inputs: tuple[int | str, ...] | None = None  #: the name is an expression of these parameters
+    uncounted: bool = False  #: how often it begins is not known: no END is known to be the last
+    then: tuple[Change, ...] = ()  #: what begins when the prepared statement runs
+
+    @property
+    def ends(self) -> bool:
+        return self.action in _ENDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +98,8 @@ def in_doubt(one: Statement, other: Statement) -> Statement:
         return one
     changes = one.changes
     if changes != other.changes:
-        begins = [c for c in (*one.changes, *other.changes) if c.action == BEGIN]
-        changes = tuple(dict.fromkeys(begins))
+        begins = [c for c in (*one.changes, *other.changes) if not c.ends]
+        changes = tuple(dict.fromkeys(replace(c, uncounted=c.kind == NAMED_LOCK) for c in begins))
     return replace(
         one,
         changes=changes,

@@ -1,6 +1,7 @@
 """What a statement does to the session: one line for each claim.
 
-`+` begins a pin, `-` ends one, `--` ends every one of the kind; `?` is a read.
+`+` begins a pin, `++` begins it nobody knows how often, `-` ends one, `--` ends every one of the
+kind, `~` gives it another name, `!` begins what the prepared statement begins; `?` is a read.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from django_mysql_recycle.session_state import (
     examine_callproc,
 )
 
-SIGNS = {"begin": "+", "end": "-", "end_all": "--"}
+SIGNS = {"begin": "+", "end": "-", "end_all": "--", "rename": "~", "run": "!"}
 
 
 def effects(sql: str) -> list[str]:
@@ -33,7 +34,8 @@ def effects(sql: str) -> list[str]:
             name = f"%{change.placeholder}"
         if change.inputs is not None:
             name = f"<{name}>"
-        told.append(f"{SIGNS[change.action]}{change.kind} {name}".rstrip())
+        sign = "++" if change.uncounted and change.action == "begin" else SIGNS[change.action]
+        told.append(f"{sign}{change.kind} {name}".rstrip())
     return told + [f"?{read}" for read in statement.reads]
 
 
@@ -48,13 +50,13 @@ NAMED_LOCKS = {
     "the same after skipped text": ("SELECT 1 + 2, `get_lock`('a', 1)", "+named lock a"),
     "qualified, as MariaDB can": ("SELECT mariadb_schema.GET_LOCK('a', 1)", "+named lock a"),
     "by DO": ("DO GET_LOCK('a', 1)", "+named lock a"),
-    "in INSERT ... SELECT": ("INSERT INTO t SELECT GET_LOCK('a', 1)", "+named lock a"),
-    "in UPDATE": ("UPDATE t SET a = GET_LOCK('a', 1)", "+named lock a"),
-    "in WHERE": ("DELETE FROM t WHERE GET_LOCK('a', 1)", "+named lock a"),
-    "in a subquery": ("SELECT (SELECT GET_LOCK('a', 1) FROM t)", "+named lock a"),
+    "in INSERT ... SELECT": ("INSERT INTO t SELECT GET_LOCK('a', 1)", "++named lock a"),
+    "in UPDATE": ("UPDATE t SET a = GET_LOCK('a', 1)", "++named lock a"),
+    "in WHERE": ("DELETE FROM t WHERE GET_LOCK('a', 1)", "++named lock a"),
+    "in a subquery": ("SELECT (SELECT GET_LOCK('a', 1) FROM t)", "++named lock a"),
     "in SET": ("SET @got = GET_LOCK('a', 1)", "+named lock a", "+user variable got"),
     "a parameter": ("SELECT GET_LOCK(%s, %s)", "+named lock %0"),
-    "a later parameter": ("SELECT a FROM t WHERE b = %s AND GET_LOCK(%s, 1)", "+named lock %1"),
+    "a later parameter": ("SELECT a FROM t WHERE b = %s AND GET_LOCK(%s, 1)", "++named lock %1"),
     "a percent sign is no parameter": ("SELECT a %% 5, GET_LOCK(%s, 1)", "+named lock %0"),
     "drivers count inside literals": ("SELECT '%s %%s', GET_LOCK(%s, 1)", "+named lock %1"),
     "drivers count inside comments": ("SELECT /* %s */ GET_LOCK(%s, 1)", "+named lock %1"),
@@ -69,8 +71,8 @@ NAMED_LOCKS = {
         "SELECT GET_LOCK(CONCAT( DATABASE(),\n'.X', %s), 1)",
         "+named lock <concat(database(),'.X',%s)>",
     ),
-    "a column": ("SELECT GET_LOCK(t.Name, 1) FROM t", "+named lock <t.name>"),
-    "a variable": ("SELECT GET_LOCK(@n, 1)", "+named lock <@n>", "+user variable n", "?@n"),
+    "a column": ("SELECT GET_LOCK(t.Name, 1) FROM t", "++named lock <t.name>"),
+    "a variable": ("SELECT GET_LOCK(@n, 1)", "++named lock <@n>", "+user variable n", "?@n"),
     "no end in sight": ("SELECT GET_LOCK(", "+named lock <>"),
     "released": ("SELECT RELEASE_LOCK('a')", "-named lock a"),
     "released by DO": ("DO RELEASE_LOCK(%s)", "-named lock %0"),
@@ -79,6 +81,48 @@ NAMED_LOCKS = {
         "SELECT RELEASE_LOCK('a'), GET_LOCK('b', 1)",
         "-named lock a",
         "+named lock b",
+    ),
+    "several released": (
+        "DO RELEASE_LOCK('a'), `release_lock`(%s)",
+        "-named lock a",
+        "-named lock %0",
+    ),
+    "released and named": (
+        "SELECT RELEASE_LOCK('a') AS a, RELEASE_LOCK('b') b FROM dual",
+        "-named lock a",
+        "-named lock b",
+    ),
+    "released in a branch": ("SELECT IF(0, RELEASE_LOCK('a'), 7)",),
+    "released in a case": ("DO CASE WHEN 1 = 0 THEN RELEASE_LOCK('a') END",),
+    "released if something else": ("SELECT 0 AND RELEASE_LOCK('a')",),
+    "released by each row": ("SELECT RELEASE_LOCK('a') FROM t",),
+    "released under a condition": ("SELECT RELEASE_LOCK('a') FROM DUAL WHERE 0",),
+    "released for no rows": ("SELECT RELEASE_ALL_LOCKS() LIMIT 0",),
+    "released in one half": ("SELECT RELEASE_LOCK('a') UNION SELECT 1",),
+    "released beside a value": ("SELECT RELEASE_LOCK('a'), 1",),
+    "released by DELETE": ("DELETE FROM t WHERE RELEASE_ALL_LOCKS()",),
+    "released by SET": ("SET @x = RELEASE_LOCK('a')", "+user variable x"),
+    "released in a subquery": ("SELECT (SELECT RELEASE_LOCK('a'))",),
+    "released within another call": ("DO GET_LOCK('a', RELEASE_LOCK('b'))", "+named lock a"),
+    "released in a compound statement": (
+        "BEGIN NOT ATOMIC IF 0 THEN DO RELEASE_LOCK('a'); END IF; END",
+    ),
+    "released far behind": ("SELECT " + "1, " * 200 + "RELEASE_LOCK('a')",),
+    "taken beside a value": ("SELECT 1, GET_LOCK('a', 1) AND 1", "+named lock a"),
+    "taken within functions": ("DO IF(IFNULL(GET_LOCK('a', 1), 0), 1, 0)", "+named lock a"),
+    "taken within brackets": ("SELECT NOT (GET_LOCK('a', 1) = 1)", "+named lock a"),
+    "taken within unknown functions": ("SELECT NULLIF(GET_LOCK('a', 1), 1)", "++named lock a"),
+    "taken again and again": ("DO BENCHMARK(5, GET_LOCK('a', 1))", "++named lock a"),
+    "taken within a quoted function": ("DO `nullif`(GET_LOCK('a', 1), 1)", "++named lock a"),
+    "taken and asked for": ("SELECT GET_LOCK('a', 1) x HAVING x", "++named lock a"),
+    "taken far behind": ("SELECT " + "1, " * 200 + "GET_LOCK('a', 1)", "++named lock a"),
+    "taken in a compound statement": (
+        "BEGIN NOT ATOMIC DO GET_LOCK('a', 1); END",
+        "++named lock a",
+    ),
+    "taken once or twice, as the server reads it": (
+        "DO GET_LOCK('a', 1) /*!80000 , GET_LOCK('a', 1) */",
+        "++named lock a",
     ),
     "whether it is free": ("SELECT IS_FREE_LOCK('a'), IS_USED_LOCK('a')",),
     "a function with a longer name": ("SELECT my_get_lock('a'), get_locks('a')",),
@@ -129,8 +173,19 @@ TEMPORARY_TABLES = {
     "a sequence dropped": ("DROP SEQUENCE s", "-temporary table s"),
     "nothing dropped": ("DROP TABLE",),
     "an ordinary table": ("CREATE TABLE temporary (temporary int)",),
-    "a renamed table stays": ("ALTER TABLE t RENAME u",),
-    "another way to rename": ("RENAME TABLE t TO u",),
+    "a renamed table stays": ("ALTER TABLE t RENAME u", "~temporary table t"),
+    "another way to rename": (
+        "RENAME TABLE t TO u, s.v TO w",
+        "~temporary table t",
+        "~temporary table s.v",
+    ),
+    "among other changes": (
+        "ALTER TABLE `t` ADD COLUMN (a int, b int), RENAME AS u",
+        "~temporary table t",
+    ),
+    "a renamed column": ("ALTER TABLE t RENAME COLUMN a TO b, RENAME INDEX i TO j",),
+    "a renamed key": ("ALTER TABLE t RENAME KEY i TO j",),
+    "a renamed user": ("RENAME USER u TO v",),
     "a truncated table stays": ("TRUNCATE TABLE t",),
     "a dropped schema ends nothing": ("DROP DATABASE s",),
     "a dropped index": ("DROP INDEX i ON t",),
@@ -208,7 +263,7 @@ SESSION_VARIABLES = {
     "for one statement": ("SET STATEMENT max_statement_time = 1 FOR SELECT 1",),
     "which is judged": (
         "SET STATEMENT a = (SELECT SUBSTRING(b FROM 1 FOR 2)) FOR SELECT GET_LOCK('a', 1)",
-        "+named lock a",
+        "++named lock a",
     ),
     "for no statement": ("SET STATEMENT a = 1",),
     "wait_timeout": ("SET SESSION wait_timeout = 5, interactive_timeout = 5",),
@@ -329,6 +384,32 @@ OTHERS = {
     "PREPARE": ("PREPARE `S` FROM 'SELECT GET_LOCK(1, 1)'", "+prepared statement s"),
     "DEALLOCATE": ("DEALLOCATE PREPARE s", "-prepared statement s"),
     "DROP PREPARE": ("DROP PREPARE S", "-prepared statement s"),
+    "EXECUTE": ("EXECUTE `S` USING 'x'", "!prepared statement s"),
+    "EXECUTE IMMEDIATE": (
+        "EXECUTE IMMEDIATE 'SELECT GET_LOCK(''a'', ?), LAST_INSERT_ID()' USING 1",
+        "++named lock a",
+        "?LAST_INSERT_ID()",
+    ),
+    "which begins a transaction": ('EXECUTE IMMEDIATE "START TRANSACTION"', "+transaction"),
+    "or ends one, which is not counted on": ("EXECUTE IMMEDIATE 'COMMIT'",),
+    "or names a lock by a parameter": (
+        "EXECUTE IMMEDIATE 'SELECT GET_LOCK(?, 1)' USING 'a'",
+        "++named lock <?>",
+    ),
+    "or nothing that is written out": ("EXECUTE IMMEDIATE CONCAT('BEG', 'IN')",),
+    "or defines what runs later": ("EXECUTE IMMEDIATE 'CREATE PROCEDURE p() START TRANSACTION'",),
+    "within a compound statement": (
+        "BEGIN NOT ATOMIC EXECUTE IMMEDIATE 'BEGIN'; PREPARE s FROM 'SELECT @x'; EXECUTE s; END",
+        "+prepared statement s",
+        "!prepared statement s",
+        "+transaction",
+        "+user variable x",
+        "?@x",
+    ),
+    "after SET STATEMENT": (
+        "SET STATEMENT max_statement_time = 1 FOR EXECUTE IMMEDIATE 'BEGIN'",
+        "+transaction",
+    ),
     "HANDLER": ("HANDLER s.T OPEN", "+handler t"),
     "HANDLER with an alias": ("HANDLER t OPEN AS a", "+handler a"),
     "HANDLER with a bare alias": ("HANDLER t OPEN a", "+handler a"),
@@ -346,7 +427,7 @@ TEXT = {
     "at the very end they are a comment": ("SELECT '@' --",),
     "an executable comment": ("/*!40101 SET NAMES utf8 */", "+session variable names"),
     "of MariaDB alone": ("/*M! SET NAMES utf8 */", "+session variable names"),
-    "of a version": ("SELECT /*M!100100 GET_LOCK('a', 1), */ 1", "+named lock a"),
+    "of a version": ("SELECT /*M!100100 GET_LOCK('a', 1), */ 1", "++named lock a"),
     "which need not end": ("SELECT /*! GET_LOCK('a', 1)", "+named lock a"),
     "with a comment in it": ("SELECT 1 /*! , GET_LOCK('a', 1) /* x */ , 2 */", "+named lock a"),
     "what only some servers end stays": ("/*!80000 UNLOCK TABLES */",),
@@ -363,8 +444,8 @@ TEXT = {
     ),
     "and nothing ends": (r"DO '\' + RELEASE_ALL_LOCKS() -- '",),
     "unless no server would take it that way": (
-        r"SELECT 'it\'s', 'a@b', RELEASE_ALL_LOCKS()",
-        "--named lock",
+        r"DO RELEASE_LOCK('it\'s')",
+        "-named lock it's",
     ),
     "which is seen too late in a second statement": (
         r"DO '\', GET_LOCK(1, 1), ' '; SELECT '\', 1",
@@ -387,7 +468,7 @@ TEXT = {
     "only an open bracket": ("(",),
     "no letters": ("@@ . ; @", "+user variable", "?@"),
     "a common table expression": ("WITH a AS (SELECT @x) SELECT 1", "+user variable x", "?@x"),
-    "EXPLAIN": ("EXPLAIN SELECT GET_LOCK('a', 1)", "+named lock a"),
+    "EXPLAIN": ("EXPLAIN SELECT GET_LOCK('a', 1)", "++named lock a"),
 }
 
 BODIES = {
@@ -764,6 +845,9 @@ def test_nothing_is_overlooked_in_a_long_text(escaped: str) -> None:
     [
         ("SELECT @ ", "("),
         ("SELECT @ ", "\\'"),
+        ("DO ", "(GET_LOCK('a', "),
+        ("EXECUTE IMMEDIATE '", "EXECUTE IMMEDIATE ''"),
+        ("BEGIN NOT ATOMIC ", "EXECUTE IMMEDIATE 'BEGIN'; "),
         ("SELECT @ ", "GET_LOCK(%s, 0),"),
         ("SELECT @ ", "'"),
         ("SELECT @ ", "/*!99999 "),

@@ -165,6 +165,149 @@ def test_release_of_all_locks_releases_them_however_many_it_says(state: SessionS
     assert not answer(state, "SELECT RELEASE_ALL_LOCKS()", 3)
 
 
+class TestTakenNobodyKnowsHowOften:
+    TAKEN = "SELECT GET_LOCK('a', 0) FROM t"
+
+    @pytest.mark.parametrize("sql", ["SELECT RELEASE_LOCK('a')", "SELECT RELEASE_LOCK('A')"])
+    def test_release_does_not_end_it(self, state: SessionState, sql: str) -> None:
+        run(state, self.TAKEN, "DO RELEASE_LOCK('a')")
+        assert answer(state, sql, 1)
+
+    @pytest.mark.parametrize("value", [0, None, "0"])
+    def test_release_that_finds_it_free_ends_it(self, state: SessionState, value: object) -> None:
+        run(state, self.TAKEN)
+        assert not answer(state, "SELECT RELEASE_LOCK('a')", value)
+
+    @pytest.mark.parametrize(
+        ("sql", "value"),
+        [
+            ("SELECT RELEASE_LOCK('b')", None),
+            ("SELECT RELEASE_LOCK('A')", 0),  # another lock for MariaDB
+            ("SELECT RELEASE_LOCK('a')", "?"),
+            ("SELECT RELEASE_LOCK(a)", None),
+        ],
+    )
+    def test_another_answer_does_not(self, state: SessionState, sql: str, value: object) -> None:
+        run(state, self.TAKEN)
+        assert answer(state, sql, value)
+
+    def test_release_of_all_locks_ends_it(self, state: SessionState) -> None:
+        run(state, self.TAKEN, "SELECT GET_LOCK(@n, 1)", "DO RELEASE_ALL_LOCKS()")
+        assert state.kinds() == ("user variable",)
+
+    def test_counting_before_or_after_does_not_help(self, state: SessionState) -> None:
+        run(state, "DO GET_LOCK('a', 1)", self.TAKEN, "DO GET_LOCK('a', 1)")
+        run(state, *["DO RELEASE_LOCK('a')"] * 9)
+        assert state.describe(0.0) == "named lock 'a' taken 0 s ago"
+
+    def test_name_that_may_change_meanwhile_is_not_told(self, state: SessionState) -> None:
+        run(state, "DO GET_LOCK(@n, 1)", "SET @n = 'b'", "DO RELEASE_LOCK(@n)")
+        state.end_unit_of_work()
+        assert state.kinds() == ("named lock",)
+        long = "CONCAT(" + ", ".join(["'a'"] * 40)
+        run(state, "DO RELEASE_ALL_LOCKS()", f"DO GET_LOCK({long}, 'b'), 1)")
+        assert run(state, f"DO RELEASE_LOCK({long}, 'c'))").pinned
+        assert answer(state, f"SELECT RELEASE_LOCK({long}, 'c'))", None)
+
+    def test_nor_is_a_parameter_nobody_knows(self, state: SessionState) -> None:
+        run(state, "SELECT GET_LOCK(%s, 0) FROM t")
+        assert answer(state, "SELECT RELEASE_LOCK(%s)", None, [None])
+
+
+class TestManyRowsOfParameters:
+    def many(self, state: SessionState, sql: str) -> tuple[str, ...]:
+        state.apply_begins(examine(sql), [("a",), ("b",)], 0.0, many=True)
+        return state.kinds()
+
+    def test_lock_pins_whatever_the_last_answer(self, state: SessionState) -> None:
+        assert self.many(state, "SELECT GET_LOCK(%s, 0)") == ("named lock",)
+        assert state.describe(0.0) == "named lock '%s' taken 0 s ago"
+
+    def test_only_the_release_of_all_locks_ends_it(self, state: SessionState) -> None:
+        self.many(state, "SELECT GET_LOCK(%s, 0)")
+        assert answer(state, "SELECT RELEASE_LOCK('a')", None)
+        assert run(state, "DO RELEASE_LOCK('a')", "DO RELEASE_LOCK('b')").pinned
+        assert not run(state, "DO RELEASE_ALL_LOCKS()").pinned
+
+    def test_lock_may_be_taken_by_each_row(self, state: SessionState) -> None:
+        self.many(state, "SELECT GET_LOCK('a', %s)")
+        assert run(state, "DO RELEASE_LOCK('a')").pinned
+
+    def test_what_else_it_begins_pins(self, state: SessionState) -> None:
+        assert self.many(state, "SET sql_mode = %s") == ("session variable",)
+
+    def test_nothing_ends(self, state: SessionState) -> None:
+        run(state, "DO GET_LOCK('a', 1)", "DO GET_LOCK('b', 1)")
+        assert self.many(state, "DO RELEASE_LOCK(%s)") == ("named lock",)
+
+
+class TestPrepared:
+    def test_what_it_begins_pins_once_it_runs(self, state: SessionState) -> None:
+        run(state, "PREPARE s FROM 'START TRANSACTION'")
+        assert state.kinds() == ("prepared statement",)
+        run(state, "EXECUTE S", "DEALLOCATE PREPARE s")
+        assert state.kinds() == ("transaction",)
+
+    def test_table_that_it_creates_again_pins_again(self, state: SessionState) -> None:
+        run(state, "PREPARE s FROM 'CREATE TEMPORARY TABLE t (a int)'", "EXECUTE s")
+        run(state, "DROP TABLE t", "EXECUTE s", "DEALLOCATE PREPARE s")
+        assert state.kinds() == ("temporary table",)
+
+    def test_lock_is_not_counted(self, state: SessionState) -> None:
+        run(state, "PREPARE s FROM 'SELECT GET_LOCK(''a'', 1)'", "EXECUTE s")
+        run(state, "DEALLOCATE PREPARE s", "DO RELEASE_LOCK('a')")
+        assert state.pinned
+
+    def test_what_it_ends_does_not_count(self, state: SessionState) -> None:
+        run(state, "BEGIN", "PREPARE s FROM 'COMMIT'", "EXECUTE s", "DROP PREPARE s")
+        assert state.pinned
+
+    def test_it_may_have_begun_it_before_it_failed(self, state: SessionState) -> None:
+        run(state, "PREPARE s FROM 'SELECT GET_LOCK(''a'', 1)'")
+        state.apply_begins(examine("EXECUTE s"), None, 0.0)
+        assert run(state, "DEALLOCATE PREPARE s").kinds() == ("named lock",)
+
+    def test_another_of_the_same_name_replaces_it(self, state: SessionState) -> None:
+        run(state, "PREPARE s FROM 'BEGIN'", "PREPARE s FROM 'SELECT 1'", "EXECUTE s")
+        assert state.kinds() == ("prepared statement",)
+
+    def test_unless_it_may_not_have_been_made(self, state: SessionState) -> None:
+        run(state, "PREPARE s FROM 'BEGIN'")
+        state.apply_begins(examine("SELECT 1; PREPARE s FROM 'SELECT @x'"), None, 0.0)
+        run(state, "EXECUTE s")
+        assert state.kinds() == ("prepared statement", "transaction", "user variable")
+
+    def test_unknown_one_begins_nothing(self, state: SessionState) -> None:
+        assert not run(state, "EXECUTE s").pinned
+
+
+class TestRenamedTable:
+    @pytest.mark.parametrize(
+        "rename",
+        [
+            "ALTER TABLE t RENAME u",
+            "ALTER TABLE s.T ADD COLUMN b int, RENAME TO u",
+            "RENAME TABLE x TO y, t TO u",
+            "BEGIN NOT ATOMIC RENAME TABLE t TO u; END",
+        ],
+    )
+    @pytest.mark.parametrize("name", ["t", "s.t"])
+    def test_no_drop_ends_it(self, state: SessionState, name: str, rename: str) -> None:
+        run(state, f"CREATE TEMPORARY TABLE {name} (a int)", rename, f"DROP TABLE {name}, u")
+        assert state.kinds() == ("temporary table",)
+
+    @pytest.mark.parametrize(
+        "rename", ["ALTER TABLE v RENAME w", "ALTER TABLE t RENAME KEY a TO b"]
+    )
+    def test_another_change_is_none_of_its_own(self, state: SessionState, rename: str) -> None:
+        assert not run(state, "CREATE TEMPORARY TABLE t (a int)", rename, "DROP TABLE t").pinned
+
+    def test_it_may_have_been_renamed_before_the_text_failed(self, state: SessionState) -> None:
+        run(state, "CREATE TEMPORARY TABLE t (a int)")
+        state.apply_begins(examine("ALTER TABLE t RENAME u; nonsense"), None, 0.0)
+        assert run(state, "DROP TABLE t").pinned
+
+
 class TestFailedStatement:
     """It failed, and the connection is alive."""
 
@@ -340,6 +483,7 @@ class NamedLocks(RuleBasedStateMachine):
         super().__init__()
         self.state = SessionState()
         self.held: Counter[str] = Counter()
+        self.uncounted: set[str] = set()
 
     @rule(name=LOCKS, granted=st.sampled_from([1, 0, None]))
     def take(self, name: str, granted: int | None) -> None:
@@ -348,8 +492,20 @@ class NamedLocks(RuleBasedStateMachine):
 
     @rule(name=LOCKS)
     def take_unseen(self, name: str) -> None:
-        self.state.apply(examine("UPDATE t SET a = GET_LOCK(%(n)s, 0)"), {"n": name}, 0.0)
+        self.state.apply(examine("DO GET_LOCK(%(n)s, 0)"), {"n": name}, 0.0)
         self.held[name] += 1
+
+    @rule(name=LOCKS, rows=st.integers(0, 3))
+    def take_for_each_row(self, name: str, rows: int) -> None:
+        self.state.apply(examine("UPDATE t SET a = GET_LOCK(%(n)s, 0)"), {"n": name}, 0.0)
+        self.held[name] += rows
+        self.uncounted.add(name)
+
+    @rule(name=LOCKS, rows=st.integers(0, 3))
+    def release_for_each_row(self, name: str, rows: int) -> None:
+        self.state.apply(examine("SELECT RELEASE_LOCK(%s) FROM t LIMIT 0"), [name], 0.0)
+        if name in self.uncounted:
+            self.held[name] = max(0, self.held[name] - rows)
 
     @rule(name=LOCKS, seen=st.booleans())
     def release(self, name: str, seen: bool) -> None:
@@ -357,6 +513,8 @@ class NamedLocks(RuleBasedStateMachine):
         released = int(self.held[name] > 0)
         if seen:
             self.state.answer(examine(f"SELECT RELEASE_LOCK('{literal}')"), None, released, 0.0)
+            if not released:
+                self.uncounted.discard(name)
         else:
             self.state.apply(examine(f"DO RELEASE_LOCK('{literal}')"), None, 0.0)
         self.held[name] -= released
@@ -365,6 +523,7 @@ class NamedLocks(RuleBasedStateMachine):
     def release_all(self) -> None:
         self.state.apply(examine("DO RELEASE_ALL_LOCKS()"), None, 0.0)
         self.held.clear()
+        self.uncounted.clear()
 
     @rule()
     def end_unit_of_work(self) -> None:
@@ -376,7 +535,7 @@ class NamedLocks(RuleBasedStateMachine):
 
     @invariant()
     def pinned_while_a_lock_is_held(self) -> None:
-        names = [name for name, count in self.held.items() if count]
+        names = self.uncounted.union(name for name, count in self.held.items() if count)
         assert self.state.pinned == bool(names)
         assert self.state.describe(0.0).count("named lock") == len(names)
 

@@ -1,0 +1,105 @@
+"""One piece of session state that a connection carries: what it is, and how a message tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+from .statements import (
+    AUTOCOMMIT_OFF,
+    BY_HAND,
+    HANDLER,
+    NAMED_LOCK,
+    PREPARED,
+    SESSION_VARIABLE,
+    TABLE_LOCK,
+    TEMPORARY_TABLE,
+    TRANSACTION,
+    USER_VARIABLE,
+    Change,
+)
+
+__all__ = ["Pin", "describe", "key_of", "pin_for"]
+
+#: Also the order in which a message tells them: first what others wait for.
+_SENTENCES = {
+    NAMED_LOCK: "named lock {name} taken",
+    TABLE_LOCK: "table lock ({name}) taken",
+    TRANSACTION: "transaction begun by SQL",
+    AUTOCOMMIT_OFF: "autocommit switched off",
+    TEMPORARY_TABLE: "temporary table `{name}` created",
+    BY_HAND: "pinned by hand{name}",
+    PREPARED: "prepared statement `{name}` made",
+    HANDLER: "handler `{name}` opened",
+    SESSION_VARIABLE: "session variable {name} set",
+    USER_VARIABLE: "user variable @{name} used",
+}
+_ORDER = {kind: place for place, kind in enumerate(_SENTENCES)}
+_SHOWN = 5
+_LONGEST_NAME = 80
+
+
+class Pin:
+    __slots__ = ("count", "kind", "name", "since", "then", "uncounted")
+
+    def __init__(self, kind: str, name: str, since: float) -> None:
+        self.kind = kind
+        self.name = name
+        self.since = since
+        self.count = 1
+        self.uncounted = False  #: no END is known to be the last
+        self.then: tuple[Change, ...] = ()  #: what begins when the prepared statement runs
+
+
+def pin_for(change: Change, args: object, now: float) -> Pin:
+    return Pin(change.kind, _shown_name(change, args), now)
+
+
+def describe(pins: Iterable[Pin], now: float) -> str:
+    """For a message: what is carried and since when. Names of variables, never values."""
+    pins = sorted(pins, key=lambda pin: _ORDER[pin.kind])
+    shown = [_sentence(pin, now) for pin in pins[:_SHOWN]]
+    if len(pins) > _SHOWN:
+        shown.append(f"and {len(pins) - _SHOWN} more")
+    return ", ".join(shown)
+
+
+def _sentence(pin: Pin, now: float) -> str:
+    seconds = max(0, round(now - pin.since))
+    counted = pin.count > 1 and not pin.uncounted
+    times = f" {pin.count} times, first" if counted else ""
+    return f"{_SENTENCES[pin.kind].format(name=pin.name)}{times} {seconds} s ago"
+
+
+def key_of(change: Change, args: object) -> Hashable:
+    """What makes two changes speak of the same thing."""
+    if change.placeholder is not None:
+        value = _value(args, change.placeholder)
+        return (change.kind, change.name if value is None else value)
+    if change.inputs is not None:
+        values = tuple(_value(args, parameter) for parameter in change.inputs)
+        return (change.kind, change.name, values)
+    return (change.kind, change.name)
+
+
+def _shown_name(change: Change, args: object) -> str:
+    name = change.name
+    if change.placeholder is not None:
+        name = _value(args, change.placeholder) or "%s"
+    if len(name) > _LONGEST_NAME:
+        name = name[:_LONGEST_NAME] + "..."
+    return repr(name) if change.kind == NAMED_LOCK and change.inputs is None else name
+
+
+def _value(args: object, parameter: int | str) -> str | None:
+    """A parameter as the server sees it; ``None`` if there is no such parameter."""
+    value: object = None
+    if isinstance(parameter, str):
+        if isinstance(args, Mapping):
+            value = args.get(parameter)
+    elif isinstance(args, Sequence) and not isinstance(args, (str, bytes, bytearray)):
+        value = args[parameter] if parameter < len(args) else None
+    elif parameter == 0:
+        value = args  # the drivers take a single value too
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value).decode("utf-8", "surrogateescape")
+    return None if value is None else str(value)

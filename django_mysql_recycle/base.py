@@ -104,16 +104,16 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
         max_age_of(self.alias, self.settings_dict)  # Django reckons with it, whatever it is
         recycler = self.recycler
         carried, nested = recycler.carried, recycler.connecting
-        recycler.connecting = True
         shadowed: dict[str, Any] = {}
-        if carried is not None:
-            # connection.queries, assertNumQueries and wrappers see what the application ran,
-            # not what a replacement runs. A first connect is logged as in Django. The methods
-            # are shadowed rather than overridden: Django calls them for every statement.
-            quiet = dict.fromkeys(("make_cursor", "make_debug_cursor"), self._make_quiet_cursor)
-            shadowed = {name: self.__dict__.get(name) for name in quiet}
-            self.__dict__.update(quiet)
         try:
+            recycler.connecting = True
+            if carried is not None:
+                # connection.queries, assertNumQueries and wrappers see what the application ran,
+                # not what a replacement runs. A first connect is logged as in Django. The methods
+                # are shadowed rather than overridden: Django calls them for every statement.
+                for name in ("make_cursor", "make_debug_cursor"):
+                    shadowed[name] = self.__dict__.get(name)
+                    self.__dict__[name] = self._make_quiet_cursor
             super().connect()
             if carried is not None:
                 if self.autocommit != carried.autocommit:
@@ -129,7 +129,7 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
         finally:
             recycler.connecting = nested
             for name, instrumented in shadowed.items():
-                del self.__dict__[name]
+                self.__dict__.pop(name, None)
                 if instrumented is not None:
                     self.__dict__[name] = instrumented
         record = recycler.record
@@ -357,16 +357,18 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
             return
         if not self.autocommit and (record.dirty or self.settings_dict["AUTOCOMMIT"]):
             return  # inside a transaction, or leaving one
-        was, self.recycler.at_boundary = self.recycler.at_boundary, True
+        was = self.recycler.at_boundary
         try:
+            self.recycler.at_boundary = True
             super().close_if_health_check_failed()
         finally:
             self.recycler.at_boundary = was
 
     def close_if_unusable_or_obsolete(self) -> None:
         # The boundary of a unit of work: Django closes what is too old or has met errors.
-        was, self.recycler.at_boundary = self.recycler.at_boundary, True
+        was = self.recycler.at_boundary
         try:
+            self.recycler.at_boundary = True
             super().close_if_unusable_or_obsolete()
         finally:
             self.recycler.at_boundary = was

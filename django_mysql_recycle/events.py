@@ -9,7 +9,7 @@ from typing import Any
 
 from django.dispatch import Signal
 
-from . import signals
+from . import processes, signals
 
 __all__ = ["counters", "limit_unknown", "recycled", "repeated", "reset_counters", "state_lost"]
 
@@ -18,29 +18,43 @@ logger = logging.getLogger("django_mysql_recycle")
 #: Reasons that belong to the normal life of a connection; the others are worth a WARNING.
 _NORMAL = {"idle limit", "max age", "closed"}
 
-_lock = threading.Lock()
-_counts: dict[str, Counter[str]] = {}
-_limit_unknown: set[str] = set()
+
+class _Ledger:
+    """What this process has counted and said so far."""
+
+    def __init__(self) -> None:
+        self.forget_parent()
+
+    def forget_parent(self) -> None:
+        """Also after a fork, in the child: another thread may have held the lock just then."""
+        self.lock = threading.Lock()
+        self.counts: dict[str, Counter[str]] = {}
+        self.limit_unknown: set[str] = set()
+
+
+_ledger = _Ledger()
+processes.track(_ledger)
 
 
 def counters() -> dict[str, dict[str, int]]:
     """How often what has happened in this process: ``{alias: {event: count}}``. A copy.
 
-    Events are ``recycled: <reason>``, ``repeated`` and ``state lost``. Safe in any thread.
+    Events are ``recycled: <reason>``, ``repeated`` and ``state lost``. Safe in any thread; a
+    forked child starts at zero.
     """
-    with _lock:
-        return {alias: dict(counter) for alias, counter in _counts.items()}
+    with _ledger.lock:
+        return {alias: dict(counter) for alias, counter in _ledger.counts.items()}
 
 
 def reset_counters() -> None:
     """Start all counters at zero; for tests."""
-    with _lock:
-        _counts.clear()
+    with _ledger.lock:
+        _ledger.counts.clear()
 
 
 def _count(alias: str, event: str) -> None:
-    with _lock:
-        _counts.setdefault(alias, Counter())[event] += 1
+    with _ledger.lock:
+        _ledger.counts.setdefault(alias, Counter())[event] += 1
 
 
 def _send(signal: Signal, connection: Any, **facts: Any) -> None:
@@ -122,10 +136,10 @@ def state_lost(
 
 def limit_unknown(alias: str) -> None:
     """Once for each alias: all its connections, in all threads, will meet the same."""
-    with _lock:
-        if alias in _limit_unknown:
+    with _ledger.lock:
+        if alias in _ledger.limit_unknown:
             return
-        _limit_unknown.add(alias)
+        _ledger.limit_unknown.add(alias)
     logger.warning(
         "the server of %r does not tell its wait_timeout: its connections are recycled by the "
         "liveness check alone, unless OPTIONS['recycle']['idle_limit'] names a limit",

@@ -294,7 +294,7 @@ class Recycler:
     ) -> None:
         now = record.contact = clock()
         ends = statement.ends_transaction and statement.single
-        record.dirty = not ends or any(change.action == "begin" for change in statement.changes)
+        record.dirty = not ends or any(not change.ends for change in statement.changes)
         if statement.inserts:
             record.inserted = True
         if leaves_arguments:
@@ -322,7 +322,7 @@ class Recycler:
         pins = record.pins
         if many:
             # Whatever a row has ended, the next one may have begun again.
-            begins = tuple(change for change in statement.changes if change.action == "begin")
+            begins = tuple(change for change in statement.changes if not change.ends)
             for row in args if isinstance(args, (list, tuple)) else [None]:
                 pins.apply(replace(statement, changes=begins), row, now)
         elif not statement.single:
@@ -359,7 +359,7 @@ class Recycler:
         if proof is Proof.ALIVE:
             if statement.changes and record.options.pin_session_state:
                 # INSERT ... SELECT GET_LOCK() that meets a duplicate key keeps the lock.
-                record.pins.apply_begins(statement, args, clock())
+                record.pins.apply_begins(statement, args, clock(), many=not repeatable)
                 record.refresh()
             return False
         if not proof.is_loss:

@@ -77,7 +77,6 @@ class Namespace:
         if self._link in _links():
             _run("ip", "link", "del", self._link)
         if self.name in _namespaces():
-            _run("ip", "link", "del", self._link)
             _run("ip", "netns", "del", self.name)
         guard.forget(f"namespace {self.name}")
         atexit.unregister(self.destroy)

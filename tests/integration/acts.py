@@ -97,31 +97,31 @@ def assert_works(connection: BaseDatabaseWrapper, admin: Admin) -> None:
 
 
 class Told:
-    """What the signals of one alias have said."""
+    """What the signals have said of one thread's connection."""
 
-    def __init__(self, alias: str) -> None:
-        self.alias = alias
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self.connection = connection
         self.recycled: list[str] = []
         self.repeated: list[str] = []
         self.lost: list[dict[str, Any]] = []
 
-    def _recycled(self, *, alias: str, reason: str, **facts: Any) -> None:
-        if alias == self.alias:
+    def _recycled(self, *, connection: Any, reason: str, **facts: Any) -> None:
+        if connection is self.connection:
             self.recycled.append(reason)
 
-    def _repeated(self, *, alias: str, reason: str, **facts: Any) -> None:
-        if alias == self.alias:
+    def _repeated(self, *, connection: Any, reason: str, **facts: Any) -> None:
+        if connection is self.connection:
             self.repeated.append(reason)
 
-    def _lost(self, *, alias: str, **facts: Any) -> None:
-        if alias == self.alias:
+    def _lost(self, *, connection: Any, **facts: Any) -> None:
+        if connection is self.connection:
             self.lost.append(facts)
 
 
 @contextmanager
 def listening(connection: BaseDatabaseWrapper) -> Iterator[Told]:
     """Collect what the signals say of this connection."""
-    told = Told(connection.alias)
+    told = Told(connection)
     pairs = [
         (connection_recycled, told._recycled),
         (statement_repeated, told._repeated),

@@ -11,7 +11,7 @@ def ids(recycle=None, **settings):
         options["recycle"] = recycle
     messages = list(_check("default", settings))
     assert all("['default']" in message.msg and message.hint for message in messages[1:])
-    return [message.id.partition(".")[2] for message in messages]
+    return [str(message.id).partition(".")[2] for message in messages]
 
 
 def test_the_defaults_contradict_nothing():

@@ -1,0 +1,51 @@
+"""The public calls as a user writes them: mypy reads this file, nothing runs it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import connection
+from django.db.utils import OperationalError
+
+import django_mysql_recycle
+from django_mysql_recycle import SessionStateLost, counters, pinned, use_driver
+from django_mysql_recycle.base import DatabaseWrapper, RecycleMixin
+from django_mysql_recycle.signals import (
+    connection_recycled,
+    session_state_lost,
+    statement_repeated,
+)
+
+use_driver("pymysql")
+django_mysql_recycle.use_driver("mysqlclient")
+
+with pinned():
+    pass
+with pinned("replica", reason="a procedure holds a lock"):
+    pass
+with pinned(connection):
+    pass
+
+try:
+    pass
+except SessionStateLost as error:
+    as_django_knows_it: OperationalError = error
+
+total: int = counters()["default"]["recycled: closed"]
+
+
+def receiver(sender: type[Any], alias: str, reason: str, idle: float, **kwargs: Any) -> None:
+    """What the signals carry."""
+
+
+connection_recycled.connect(receiver)
+statement_repeated.connect(receiver)
+session_state_lost.connect(receiver)
+
+
+class Instrumented(RecycleMixin):
+    pass
+
+
+class Mine(DatabaseWrapper):
+    pass

@@ -88,7 +88,8 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
             except self.Database.Error as error:
                 wait = pause * uniform(0.5, 1.5)
                 # mysqlclient takes whole seconds: a try needs one.
-                if not tries_left or code_of(error) not in NOT_NOW or remaining < wait + 1:
+                too_late = clock() + wait + 1 > deadline
+                if not tries_left or code_of(error) not in NOT_NOW or too_late:
                     raise
                 sleep(wait)
                 tries_left -= 1

@@ -18,11 +18,12 @@ from .checks import check_settings
 from .cursors import QuietCursorWrapper, RecyclingCursor, StreamingCursor
 from .drivers import choose
 from .errors import NOT_NOW, code_of
+from .keeper import NO_RECORD, NoAnswer
 from .liveness import clock
 from .option_files import sets_connect_timeout
 from .options import DEFAULT_CONNECT_TIMEOUT, Options, max_age_of
 from .record import ConnectionRecord
-from .recycler import NO_RECORD, NoAnswer, Recycler, interrupted
+from .recycler import Recycler, interrupted
 from .session_state import SessionState, examine
 
 driver = choose()  # before the next import, which binds it by name

@@ -1,0 +1,275 @@
+"""The connection of one wrapper: what is known of it, asking it, replacing it, giving it up."""
+
+from __future__ import annotations
+
+import _thread
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.utils import Error
+
+from . import events, liveness, processes
+from .cursors import came_from_rows
+from .drivers import Driver
+from .errors import Proof, SessionStateLost, code_of, judge
+from .liveness import clock
+from .options import Options
+from .record import ConnectionRecord
+from .session_state import PLAIN, SessionState, Statement
+
+__all__ = ["NO_RECORD", "Carried", "ConnectionKeeper", "NoAnswer"]
+
+
+class _NoRecord:
+    """Stands for the record of no connection on the path that every statement takes."""
+
+    calm = False
+    connection = None
+    unread = None
+    gone = "closed"
+
+
+NO_RECORD: Any = _NoRecord()
+
+
+class NoAnswer(Exception):
+    """A round trip of the backend's own was not answered in time."""
+
+
+@dataclass(slots=True)
+class Carried:
+    """What belongs to the wrapper and not to the connection, and outlives a replacement.
+
+    Django's connect() resets all three.
+    """
+
+    autocommit: bool
+    run_on_commit: list[Any]
+    run_hooks: bool
+
+
+class ConnectionKeeper:
+    """Keeps the connection of one wrapper, whatever the policy says about it."""
+
+    def __init__(self, db: Any, driver: Driver) -> None:
+        # Weak: a wrapper, and the connection of a thread that has ended, goes with its last
+        # reference and does not wait for the garbage collector.
+        self._db = weakref.ref(db)
+        self.driver = driver
+        #: The connection in use, as far as it came from connect().
+        self.record: Any = NO_RECORD
+        #: While connecting no seam decides, repeats or pins.
+        self.connecting = False
+        #: Inside Django's own check between two units of work.
+        self.at_boundary = False
+        self.carried: Carried | None = None
+        #: The loss of session state that nobody has heard of yet.
+        self.untold: SessionStateLost | None = None
+        #: What earlier statements left in connections that have been replaced since.
+        self.left_behind: set[str] = set()
+
+    @property
+    def db(self) -> Any:
+        """The connection wrapper."""
+        return self._db()
+
+    # ##### The record of the connection #####
+
+    def current(self) -> Any:
+        """The record of the connection in use, or None if there is no connection."""
+        processes.look()
+        record = self.record
+        connection = self.db.connection
+        if connection is None:
+            return None
+        if record.connection is not connection:
+            # Somebody has put it there without connect().
+            options = Options.of(self.db.alias, self.db.settings_dict)
+            record = self.record = ConnectionRecord(self.driver, connection, options, None)
+        return record
+
+    def is_in_use(self, record: ConnectionRecord) -> bool:
+        return record is self.record and record.connection is self.db.connection
+
+    def is_safe(self, record: ConnectionRecord) -> bool:
+        """Whether replacing the connection can lose nothing, pins and results aside."""
+        db = self.db
+        return (
+            not db.in_atomic_block
+            and (db.autocommit or not record.dirty)
+            and not record.executing
+            and not db._thread_sharing_count
+            and db._thread_ident == _thread.get_ident()
+        )
+
+    # ##### Asking it, and judging what it says #####
+
+    def ask(self, record: ConnectionRecord, sql: bytes) -> tuple[Any, ...]:
+        """One round trip within ``ping_timeout``, past Django's cursors and their logs.
+
+        Raises NoAnswer, or the driver's error, and marks the record accordingly.
+        """
+        try:
+            self.driver.send(record.connection, sql)
+            if not liveness.wait_until_readable(record.descriptor, record.options.ping_timeout):
+                record.mark_unanswered()
+                raise NoAnswer
+            rows = self.driver.receive(record.connection)
+        except NoAnswer:
+            raise
+        except self.db.Database.Error as error:
+            self.take_note(record, error, ran=False)
+            if not record.gone:
+                record.contact = clock()
+            raise
+        except BaseException:
+            record.mark_interrupted()
+            raise
+        record.contact = clock()
+        return rows
+
+    def take_note(
+        self, record: ConnectionRecord, error: BaseException, *, ran: bool = True
+    ) -> Proof:
+        """Mark the record with what an error proves.
+
+        `ran`: it came of something the application ran, which counts as run.
+        """
+        if ran:
+            record.dirty = True
+        record.pins_after = None
+        if came_from_rows(error) or self.driver.never_sent(error):
+            # The application's own, raised between two statements, or another connection's.
+            return Proof.ALIVE
+        if not isinstance(error, (self.db.Database.Error, Error)):
+            # A soft time limit, Ctrl-C, a killed greenlet: the answer may still come.
+            record.mark_interrupted()
+            return Proof.ALIVE
+        proof = judge(error, mariadb=record.mariadb)
+        if code_of(error) == 2014 and record.may_be_unread:
+            return Proof.ALIVE  # rows that the application has not read yet are in the way
+        if proof is Proof.READ_ONLY:
+            declared = code_of(error) == 1792 and record.read_only_declared
+            record.wrong_node |= record.options.recycle_read_only and not declared
+        elif proof is Proof.WRONG_NODE:
+            record.wrong_node = True
+        elif proof.is_loss:
+            if proof is Proof.PROTOCOL:
+                record.mark_interrupted()
+            record.mark_lost("lost", code_of(error))
+        record.refresh()
+        return proof
+
+    # ##### Replacing and closing #####
+
+    def replace(self, reason: str) -> None:
+        """Close the connection and open a new one through Django's connect(). At a safe point."""
+        db, record = self.db, self.record
+        now = clock()
+        if record.inserted:
+            self.left_behind.add("LAST_INSERT_ID()")
+        if record.arguments_left:
+            self.left_behind.add("@_")
+        if self.carried is None:
+            self.carried = Carried(
+                db.autocommit, db.run_on_commit, db.run_commit_hooks_on_set_autocommit_on
+            )
+        db.connection = None
+        self._release(record)
+        with db.wrap_database_errors:
+            db.connect()
+        events.recycled(
+            db,
+            reason=reason,
+            age=now - record.opened,
+            idle=now - record.contact,
+            idle_limit=record.idle_limit,
+            max_age=record.max_age,
+        )
+
+    def _release(self, record: ConnectionRecord) -> None:
+        """Close a connection, politely if the server may still be listening."""
+        if record.gone:
+            self.abandon(record)
+            return
+        try:
+            record.connection.close()
+        except self.db.Database.Error:
+            pass  # it was closed already, which is all that is wanted
+        record.forget_descriptor()
+
+    def abandon(self, record: Any) -> None:
+        """Close a connection without another command: nobody listens, or not to that."""
+        liveness.detach(record.descriptor, record.socket)
+        self.driver.abandon(record.connection)
+        record.forget_descriptor()
+
+    def state_lost(
+        self,
+        record: ConnectionRecord,
+        idle: float,
+        statement: Statement = PLAIN,
+        *,
+        raised: bool = True,
+    ) -> SessionStateLost:
+        """The error for the loss of session state, which is told once."""
+        now = clock()
+        kinds = record.pins.kinds()
+        description = record.pins.describe(now)
+        if not kinds:
+            kinds = statement.reads
+            description = "what an earlier statement left for " + ", ".join(kinds)
+        reason = record.gone
+        record.pins = SessionState()
+        record.refresh()
+        events.state_lost(
+            self.db,
+            reason=reason,
+            age=now - record.opened,
+            idle=idle,
+            state=kinds,
+            description=description,
+            raised=raised,
+        )
+        return SessionStateLost(
+            record.lost_code or 2006,
+            f"the connection of {self.db.alias!r} is gone ({reason}, idle {idle:.1f} s) "
+            f"and session state with it: {description}",
+        )
+
+    # ##### Units of work, processes #####
+
+    def unit_of_work_ended(self) -> None:
+        """Django has looked at the connection between two units of work, and kept it."""
+        record = self.record
+        if record.connection is None or record.connection is not self.db.connection:
+            return
+        record.pins.end_unit_of_work()
+        record.unit_begins = True
+        record.refresh()
+        self.left_behind.clear()
+
+    def forget_parent(self) -> None:
+        """After a fork, in the child: the connection belongs to the parent."""
+        db, record = self.db, self.record
+        if record is NO_RECORD or db is None:
+            return
+        liveness.detach(record.descriptor, record.socket)
+        processes.leave(record.connection)
+        processes.leave(db.connection)
+        self.record = NO_RECORD
+        self.untold = self.carried = None
+        self.left_behind = set()
+        self.connecting = self.at_boundary = False
+        db.run_on_commit = []
+        db.run_commit_hooks_on_set_autocommit_on = False
+        if db.connection is None:
+            return
+        db.connection = None
+        if db.in_atomic_block:
+            # As after close() in a block: its statements raise until it is left.
+            db.closed_in_transaction = True
+            db.needs_rollback = True
+        else:
+            self.carried = Carried(db.autocommit, [], False)

@@ -54,7 +54,7 @@ def main() -> int:
         obtain_haproxy()
         if is_root():
             obtain_programs()
-        obtain_geo_libraries()
+        obtain_libraries()
     except NotAvailable as error:
         print(error)
         return 1
@@ -98,14 +98,21 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def obtain_geo_libraries() -> None:
-    """Install what GeoDjango loads; without it its tests fail, and the others still tell something."""
-    if find_library("gdal") is not None and find_library("geos_c") is not None:
-        return
-    try:
-        install("gdal-bin")
-    except NotAvailable as error:
-        print(f"GeoDjango's libraries are missing, its tests will fail.\n{error}")
+def obtain_libraries() -> None:
+    """Install what GeoDjango loads, and MariaDB's Galera.
+
+    Without them their tests fail, and the others still tell something.
+    """
+    missing = []
+    if find_library("gdal") is None or find_library("geos_c") is None:
+        missing.append("gdal-bin")
+    if not Path("/usr/lib/galera/libgalera_smm.so").exists():
+        missing.append("galera-4")
+    for package in missing:
+        try:
+            install(package)
+        except NotAvailable as error:
+            print(f"{package} is missing, its tests will fail.\n{error}")
 
 
 def installed_drivers() -> list[str]:

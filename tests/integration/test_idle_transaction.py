@@ -1,0 +1,64 @@
+"""A server that ends idle transactions: its error is heard, and the next transaction works."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import transaction
+from django.db.utils import DatabaseError
+
+from ..choice import VENDOR
+from .acts import assert_works, insert, listening, owners, wait_until_hung_up
+from .admin import Admin
+from .connections import ConnectionFactory
+from .queries import run
+
+#: MariaDB has clocks of its own for transactions; on MySQL only the one for all connections.
+LIMITS = {
+    "mariadb": [
+        "idle_transaction_timeout",
+        "idle_write_transaction_timeout",
+        "idle_readonly_transaction_timeout",
+    ],
+    "mysql": ["wait_timeout"],
+}[VENDOR]
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_transaction_that_idles_too_long_raises_and_the_next_one_works(
+    make_connection: ConnectionFactory, admin: Admin, limit: str
+) -> None:
+    connection = make_connection(options={"init_command": f"SET SESSION {limit} = 1"})
+    ran: list[str] = []
+    writes = limit != "idle_readonly_transaction_timeout"
+    with listening(connection) as told:
+        with pytest.raises(DatabaseError) as caught:
+            with transaction.atomic(using=connection.alias):
+                if writes:
+                    insert(connection, "first half")
+                else:
+                    run(connection, "SELECT * FROM testapp_account")
+                transaction.on_commit(lambda: ran.append("hook"), using=connection.alias)
+                wait_until_hung_up(connection)
+                insert(connection, "second half")
+        assert isinstance(caught.value.args[0], int)
+        assert (told.recycled, told.repeated) == ([], [])
+        with transaction.atomic(using=connection.alias):
+            insert(connection, "next")
+    assert told.recycled == ["lost"]
+    assert (owners(admin), ran) == (["next"], [])
+    assert_works(connection, admin)
+
+
+def test_transaction_begun_by_sql_that_idles_too_long_is_told_lost(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    from django_mysql_recycle import SessionStateLost
+
+    connection = make_connection(options={"init_command": f"SET SESSION {LIMITS[0]} = 1"})
+    run(connection, "START TRANSACTION")
+    insert(connection, "first half")
+    wait_until_hung_up(connection)
+    with pytest.raises(SessionStateLost, match="transaction"):
+        insert(connection, "second half")
+    insert(connection, "next")
+    assert owners(admin) == ["next"]

@@ -1,0 +1,29 @@
+"""A quarter of a minute of trouble; `python -m tests.soak` goes on for as long as one likes."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from servers import Server
+
+from ..soak import Soak
+from .admin import Admin
+from .connections import ConnectionFactory
+
+SECONDS = 15
+
+
+@pytest.mark.timeout(120)
+def test_money_neither_comes_nor_goes_and_nobody_has_to_be_restarted(
+    make_connection: ConnectionFactory, server: Server, admin: Admin
+) -> None:
+    seed = random.randrange(10**6)
+    print(f"python -m tests.soak --seed {seed}")  # noqa: T201
+    try:
+        Soak(make_connection().alias, server, seed).run(SECONDS)
+    finally:
+        admin.set_global("wait_timeout", 28800)
+        for name in ("account", "ledger", "note"):
+            admin.rows(f"DROP TABLE IF EXISTS soak_{name}")

@@ -1,0 +1,205 @@
+"""Workers move money while their connections are killed, their server restarted, limits crossed.
+
+``python -m tests.soak --seconds 600 --seed 7`` runs it by hand; the driver and the server are
+chosen as for the tests (choice.py). It ends with an error if a promise was broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import threading
+import time
+import uuid
+from collections import Counter
+from typing import Any
+
+from django.db import connections, transaction
+from django.db.utils import Error
+
+from servers import Server
+
+from .integration.admin import Admin
+
+ACCOUNTS = 8
+WORKERS = 6
+FORTUNE = 1000
+LOCKS = ("north", "south")
+LIMIT = 2  # seconds of wait_timeout
+
+TABLES = (
+    "CREATE TABLE soak_account (id INT PRIMARY KEY, balance INT NOT NULL) ENGINE=InnoDB",
+    "CREATE TABLE soak_ledger (id CHAR(36) NOT NULL, amount INT NOT NULL) ENGINE=InnoDB",
+    "CREATE TABLE soak_note (id CHAR(36) NOT NULL) ENGINE=InnoDB",
+)
+
+
+class Soak:
+    """What the workers did, as they were told; compared in the end with what the server has."""
+
+    def __init__(self, alias: str, server: Server, seed: int) -> None:
+        self.alias = alias
+        self.server = server
+        self.seed = seed
+        self.acknowledged: set[str] = set()
+        self.hooks: Counter[str] = Counter()
+        self.noted: set[str] = set()
+        self.errors: Counter[str] = Counter()
+        self.broken: list[str] = []
+        self.over = threading.Event()
+
+    def run(self, seconds: float) -> None:
+        with Admin(self.server) as admin:
+            for name in ("account", "ledger", "note"):
+                admin.rows(f"DROP TABLE IF EXISTS soak_{name}")
+            for table in TABLES:
+                admin.rows(table)
+            for number in range(ACCOUNTS):
+                admin.rows("INSERT INTO soak_account VALUES (%s, %s)", number, FORTUNE)
+        threads = [threading.Thread(target=self.work, args=(n,)) for n in range(WORKERS)]
+        for thread in threads:
+            thread.start()
+        self.trouble(time.monotonic() + seconds)
+        self.over.set()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads), "a worker hangs"
+        self.compare()
+
+    # ##### The workers #####
+
+    def work(self, number: int) -> None:
+        chance = random.Random(f"{self.seed} {number}")
+        acts = [self.transfer] * 4 + [self.note] * 3 + [self.hold_lock, self.nap]
+        connection = connections[self.alias]
+        try:
+            while not self.over.is_set():
+                try:
+                    chance.choice(acts)(connection, chance)
+                except Error as error:
+                    self.errors[
+                        f"{type(error).__name__} {error.args[0] if error.args else ''}"
+                    ] += 1
+                    time.sleep(0.01)
+            self.last_word(connection)
+        except BaseException as error:
+            self.broken.append(f"worker {number}: {error!r}")
+            raise
+        finally:
+            connection.close()
+
+    def transfer(self, connection: Any, chance: random.Random) -> None:
+        name = str(uuid.uuid4())
+        source, target = chance.sample(range(ACCOUNTS), 2)
+        amount = chance.randint(1, 50)
+        with transaction.atomic(using=self.alias):
+            transaction.on_commit(lambda: self.hooks.update([name]), using=self.alias)
+            with connection.cursor() as cursor:
+                move = "UPDATE soak_account SET balance = balance + %s WHERE id = %s"
+                for account, change in sorted([(source, -amount), (target, amount)]):
+                    cursor.execute(move, [change, account])
+                    if chance.random() < 0.05:
+                        time.sleep(chance.random() * 0.1)
+                cursor.execute("INSERT INTO soak_ledger VALUES (%s, %s)", [name, amount])
+        self.acknowledged.add(name)
+
+    def note(self, connection: Any, chance: random.Random) -> None:
+        name = str(uuid.uuid4())
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO soak_note VALUES (%s)", [name])
+        self.noted.add(name)
+
+    def hold_lock(self, connection: Any, chance: random.Random) -> None:
+        """As long as nothing is raised, the lock is ours."""
+        name = chance.choice(LOCKS)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT GET_LOCK(%s, 0)", [name])
+            if cursor.fetchone()[0] != 1:
+                return
+            time.sleep(chance.random() * 0.2)
+            cursor.execute("SELECT IS_USED_LOCK(%s) = CONNECTION_ID()", [name])
+            if cursor.fetchone()[0] != 1:
+                self.broken.append(f"lock {name} was lost and nobody heard of it")
+            cursor.execute("SELECT RELEASE_LOCK(%s)", [name])
+
+    def nap(self, connection: Any, chance: random.Random) -> None:
+        if chance.random() < 0.1:
+            self.over.wait(LIMIT * (0.7 + chance.random()))
+
+    def last_word(self, connection: Any) -> None:
+        """No worker has to be restarted: at the latest the second statement works."""
+        for attempt in range(3):
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT 1")
+                return
+            except Error:
+                if attempt == 2:
+                    raise
+
+    # ##### Trouble #####
+
+    def trouble(self, deadline: float) -> None:
+        chance = random.Random(f"{self.seed} trouble")
+        next_restart = time.monotonic() + 4
+        while time.monotonic() < deadline:
+            time.sleep(chance.uniform(0.02, 0.3))
+            if time.monotonic() > next_restart and deadline - time.monotonic() > 3:
+                chance.choice([self.server.stop, self.server.kill])()
+                time.sleep(chance.random() * 0.5)
+                self.server.start()
+                next_restart = time.monotonic() + chance.uniform(4, 8)
+            with Admin(self.server) as admin:
+                admin.rows(f"SET GLOBAL wait_timeout = {LIMIT}")
+                admin.rows(f"SET SESSION wait_timeout = {10 * LIMIT}")
+                victims = sorted(admin.connection_ids())
+                for victim in chance.sample(victims, min(len(victims), chance.randint(0, 3))):
+                    try:
+                        admin.rows(f"KILL {victim}")
+                    except Exception as error:
+                        if error.args[0] != 1094:  # gone by itself
+                            raise
+
+    # ##### The truth #####
+
+    def compare(self) -> None:
+        with Admin(self.server) as admin:
+            total = admin.value("SELECT SUM(balance) FROM soak_account")
+            ledger = Counter(row[0] for row in admin.rows("SELECT id FROM soak_ledger"))
+            notes = Counter(row[0] for row in admin.rows("SELECT id FROM soak_note"))
+        told = f"seed {self.seed}: {len(self.acknowledged)} transfers, {len(self.noted)} notes, "
+        print(told + f"errors {dict(self.errors)}")  # noqa: T201
+        assert not self.broken, self.broken
+        assert total == ACCOUNTS * FORTUNE, f"the sum has changed to {total}"
+        assert set(ledger.values()) <= {1}, "a transfer is there twice"
+        assert set(notes.values()) <= {1}, "a statement ran twice"
+        assert self.acknowledged <= set(ledger), "an acknowledged commit is not there"
+        assert self.noted <= set(notes), "an acknowledged statement is not there"
+        assert set(self.hooks.values()) <= {1}, "a hook ran twice"
+        assert self.acknowledged <= set(self.hooks), "a hook of an acknowledged commit did not run"
+        assert set(self.hooks) <= set(ledger), "a hook ran for what was not committed"
+        assert self.acknowledged and self.noted
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    options = parser.parse_args()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+    import django
+    from django.conf import settings
+
+    from .choice import DRIVER, VENDOR
+    from .integration.connections import point
+
+    print(f"{DRIVER} on {VENDOR}, {options.seconds:g} s, --seed {options.seed}", flush=True)  # noqa: T201
+    with Server(VENDOR) as server:
+        django.setup()
+        point(settings.DATABASES["default"], server)
+        Soak("default", server, options.seed).run(options.seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""`python -m tests.fault_matrix` writes docs/fault-matrix.md, with both drivers on both servers.
+
+The cells are those of tests/integration/matrix.py; the stock backend goes through the same faults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from contextlib import ExitStack
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from servers import FaultProxy, Namespace, Server
+
+from .choice import VENDOR
+from .standalone import ground
+
+ROOT = Path(__file__).resolve().parents[1]
+TARGET = ROOT / "docs" / "fault-matrix.md"
+DRIVERS = {"mysqlclient": "mysqlclient", "pymysql": "PyMySQL"}
+SERVERS = {"mariadb": "MariaDB", "mysql": "MySQL"}
+
+HEAD = """\
+# The fault matrix
+
+What becomes of the first statement after a fault, in every situation that a connection can be in. \
+Written by `python -m tests.fault_matrix` from real servers and real faults; the tests \
+(`tests/integration/test_fault_matrix.py`) hold this backend to it.
+
+Each field says what this backend does, and after the bar what Django's own does:
+
+- **succeeds**: the statement ran, once, and so did everything before it in the same transaction.
+- **raises**: an error, and nothing is half done. Outside a transaction the statement ran once or \
+not at all; of a transaction nothing is there. Where session state was lost the error is a \
+`SessionStateLost` that says which. The next statement works.
+- **broken**: the same error, and the next statements fail too, until something closes the \
+connection.
+- **hangs**: no answer within 4 seconds; by Linux's default (tcp_retries2) the kernel gives up \
+after about 15 minutes.
+
+Where the first statements differ, the odd ones are named. They are: {firsts}. Faults:
+
+- *idle*: the server's `wait_timeout` passed. *KILL*: by an administrator. *restart*: stopped in \
+good order and started again. *crash*: SIGKILL.
+- *silent path*: the packets of the connection are dropped on the way, without a word to either \
+end, and then it rests.
+- *cut before arrival*: a proxy hangs up on the statement; the server never sees it. \
+*answer cut off*: the server runs the statement, and the proxy hangs up instead of passing on the \
+answer. No client can tell these two apart, which is why neither is repeated.
+
+Over plain TCP, TLS and unix sockets where the fault exists there; all agree unless one is named.
+"""
+
+Cells = list[list[str]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fault_matrix", description=__doc__)
+    parser.add_argument("--cells", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--output", type=Path, default=TARGET)
+    options = parser.parse_args()
+    if options.cells:
+        options.cells.write_text(json.dumps(collect()))
+        return 0
+    tables: dict[str, list[str]] = defaultdict(list)
+    firsts: list[str] = []
+    for driver, vendor in product(DRIVERS, SERVERS):
+        name = f"{DRIVERS[driver]} on {SERVERS[vendor]}"
+        print(name, flush=True)  # noqa: T201
+        cells = run(driver, vendor)
+        firsts = list(dict.fromkeys(cell[4] for cell in cells))
+        tables[table(cells)].append(name)
+    parts = [HEAD.format(firsts=", ".join(firsts))]
+    parts += [f"## {', '.join(names)}\n\n{text}" for text, names in tables.items()]
+    options.output.write_text("\n".join(parts))
+    return 0
+
+
+def run(driver: str, vendor: str) -> Cells:
+    """All cells of one driver on one server: a driver is chosen once per process."""
+    with tempfile.TemporaryDirectory() as folder:
+        cells = Path(folder) / "cells.json"
+        subprocess.run(
+            [sys.executable, "-m", "tests.fault_matrix", "--cells", str(cells)],
+            cwd=ROOT,
+            env={**os.environ, "RECYCLE_TEST_DRIVER": driver, "RECYCLE_TEST_SERVER": vendor},
+            check=True,
+        )
+        found: Cells = json.loads(cells.read_text())
+    return found
+
+
+def collect() -> Cells:
+    with ground() as (server, admin, factory):
+        from .integration.connections import OURS, STOCK
+        from .integration.matrix import TRANSPORTS, Matrix
+        from .integration.silence import silent_cells
+
+        found: Cells = []
+        matrix = Matrix(factory, server, admin)
+        for engine, fault in product((OURS, STOCK), TRANSPORTS):
+            with ExitStack() as faults:
+                if fault == "silent path":
+                    namespace = faults.enter_context(Namespace())
+
+                    def own_server(faults: ExitStack = faults, **options: Any) -> Server:
+                        return faults.enter_context(Server(VENDOR, **options))
+
+                    firsts = ["select", "insert", "atomic"]
+                    verdicts = silent_cells(engine, factory, namespace, own_server, firsts)
+                else:
+                    via = None
+                    if "cut" in fault:
+                        via = faults.enter_context(FaultProxy(server.host, server.port))
+                    verdicts = matrix.run(engine, fault, TRANSPORTS[fault], via=via)
+            kind = "ours" if engine == OURS else "stock"
+            found += [
+                [kind, fault, cell.transport, cell.situation, cell.first, verdict]
+                for cell, verdict in verdicts.items()
+            ]
+        matrix.close()
+    return found
+
+
+def table(cells: Cells) -> str:
+    """Situations down, faults across."""
+    faults = list(dict.fromkeys(cell[1] for cell in cells))
+    situations = list(dict.fromkeys(cell[3] for cell in cells))
+    lines = [f"| | {' | '.join(faults)} |", "| --- |" + " --- |" * len(faults)]
+    for situation in situations:
+        fields = []
+        for fault in faults:
+            ours, stock = (
+                summary(
+                    {
+                        (transport, first): verdict
+                        for engine, where, transport, what, first, verdict in cells
+                        if (engine, where, what) == (kind, fault, situation)
+                    }
+                )
+                for kind in ("ours", "stock")
+            )
+            fields.append(f"**{ours}** \\| {stock}")
+        lines.append(f"| {situation} | {' | '.join(fields)} |")
+    return "\n".join(lines) + "\n"
+
+
+def summary(verdicts: dict[tuple[str, str], str]) -> str:
+    """One word if all agree, else the most frequent one and the others with what differs."""
+    words = {
+        key: verdict.replace("raises, stays broken", "broken") for key, verdict in verdicts.items()
+    }
+    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for key, word in words.items():
+        groups[word].append(key)
+    ranked = sorted(groups, key=lambda word: -len(groups[word]))
+    transports = list(dict.fromkeys(transport for transport, _ in verdicts))
+    parts = [ranked[0]]
+    for word in ranked[1:]:
+        where = groups[word]
+        firsts = list(dict.fromkeys(first for _, first in where))
+        named = list(dict.fromkeys(transport for transport, _ in where))
+        text = f"{', '.join(firsts)} {word}"
+        if len(named) < len(transports):
+            text += f" over {' and '.join(named)}"
+        parts.append(text)
+    return "; ".join(parts)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -11,6 +11,7 @@ from time import sleep
 from typing import Any
 
 from django.core import checks
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db.utils import Error, InterfaceError, OperationalError
 
 from . import liveness, processes
@@ -33,6 +34,10 @@ from django.db.backends.mysql.base import DatabaseWrapper as MySQLDatabaseWrappe
 __all__ = ["DatabaseWrapper", "RecycleMixin"]
 
 unbuffered = driver.unbuffered
+
+#: What is no interruption: the database's errors, and Django's refusal to work inside an event
+#: loop, which comes before anything is done.
+_HEARD = (Error, SynchronousOnlyOperation)
 
 #: Django's wrapper, whose private methods no stubs describe.
 _Wrapper: Any = object
@@ -103,7 +108,8 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
         # Django's, whether for the first time or as a replacement. Until it returns no seam
         # decides, repeats or pins: a failure is a connect error. A connection that was opened
         # but could not be set up (isolation level, receivers) is dropped.
-        max_age_of(self.alias, self.settings_dict)  # Django reckons with it, whatever it is
+        # Before Django adds whatever CONN_MAX_AGE is to a clock and fails with a bare TypeError.
+        max_age_of(self.alias, self.settings_dict)
         recycler = self.recycler
         carried, nested = recycler.carried, recycler.connecting
         shadowed: dict[str, Any] = {}
@@ -183,7 +189,7 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
             else:
                 super().set_autocommit(autocommit, *args, **kwargs)
         except BaseException as error:
-            if not isinstance(error, Error) and self.autocommit != autocommit:
+            if not isinstance(error, _HEARD) and self.autocommit != autocommit:
                 self._mode_cut_short(autocommit)
             raise
 
@@ -317,7 +323,7 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
         rolled back, nor mask the exception, nor leave the hooks to the next transaction.
         """
         record = self.recycler.record
-        if isinstance(error, Error) or not self.recycler.is_in_use(record):
+        if isinstance(error, _HEARD) or not self.recycler.is_in_use(record):
             return
         record.mark_interrupted()
         self.recycler.abandon(record)

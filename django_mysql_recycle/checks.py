@@ -25,7 +25,10 @@ def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:  # noqa: ARG001 
 
     messages: list[checks.CheckMessage] = []
     for alias in connections:
-        connection = connections[alias]
+        try:
+            connection = connections[alias]
+        except ImproperlyConfigured:
+            continue  # another backend's trouble, which the first use of it will tell
         if isinstance(connection, RecycleMixin):
             messages += _check(alias, connection.settings_dict)
     return messages

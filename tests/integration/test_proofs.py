@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError, Error, OperationalError
@@ -130,6 +132,23 @@ def test_what_the_driver_refuses_to_send_leaves_the_transaction_alone(
             cursor.execute(sql, parameters)
         run(connection, "UPDATE testapp_account SET balance = 2")
     assert run(connection, "SELECT balance FROM testapp_account") == [(2,)]
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_commit_that_django_refuses_in_an_event_loop_leaves_the_transaction_alone(
+    make_connection: ConnectionFactory, admin: Admin, engine: str, end: str
+) -> None:
+    connection = make_connection(engine)
+    connection.set_autocommit(False)
+    run(connection, "INSERT INTO testapp_account (owner, balance) VALUES ('a', 1)")
+
+    async def misuse() -> None:
+        getattr(connection, end)()
+
+    with pytest.raises(SynchronousOnlyOperation):
+        asyncio.run(misuse())
+    connection.commit()
+    assert admin.value("SELECT COUNT(*) FROM testapp_account") == 1
 
 
 def test_end_of_a_transaction_that_never_ran_ends_no_pin(

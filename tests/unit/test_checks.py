@@ -1,8 +1,11 @@
 """System checks that need no server: each with what sets it off and what does not."""
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.db.utils import ConnectionHandler
 
-from django_mysql_recycle.checks import _check
+from django_mysql_recycle.checks import _check, check_settings
 
 
 def ids(recycle=None, **settings):
@@ -45,3 +48,14 @@ def test_the_defaults_contradict_nothing():
 )
 def test_a_contradiction_is_reported(recycle, settings, found):
     assert ids(recycle, **settings) == found
+
+
+def test_backend_of_another_alias_that_cannot_be_loaded_does_not_stop_the_checks():
+    broken = ConnectionHandler({"default": {"ENGINE": "nowhere"}}).settings["default"]
+    connections.settings["broken"] = broken
+    try:
+        with pytest.raises(ImproperlyConfigured):
+            connections["broken"]
+        assert [message for message in check_settings() if "broken" in message.msg] == []
+    finally:
+        del connections.settings["broken"]

@@ -62,7 +62,31 @@ class Driver(Protocol):
         """Undo `bound_connect` on the connection: the user's own timeouts from now on."""
 
 
-class MySQLClient:
+class _Common:
+    """What both drivers do alike."""
+
+    _adapting: frozenset[CodeType]
+    _refusing: frozenset[CodeType]
+
+    def is_mariadb(self, connection: Any) -> bool:
+        return "mariadb" in str(connection.get_server_info()).lower()
+
+    def never_sent(self, error: BaseException) -> bool:
+        """Judge by the traceback: nothing is sent yet in a function that adapts parameters.
+
+        Nor is it where the driver itself, and no signal handler, stumbles over what it was given.
+        """
+        trace, innermost = error.__traceback__, None
+        while trace is not None:
+            innermost = trace.tb_frame.f_code
+            if innermost in self._adapting:
+                return True
+            trace = trace.tb_next
+        refusals = (TypeError, AttributeError, AssertionError, UnicodeError)
+        return isinstance(error, refusals) and innermost in self._refusing
+
+
+class MySQLClient(_Common):
     name = "mysqlclient"
 
     def __init__(self) -> None:
@@ -78,9 +102,6 @@ class MySQLClient:
         if not getattr(connection, "open", False):
             return None
         return int(connection.fileno())
-
-    def is_mariadb(self, connection: Any) -> bool:
-        return "mariadb" in str(connection.get_server_info()).lower()
 
     def has_more_results(self, connection: Any, cursor: Any, *, doubtful: bool) -> bool:
         if hasattr(connection, "more_results"):  # mysqlclient 2.3
@@ -99,9 +120,6 @@ class MySQLClient:
         result = connection.store_result()
         return () if result is None else tuple(result.fetch_row(0))
 
-    def never_sent(self, error: BaseException) -> bool:
-        return _never_sent(error, self._adapting, self._refusing)
-
     def abandon(self, connection: Any) -> None:
         with suppress(Exception):
             connection.close()
@@ -113,7 +131,7 @@ class MySQLClient:
         pass
 
 
-class PyMySQL:
+class PyMySQL(_Common):
     name = "pymysql"
 
     def __init__(self) -> None:
@@ -134,9 +152,6 @@ class PyMySQL:
         number = int(sock.fileno())
         return number if number >= 0 else None
 
-    def is_mariadb(self, connection: Any) -> bool:
-        return "mariadb" in str(connection.get_server_info()).lower()
-
     def has_more_results(
         self,
         connection: Any,
@@ -156,9 +171,6 @@ class PyMySQL:
     def receive(self, connection: Any) -> tuple[Any, ...]:
         connection._read_query_result()
         return tuple(connection._result.rows or ())
-
-    def never_sent(self, error: BaseException) -> bool:
-        return _never_sent(error, self._adapting, self._refusing)
 
     def abandon(self, connection: Any) -> None:
         connection._closed = True
@@ -182,23 +194,6 @@ class PyMySQL:
 def _code_of(owner: type | ModuleType, *names: str) -> frozenset[CodeType]:
     functions = (getattr(owner, name, None) for name in names)
     return frozenset(function.__code__ for function in functions if function is not None)
-
-
-def _never_sent(
-    error: BaseException, adapting: frozenset[CodeType], refusing: frozenset[CodeType]
-) -> bool:
-    """Judge by the traceback: nothing has been sent yet in a function that adapts parameters.
-
-    Nor has it where the driver itself, and no signal handler, stumbles over what it was given.
-    """
-    trace, innermost = error.__traceback__, None
-    while trace is not None:
-        innermost = trace.tb_frame.f_code
-        if innermost in adapting:
-            return True
-        trace = trace.tb_next
-    refusals = (TypeError, AttributeError, AssertionError, UnicodeError)
-    return isinstance(error, refusals) and innermost in refusing
 
 
 _chosen: Driver | None = None

@@ -18,7 +18,18 @@ from .options import Options
 from .record import ConnectionRecord
 from .session_state import PLAIN, SessionState, Statement
 
-__all__ = ["NO_RECORD", "Carried", "ConnectionKeeper", "NoAnswer"]
+__all__ = [
+    "ARGUMENTS",
+    "LAST_INSERT_ID",
+    "NO_RECORD",
+    "Carried",
+    "ConnectionKeeper",
+    "NoAnswer",
+]
+
+# What statements leave for later ones without pinning, as Statement.reads names it.
+LAST_INSERT_ID = "LAST_INSERT_ID()"
+ARGUMENTS = "@_"  # how the variables begin in which callproc() leaves its arguments
 
 
 class _NoRecord:
@@ -168,9 +179,9 @@ class ConnectionKeeper:
         db, record = self.db, self.record
         now = clock()
         if record.inserted:
-            self.left_behind.add("LAST_INSERT_ID()")
+            self.left_behind.add(LAST_INSERT_ID)
         if record.arguments_left:
-            self.left_behind.add("@_")
+            self.left_behind.add(ARGUMENTS)
         if self.carried is None:
             self.carried = Carried(
                 db.autocommit, db.run_on_commit, db.run_commit_hooks_on_set_autocommit_on

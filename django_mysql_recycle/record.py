@@ -52,7 +52,6 @@ class ConnectionRecord:
         "read_only_declared",
         "socket",
         "unit_begins",
-        "wait_timeout",
         "wrong_node",
     )
 
@@ -70,8 +69,6 @@ class ConnectionRecord:
         self.hung_up: Callable[[], object] = liveness.watch(
             self.descriptor if options.liveness_check else None
         )
-        self.wait_timeout: float | None = None
-        self.limit_unread = True
         self.lost = ""  # why it is marked lost
         self.lost_code: int | None = None
         self.interrupted = False
@@ -133,7 +130,6 @@ class ConnectionRecord:
 
     def set_wait_timeout(self, seconds: float | None, *, unread: bool = False) -> None:
         """The session's ``wait_timeout``; `unread`: it is to be read (again) later."""
-        self.wait_timeout = seconds
         self.limit_unread = unread
         self.idle_limit = idle_limit_of(seconds, self.options.idle_limit)
         self.quiet = quiet_for(self.idle_limit, self.options.ping_after, unread)

@@ -15,7 +15,7 @@ from django.db.utils import OperationalError
 from . import events
 from .cursors import RecyclingCursor, StreamingCursor
 from .errors import Proof, SessionStateLost
-from .keeper import NO_RECORD, ConnectionKeeper, NoAnswer
+from .keeper import ARGUMENTS, LAST_INSERT_ID, NO_RECORD, ConnectionKeeper, NoAnswer
 from .lifecycle import REST, Action, Facts, decide
 from .liveness import clock
 from .record import ConnectionRecord
@@ -100,10 +100,10 @@ class Recycler(ConnectionKeeper):
     def _refuse_stale_reads(self, record: ConnectionRecord, statement: Statement) -> None:
         """A new connection would answer 0 or NULL to what an earlier one was told."""
         for read in statement.reads:
-            last_id = read.lower() in ("last_insert_id()", "@@last_insert_id", "@@identity")
-            if (last_id and "LAST_INSERT_ID()" in self.left_behind and not record.inserted) or (
-                read.startswith("@_") and "@_" in self.left_behind
-            ):
+            # The variables of callproc() are told by how their names begin: @_procedure_0.
+            left = ARGUMENTS if read.startswith(ARGUMENTS) else read
+            renewed = left == LAST_INSERT_ID and record.inserted
+            if left in self.left_behind and not renewed:
                 raise SessionStateLost(
                     2006,
                     f"{read} was left in a connection that has been replaced since; "
@@ -191,7 +191,7 @@ class Recycler(ConnectionKeeper):
             record.inserted = True
         if leaves_arguments:
             record.arguments_left = True
-            self.left_behind.discard("@_")
+            self.left_behind.discard(ARGUMENTS)
         if statement.read_only:
             record.read_only_declared = True
         if statement.mentions_wait_timeout:

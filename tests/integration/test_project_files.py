@@ -51,6 +51,8 @@ def test_source_distribution_holds_what_the_tests_need(tmp_path: Path) -> None:
     with tarfile.open(build("sdist", tmp_path)) as archive:
         folders = {name.split("/")[1] for name in archive.getnames() if "/" in name}
     assert {"django_mysql_recycle", "servers", "tests", "LICENSE", "README.md"} <= folders
+    # The unit tests hold these to the code.
+    assert {"docs", "example_project", "scripts"} <= folders
 
 
 def test_compose_accepts_its_file() -> None:

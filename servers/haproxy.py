@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import shutil
 import signal
 import socket
 from pathlib import Path
 
-from . import guard
 from .errors import NotAvailable, ServersError
-from .machine import find_program, free_port, give_to_server_user, locked, scratch_directory
+from .machine import find_program, free_port, give_to_server_user, locked
+from .owned import Owned
 from .process import Process
 from .unpacked import UnpackedTree
 
@@ -56,7 +53,7 @@ def obtain_haproxy() -> tuple[str, ...]:
     return command
 
 
-class HAProxy:
+class HAProxy(Owned):
     """A TCP load balancer on 127.0.0.1; the first target takes the connections, the rest are spare.
 
     Targets are (host, port), called db1, db2, ... Time-outs are in seconds: of a silent client, of a
@@ -73,11 +70,7 @@ class HAProxy:
         self.host = "127.0.0.1"
         self.port = free_port()
         self._command = obtain_haproxy()
-        self._process: Process | None = None
-        self._owner = os.getpid()
-        self.directory = scratch_directory("recycle-haproxy")
-        guard.register(f"directory {self.directory}", directory=self.directory)
-        atexit.register(self.destroy)
+        self._take_folder("recycle-haproxy")
         self.socket = str(self.directory / "run" / "admin.sock")
         self._configuration = self.directory / "haproxy.cfg"
         (self.directory / "run").mkdir()
@@ -96,10 +89,6 @@ class HAProxy:
             )
         )
         give_to_server_user(self.directory / "run")
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.running
 
     def start(self) -> None:
         """Start, and return once the admin socket answers."""
@@ -137,25 +126,6 @@ class HAProxy:
     def shutdown_sessions(self, name: str = "db1") -> None:
         """Close every connection to a target."""
         self._do(f"shutdown sessions server db/{name}")
-
-    def destroy(self) -> None:
-        """End HAProxy and remove its folder; a second call does nothing."""
-        if not guard.owned_by_this_process(self._owner):
-            return
-        if self._process is not None:
-            self._process.end(signal.SIGKILL)
-            self._process = None
-        shutil.rmtree(self.directory, ignore_errors=True)
-        guard.forget(f"directory {self.directory}")
-        atexit.unregister(self.destroy)
-
-    def __enter__(self) -> HAProxy:
-        if not self.running:
-            self.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.destroy()
 
     def _answers(self) -> bool:
         try:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 import secrets
-import shutil
 import signal
 from pathlib import Path
 
-from . import guard
 from .certificates import make_certificates
 from .endpoint import Endpoint
 from .errors import ServersError, StartFailed
 from .greeting import NoGreeting, read_greeting
 from .installation import Installation, check_vendor, obtain_installation
-from .machine import free_port, give_to_server_user, scratch_directory
+from .machine import free_port, give_to_server_user
+from .owned import Owned
 from .process import Process
 from .template import FILE_SIZES, copy_template
 
@@ -37,7 +34,7 @@ _VENDOR_OPTIONS: dict[str, dict[str, OptionValue]] = {
 }
 
 
-class Server(Endpoint):
+class Server(Owned, Endpoint):
     """A throwaway server with a data folder, port, unix socket and TLS certificate of its own.
 
     Options of the server are keyword arguments: `Server("mariadb", wait_timeout=3)`. The server
@@ -65,10 +62,7 @@ class Server(Endpoint):
         )
         self.namespace = namespace
         self.options = {**_COMMON_OPTIONS, **_VENDOR_OPTIONS[self.vendor], **options}
-        self._process: Process | None = None
-        self._owner = os.getpid()
-        self.directory = scratch_directory(f"recycle-{self.vendor}")
-        guard.register(f"directory {self.directory}", directory=self.directory)
+        self._take_folder(f"recycle-{self.vendor}")
         self.socket = str(self.directory / "run" / "server.sock")
         self.log = self.directory / "run" / "server.log"
         try:
@@ -76,7 +70,6 @@ class Server(Endpoint):
         except BaseException:
             self.destroy()
             raise
-        atexit.register(self.destroy)
 
     def _prepare(self) -> None:
         for name in ("run", "tmp"):
@@ -99,10 +92,6 @@ class Server(Endpoint):
             lines.append(f"GRANT ALL PRIVILEGES ON *.* TO {account} WITH GRANT OPTION;")
         lines.append(f"CREATE DATABASE IF NOT EXISTS {self.database} CHARACTER SET utf8mb4;")
         return "\n".join(lines) + "\n"
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.running
 
     @property
     def pid(self) -> int:
@@ -178,22 +167,6 @@ class Server(Endpoint):
     def resume(self) -> None:
         """Let a paused process go on; harmless if it was not paused."""
         self._required().send_signal(signal.SIGCONT)
-
-    def destroy(self) -> None:
-        """Kill the server and remove its folder; a second call does nothing."""
-        if not guard.owned_by_this_process(self._owner):
-            return
-        if self._process is not None:
-            self._process.end(signal.SIGKILL)
-            self._process = None
-        shutil.rmtree(self.directory, ignore_errors=True)
-        guard.forget(f"directory {self.directory}")
-        atexit.unregister(self.destroy)
-
-    def __enter__(self) -> Server:
-        if not self.running:
-            self.start()
-        return self
 
     def _required(self) -> Process:
         if self._process is None:

@@ -1,0 +1,166 @@
+"""What a server says of itself, read through a connection of Django's.
+
+The command and the system checks judge these facts; nothing is judged here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.utils import Error
+
+from .errors import Proof, code_of, judge
+
+__all__ = ["ServerFacts", "read"]
+
+#: Those that end an idle connection. MySQL has the first two alone.
+TIMEOUTS = (
+    "wait_timeout",
+    "interactive_timeout",
+    "idle_transaction_timeout",
+    "idle_readonly_transaction_timeout",
+    "idle_write_transaction_timeout",
+)
+
+_OTHERS = (
+    "hostname",
+    "init_connect",
+    "innodb_read_only",
+    "max_connections",
+    "port",
+    "read_only",
+    "super_read_only",
+    "version_comment",
+)
+
+_READ_ONLY = ("read_only", "super_read_only", "innodb_read_only")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """Timeouts in seconds. ``None``: the server has no such thing, or did not tell."""
+
+    vendor: str  #: ``mariadb`` or ``mysql``
+    version: str  #: as ``VERSION()`` gives it
+    version_comment: str = ""
+    connection_id: int | None = None
+    hostname: str = ""  #: as the server calls its machine
+    port: int | None = None  #: at which the server listens; another one than ours behind a proxy
+    #: Our end of the connection as the server sees it; None over a unix socket.
+    client_port: int | None = None
+    wait_timeout: int | None = None  #: of the session, as those below
+    interactive_timeout: int | None = None
+    idle_transaction_timeout: int | None = None  #: MariaDB; 0 is off
+    idle_readonly_transaction_timeout: int | None = None
+    idle_write_transaction_timeout: int | None = None
+    wait_timeout_global: int | None = None
+    interactive_timeout_global: int | None = None
+    idle_transaction_timeout_global: int | None = None
+    idle_readonly_transaction_timeout_global: int | None = None
+    idle_write_transaction_timeout_global: int | None = None
+    #: The names of the variables by which it is read-only, of ``read_only``, ``super_read_only``
+    #: and ``innodb_read_only``.
+    read_only: tuple[str, ...] = ()
+    max_connections: int | None = None
+    has_init_connect: bool = False
+    #: Of the connection that the server sees, which behind a proxy need not be ours.
+    tls_version: str = ""  #: empty without TLS
+    tls_cipher: str = ""
+    #: The server's refusals while it was asked: ``(number, text)``.
+    refusals: tuple[tuple[int | None, str], ...] = ()
+
+    @property
+    def is_mariadb(self) -> bool:
+        return self.vendor == "mariadb"
+
+
+def read(connection: Any) -> ServerFacts:
+    """Ask the server behind a connection wrapper of Django's, which is opened if need be.
+
+    Six statements, which need no privileges. Raises what connecting raises, and the database's
+    error where the connection is lost meanwhile. What the server refuses is left out, and the
+    refusal noted.
+    """
+    questions = _Questions(connection)
+    version = str(questions.value("SELECT VERSION()") or "")
+    if not version:
+        # The greeting has it, too; MariaDB puts 5.5.5- before it for old replicas.
+        version = str(connection.connection.get_server_info()).removeprefix("5.5.5-")
+    session = questions.variables("SESSION VARIABLES", TIMEOUTS)
+    globals_ = questions.variables("GLOBAL VARIABLES", TIMEOUTS + _OTHERS)
+    status = questions.variables("SESSION STATUS", ("Ssl_version", "Ssl_cipher"))
+    number = _whole(questions.value("SELECT CONNECTION_ID()"))
+    # Everybody may see their own threads.
+    address = questions.value(
+        "SELECT host FROM information_schema.processlist WHERE id = CONNECTION_ID()"
+    )
+    port = re.search(r":(\d+)$", str(address or ""))
+    timeouts = {name: _whole(session.get(name)) for name in TIMEOUTS}
+    timeouts |= {f"{name}_global": _whole(globals_.get(name)) for name in TIMEOUTS}
+    return ServerFacts(
+        vendor="mariadb" if "mariadb" in version.lower() else "mysql",
+        version=version,
+        version_comment=globals_.get("version_comment", ""),
+        connection_id=number,
+        hostname=globals_.get("hostname", ""),
+        port=_whole(globals_.get("port")),
+        client_port=int(port[1]) if port else None,
+        read_only=tuple(name for name in _READ_ONLY if _is_on(globals_.get(name))),
+        max_connections=_whole(globals_.get("max_connections")),
+        has_init_connect=bool(globals_.get("init_connect")),
+        tls_version=status.get("Ssl_version", ""),
+        tls_cipher=status.get("Ssl_cipher", ""),
+        refusals=tuple(questions.refusals),
+        **timeouts,
+    )
+
+
+class _Questions:
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.refusals: list[tuple[int | None, str]] = []
+
+    def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        self.connection.ensure_connection()  # what that raises is no refusal
+        try:
+            with self.connection.cursor() as cursor:
+                cursor.execute(sql, parameters or None)
+                return list(cursor.fetchall())
+        except Error as error:
+            # 4031 has two meanings; here either would end the questions.
+            if judge(error, mariadb=False) is not Proof.ALIVE:
+                raise
+            self.refusals.append((code_of(error), str(error.args[-1]) if error.args else ""))
+            return []
+
+    def value(self, sql: str) -> Any:
+        rows = self.rows(sql)
+        return rows[0][0] if rows else None
+
+    def variables(self, what: str, names: Iterable[str]) -> dict[str, str]:
+        """SHOW, unlike SELECT @@name, leaves out what this server does not know."""
+        names = tuple(names)
+        places = ", ".join(["%s"] * len(names))
+        return {
+            str(name): _text(value)
+            for name, value in self.rows(f"SHOW {what} WHERE Variable_name IN ({places})", names)
+        }
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _whole(value: Any) -> int | None:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_on(value: str | None) -> bool:
+    # MariaDB also has NO_LOCK and the like.
+    return (value or "OFF").upper() not in ("OFF", "0")

@@ -7,19 +7,20 @@ BIN := $(VENV)/bin
 # Drivers that `make test` has to find; unset, it takes those that could be installed.
 DRIVERS :=
 
-.PHONY: help demo run test unit lint types format coverage clean
+.PHONY: help demo run test bench unit lint types format coverage clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      the original problem and its cure, on a real server, in a minute"
 	@echo "make run       the example project's page, on a throwaway server"
 	@echo "make test      all tests, with both drivers on both servers"
+	@echo "make bench     what it costs, both drivers and servers, in 15 minutes (QUICK=1: in two)"
 	@echo "make unit      the tests that need no server"
 	@echo "make lint      ruff;  make types  mypy;  make format  ruff's formatter"
 	@echo "make clean     remove the virtual environment and what tests and builds left"
 
 # The stamps are older than what they were made from when that changes.
-$(VENV)/.ready-use $(VENV)/.ready-test $(VENV)/.ready-dev: $(VENV)/.ready-%: pyproject.toml scripts/bootstrap.py
+$(VENV)/.ready-use $(VENV)/.ready-test $(VENV)/.ready-bench $(VENV)/.ready-dev: $(VENV)/.ready-%: pyproject.toml scripts/bootstrap.py
 	@$(PYTHON) scripts/bootstrap.py $(VENV) $*
 	@touch $@
 
@@ -31,6 +32,9 @@ run: $(VENV)/.ready-use
 
 test: $(VENV)/.ready-test
 	@$(BIN)/python scripts/run_tests.py $(if $(DRIVERS),--drivers $(DRIVERS))
+
+bench: $(VENV)/.ready-bench
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 unit: $(VENV)/.ready-test
 	@$(BIN)/python -m pytest tests/unit

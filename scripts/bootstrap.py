@@ -1,7 +1,8 @@
-"""Make the virtual environment that the Makefile uses: `bootstrap.py FOLDER use|test|dev`.
+"""Make the virtual environment that the Makefile uses: `bootstrap.py FOLDER use|test|bench|dev`.
 
 Standard library only: it runs before anything is installed. `use` holds the package and its
-drivers, `test` also what the tests need, `dev` also linter, type checker and nox.
+drivers, `test` also what the tests need, `bench` what the benchmarks need beside that, `dev` also
+linter, type checker and nox.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 from servers import NotAvailable  # noqa: E402
 from servers.apt import install  # noqa: E402
 
-GROUPS = {"use": [], "test": ["test"], "dev": ["dev"]}
+GROUPS = {"use": [], "test": ["test"], "bench": ["test", "bench"], "dev": ["dev"]}
 
 
 def main(folder: Path, purpose: str) -> int:

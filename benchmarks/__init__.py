@@ -1,0 +1,1 @@
+"""What the backend costs, measured against what a user would pick instead. README.md says how."""

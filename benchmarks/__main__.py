@@ -1,0 +1,148 @@
+"""Run the measures, each in a process of its own per driver and server, and write the report.
+
+A measure that fails or takes too long loses its own remaining rows and nothing else; the exit
+status is 1 then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from servers import VENDORS, NotAvailable, Server
+
+from . import report
+from .catalogue import NAMES, Measure, available, measure
+from .facts import ROOT, load, machine
+from .measure import DRIVERS, TRANSPORTS, environment_of
+
+RESULTS = ROOT / "benchmarks" / "results"
+#: A quick run shows that the measures work. Its numbers mean nothing and are kept apart.
+QUICK_RESULTS = ROOT / "build" / "benchmarks"
+
+#: Seconds for everything. What has not begun by then is reported as not run.
+LIMIT = 15 * 60
+QUICK_LIMIT = 2 * 60
+
+
+def main() -> int:
+    options = _parse()
+    output: Path = options.output or (QUICK_RESULTS if options.quick else RESULTS)
+    output.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    deadline = began + (QUICK_LIMIT if options.quick else LIMIT)
+    failed = False
+    with ExitStack() as stack:
+        try:
+            servers = [
+                stack.enter_context(Server(vendor, max_connections=1000))
+                for vendor in options.servers
+            ]
+        except NotAvailable as error:
+            print(error)
+            return 1
+        facts = machine({server.vendor: server.version for server in servers})
+        for name in options.only or available():
+            chosen = measure(name)
+            print(f"\n{chosen.title}", flush=True)
+            rows: list[Any] = []
+            failures: list[str] = []
+            load_before = load()
+            for server in servers:
+                for driver in options.drivers:
+                    found, failure = _run(chosen, driver, server, deadline, options)
+                    rows += found
+                    if failure:
+                        failures.append(f"{driver} on {server.vendor}: {failure}")
+                        print(f"  FAILED {failures[-1]}", flush=True)
+            result = {
+                "measure": name,
+                "title": chosen.title,
+                "quick": options.quick,
+                "machine": {**facts, "load": load_before, "load_after": load()},
+                "failures": failures,
+                "rows": rows,
+            }
+            text = json.dumps(result, indent=1)
+            (output / f"{name}.json").write_text(text + "\n")
+            failed = failed or bool(failures)
+    document = report.DOCUMENT if output == RESULTS else output / "performance.md"
+    report.write(output, document)
+    print(f"\n{time.monotonic() - began:.0f} s. Results: {output}; report: {document}")
+    return 1 if failed else 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few rounds, results kept apart")
+    parser.add_argument("--only", nargs="+", choices=NAMES, metavar="MEASURE")
+    parser.add_argument("--drivers", nargs="+", choices=DRIVERS, default=list(DRIVERS))
+    parser.add_argument("--servers", nargs="+", choices=VENDORS, default=list(VENDORS))
+    parser.add_argument("--transports", nargs="+", choices=TRANSPORTS, default=list(TRANSPORTS))
+    parser.add_argument("--output", type=Path, help="folder of the results")
+    return parser.parse_args()
+
+
+def _run(
+    chosen: Measure, driver: str, server: Server, deadline: float, options: argparse.Namespace
+) -> tuple[list[Any], str]:
+    """Run one measure in a process of its own. Returns its rows and what went wrong."""
+    limit = min(chosen.quick_limit if options.quick else chosen.limit, deadline - time.monotonic())
+    if limit <= 0:
+        return [], "not run: the time for all measures was over"
+    command = [sys.executable, "-m", f"benchmarks.{chosen.name}"]
+    command += ["--driver", driver, "--server", server.vendor]
+    command += ["--transports", *options.transports, *(["--quick"] if options.quick else [])]
+    rows = []
+    began = time.monotonic()
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, **environment_of(server)},
+            # With all that it starts: a gunicorn that outlives its measure would disturb the next.
+            start_new_session=True,
+        )
+        timer = threading.Timer(limit, _end, [process])
+        timer.start()
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                rows.append(json.loads(line))
+                print(f"  {report.line(rows[-1])}", flush=True)
+            status = process.wait()
+        finally:
+            timer.cancel()
+            _end(process)
+        errors.seek(0)
+        tail = errors.read().strip().splitlines()[-15:]
+    seconds = time.monotonic() - began
+    print(f"  {driver} on {server.vendor}: {seconds:.0f} s", flush=True)
+    if status == 0:
+        return rows, "" if rows else "it gave no rows"
+    if seconds >= limit:
+        return rows, f"ended after {limit:.0f} s"
+    print("\n".join(tail))
+    return rows, f"exit status {status}: {tail[-1] if tail else 'no message'}"
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

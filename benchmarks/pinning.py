@@ -1,0 +1,43 @@
+"""Which CPU runs what: a thread that wanders between CPUs is seen as noise."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def pinned(server_pid: int | None) -> Iterator[str]:
+    """This process on one CPU, the server on the others, for as long as the block runs.
+
+    Gives a sentence that says what was done. Systems without affinity are left as they are.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        yield "not pinned: this system has no sched_setaffinity"
+        return
+    everywhere = os.sched_getaffinity(0)
+    mine, *others = sorted(everywhere)
+    os.sched_setaffinity(0, {mine})
+    moved = bool(others) and server_pid is not None and _pin_threads(server_pid, set(others))
+    try:
+        yield f"client on CPU {mine}, server " + ("on the others" if moved else "anywhere")
+    finally:
+        os.sched_setaffinity(0, everywhere)
+        if moved and server_pid is not None:
+            _pin_threads(server_pid, everywhere)
+
+
+def _pin_threads(pid: int, cpus: set[int]) -> bool:
+    # Affinity belongs to threads; those that the server starts later inherit it.
+    tasks = Path(f"/proc/{pid}/task")
+    if not tasks.exists():
+        return False
+    try:
+        for task in tasks.iterdir():
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(int(task.name), cpus)
+    except PermissionError:
+        return False
+    return True

@@ -1,0 +1,60 @@
+"""Blocks of stock and ours in turn, so that whatever the machine does meanwhile meets both."""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Callable, Mapping
+from itertools import repeat
+from time import perf_counter
+
+Block = Callable[[], float]
+
+
+def alternate(
+    blocks: Mapping[str, Block], rounds: int, *, warm_up: int = 3
+) -> dict[str, list[float]]:
+    """Run one block of each per round, in an order that is drawn anew for each round.
+
+    Returns the samples by name; the samples with the same index belong together. The first
+    `warm_up` rounds are thrown away.
+    """
+    names = list(blocks)
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(warm_up + rounds):
+        random.shuffle(names)
+        for name in names:
+            value = blocks[name]()
+            if turn >= warm_up:
+                samples[name].append(value)
+    return samples
+
+
+def timed(
+    call: Callable[[], object],
+    number: int,
+    *,
+    clock: Callable[[], float] = perf_counter,
+    prepare: Callable[[], object] | None = None,
+    scale: float = 1e6,
+) -> Block:
+    """A block of `number` calls. Gives the time of one, in microseconds unless scaled otherwise.
+
+    `prepare` runs before the block and is not timed; the garbage collector rests during it.
+    """
+
+    def block() -> float:
+        if prepare is not None:
+            prepare()
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            began = clock()
+            for _ in repeat(None, number):
+                call()
+            return (clock() - began) / number * scale
+        finally:
+            if enabled:
+                gc.enable()
+
+    return block

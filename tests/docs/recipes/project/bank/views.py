@@ -1,0 +1,21 @@
+import os
+
+from django.db import connection
+from django.http import JsonResponse
+from elsewhere import convert
+
+
+def connection_id():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT CONNECTION_ID()")
+        return cursor.fetchone()[0]
+
+
+def who(request):
+    return JsonResponse({"pid": os.getpid(), "connection": connection_id()})
+
+
+def slow(request):
+    first = connection_id()
+    convert("statement")
+    return JsonResponse({"pid": os.getpid(), "connections": [first, connection_id()]})

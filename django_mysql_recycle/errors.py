@@ -1,7 +1,7 @@
 """Which error proves what, by number and vendor.
 
 The numbers are those of the servers and of both client libraries; the same event gives
-different numbers by driver, server and transport (docs/errors.md). Never by class, and by text
+different numbers by driver, server and transport (docs/troubleshooting.md). Never by class, and by text
 only where one number has two meanings (1290).
 """
 

@@ -1,6 +1,6 @@
 """The policy: keep, recycle or refuse. No clock, no socket, no Django.
 
-`decide` is design section 3 as code; the first row that applies decides. `quiet_for` and
+`decide` is the table of docs/how-it-works.md as code; the first row that applies decides. `quiet_for` and
 `Facts.age_due` tell the caller how long it need not even ask.
 """
 

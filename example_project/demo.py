@@ -30,7 +30,7 @@ from servers import (  # noqa: E402
 STOCK = "django.db.backends.mysql"
 OURS = "django_mysql_recycle"
 ROUNDS = 2
-#: What a client hears whose connection the server has closed: docs/errors.md says who gives which.
+#: What a client hears whose connection the server has closed: docs/troubleshooting.md says who gives which.
 GONE = {"2006", "2013", "2026", "4031"}
 
 _ANSWER = re.compile(r"SELECT now\(\) .* connection (?P<id>\d+) +(?P<ms>[0-9.]+) ms")

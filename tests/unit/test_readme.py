@@ -15,7 +15,7 @@ from django_mysql_recycle.options import Options
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 SETTINGS = (ROOT / "docs" / "settings.md").read_text()
-ERRORS = (ROOT / "docs" / "errors.md").read_text()
+ERRORS = (ROOT / "docs" / "troubleshooting.md").read_text()
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "example_project" / "README.md",

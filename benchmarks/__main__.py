@@ -60,6 +60,8 @@ def main() -> int:
             load_before = load()
             for server in servers:
                 for driver in options.drivers:
+                    if chosen.pairs and (driver, server.vendor) not in chosen.pairs:
+                        continue
                     found, failure = _run(chosen, driver, server, deadline, options)
                     rows += found
                     if failure:

@@ -26,6 +26,8 @@ class Measure(NamedTuple):
     #: Seconds that one process (one driver, one server) may take.
     limit: float
     quick_limit: float
+    #: The drivers and servers that it is measured on, where the others would tell nothing new.
+    pairs: Sequence[tuple[str, str]] | None = None
 
 
 def measure(name: str) -> Measure:
@@ -35,6 +37,7 @@ def measure(name: str) -> Measure:
         module.TITLE,
         getattr(module, "TIME_LIMIT", 90.0),
         getattr(module, "QUICK_TIME_LIMIT", 30.0),
+        getattr(module, "PAIRS", None),
     )
 
 

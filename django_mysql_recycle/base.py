@@ -6,19 +6,18 @@ lifecycle.py, and done in recycler.py.
 
 from __future__ import annotations
 
-from random import random, uniform
-from time import sleep
+from random import random
 from typing import Any
 
 from django.core import checks
-from django.core.exceptions import SynchronousOnlyOperation
+from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.db.utils import Error, InterfaceError, OperationalError
 
-from . import liveness, processes
+from . import driver_versions, liveness, processes
 from .checks import check_settings
+from .connecting import open_in_time
 from .cursors import QuietCursorWrapper, RecyclingCursor, StreamingCursor
 from .drivers import choose
-from .errors import NOT_NOW, code_of
 from .keeper import NO_RECORD, NoAnswer
 from .liveness import clock
 from .option_files import sets_connect_timeout
@@ -26,10 +25,14 @@ from .options import DEFAULT_CONNECT_TIMEOUT, Options, max_age_of
 from .record import ConnectionRecord
 from .recycler import Recycler, interrupted
 from .session_state import SessionState, examine
+from .validation import with_server_checks
 
 driver = choose()  # before the next import, which binds it by name
 
-from django.db.backends.mysql.base import DatabaseWrapper as MySQLDatabaseWrapper  # noqa: E402
+try:
+    from django.db.backends.mysql.base import DatabaseWrapper as MySQLDatabaseWrapper
+except ImproperlyConfigured as error:
+    raise driver_versions.explained(driver.name, error) from error
 
 __all__ = ["DatabaseWrapper", "RecycleMixin"]
 
@@ -54,6 +57,8 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
     run_commit_hooks_on_set_autocommit_on: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Django's makes one of it. The wrapper below may have a class of its own.
+        self.validation_class = with_server_checks(self.validation_class)
         super().__init__(*args, **kwargs)
         self.recycler = Recycler(self, driver)
         processes.track(self.recycler)
@@ -74,35 +79,16 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
         max_age = max_age_of(self.alias, self.settings_dict)
         if max_age is not None:
             max_age *= 1 - (options.jitter or 0) * random()
-        connection = self._connect_within_time(conn_params, options.connect_retries or 0)
+        connection = open_in_time(
+            super().get_new_connection,
+            driver,
+            self.alias,
+            conn_params,
+            tries_left=options.connect_retries or 0,
+        )
         self.recycler.record = record = ConnectionRecord(driver, connection, options, max_age)
         liveness.watch_path(record.descriptor, options.keepalive, options.network_timeout)
         return connection
-
-    def _connect_within_time(self, conn_params: dict[str, Any], tries_left: int) -> Any:
-        seconds = conn_params.get("connect_timeout")
-        deadline = clock() + (seconds or DEFAULT_CONNECT_TIMEOUT)
-        pause = 0.1
-        while True:
-            remaining = deadline - clock()
-            params = dict(conn_params)
-            if seconds:
-                params["connect_timeout"] = max(1, min(seconds, round(remaining)))
-            driver.bound_connect(params, max(0.1, remaining))
-            try:
-                connection = super().get_new_connection(params)
-            except self.Database.Error as error:
-                wait = pause * uniform(0.5, 1.5)
-                # mysqlclient takes whole seconds: a try needs one.
-                too_late = clock() + wait + 1 > deadline
-                if not tries_left or code_of(error) not in NOT_NOW or too_late:
-                    raise
-                sleep(wait)
-                tries_left -= 1
-                pause *= 2
-            else:
-                driver.unbound(connection, conn_params)
-                return connection
 
     def connect(self) -> None:
         # Django's, whether for the first time or as a replacement. Until it returns no seam

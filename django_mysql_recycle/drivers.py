@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,6 +16,9 @@ from types import CodeType, ModuleType
 from typing import Any, Protocol
 
 from django.core.exceptions import ImproperlyConfigured
+
+from .errors import code_of
+from .tls import ContextKeeper
 
 __all__ = ["ENVIRONMENT", "Driver", "choose", "use_driver"]
 
@@ -55,11 +59,14 @@ class Driver(Protocol):
     def abandon(self, connection: Any) -> None:
         """Release a connection whose descriptor was detached or is lost, without a command."""
 
-    def bound_connect(self, params: dict[str, Any], seconds: float) -> None:
-        """Make `params` bound greeting and authentication, too."""
+    def prepare(self, alias: str, params: dict[str, Any], seconds: float) -> Callable[[Any], None]:
+        """Make `params` bound greeting and authentication, too, and spare what can be spared.
 
-    def unbound(self, connection: Any, params: dict[str, Any]) -> None:
-        """Undo `bound_connect` on the connection: the user's own timeouts from now on."""
+        Returns what is to be called with the connection that was opened with them.
+        """
+
+    def take_back(self, alias: str, params: dict[str, Any], error: BaseException) -> bool:
+        """Whether `prepare` is the cause of the error: then another try goes without it."""
 
 
 class _Common:
@@ -124,11 +131,22 @@ class MySQLClient(_Common):
         with suppress(Exception):
             connection.close()
 
-    def bound_connect(self, params: dict[str, Any], seconds: float) -> None:
-        """Connector/C and libmysqlclient bound the handshake by connect_timeout themselves."""
+    def prepare(
+        self,
+        alias: str,  # noqa: ARG002
+        params: dict[str, Any],  # noqa: ARG002
+        seconds: float,  # noqa: ARG002
+    ) -> Callable[[Any], None]:
+        # Connector/C and libmysqlclient bound the handshake by connect_timeout themselves.
+        return _nothing_to_do
 
-    def unbound(self, connection: Any, params: dict[str, Any]) -> None:
-        pass
+    def take_back(
+        self,
+        alias: str,  # noqa: ARG002
+        params: dict[str, Any],  # noqa: ARG002
+        error: BaseException,  # noqa: ARG002
+    ) -> bool:
+        return False
 
 
 class PyMySQL(_Common):
@@ -144,6 +162,7 @@ class PyMySQL(_Common):
             | _code_of(cursors, "_backquote_escape")
             | _code_of(connections.Connection, "query", "_execute_command", "escape")
         )
+        self._contexts = ContextKeeper()
 
     def descriptor(self, connection: Any) -> int | None:
         sock = connection._sock
@@ -180,15 +199,27 @@ class PyMySQL(_Common):
         with suppress(Exception):
             connection._force_close()
 
-    def bound_connect(self, params: dict[str, Any], seconds: float) -> None:
+    def prepare(self, alias: str, params: dict[str, Any], seconds: float) -> Callable[[Any], None]:
         # Its own connect_timeout ends with the TCP handshake.
-        for key in ("read_timeout", "write_timeout"):
-            own = params.get(key)
-            params[key] = seconds if own is None else min(own, seconds)
+        own = {key: params.get(key) for key in ("read_timeout", "write_timeout")}
+        for key, value in own.items():
+            params[key] = seconds if value is None else min(value, seconds)
+        keep_context = self._contexts.lend(alias, params)
 
-    def unbound(self, connection: Any, params: dict[str, Any]) -> None:
-        connection._read_timeout = params.get("read_timeout")
-        connection._write_timeout = params.get("write_timeout")
+        def opened(connection: Any) -> None:
+            connection._read_timeout = own["read_timeout"]
+            connection._write_timeout = own["write_timeout"]
+            keep_context(connection)
+
+        return opened
+
+    def take_back(self, alias: str, params: dict[str, Any], error: BaseException) -> bool:
+        # CR_SSL_CONNECTION_ERROR
+        return code_of(error) == 2026 and self._contexts.take_back(alias, params)
+
+
+def _nothing_to_do(connection: Any) -> None:
+    pass
 
 
 def _code_of(owner: type | ModuleType, *names: str) -> frozenset[CodeType]:

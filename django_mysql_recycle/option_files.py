@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["sets_connect_timeout"]
+__all__ = ["read_by_pymysql", "sets_connect_timeout", "values"]
 
 _GROUP = re.compile(r"\s*\[([^\]]+)\]")
 _CONNECT_TIMEOUT = re.compile(r"\s*(?:loose[-_])?connect[-_]timeout\s*=\s*\d+", re.IGNORECASE)
 
 
-def sets_connect_timeout(params: dict[str, Any]) -> bool:
+def sets_connect_timeout(params: Mapping[str, Any]) -> bool:
     """Whether the option file named in the driver's parameters sets ``connect_timeout``.
 
     False where the file cannot be read: connecting will say so.
@@ -22,13 +24,34 @@ def sets_connect_timeout(params: dict[str, Any]) -> bool:
         return False
     groups = {"client", params.get("read_default_group") or "client"}
     group = ""
+    for line in _lines(path):
+        if found := _GROUP.match(line):
+            group = found[1].strip()
+        elif group in groups and _CONNECT_TIMEOUT.match(line):
+            return True
+    return False
+
+
+def read_by_pymysql(params: Mapping[str, Any]) -> Iterator[str]:
+    """The option file that PyMySQL reads with these parameters, if it reads one."""
+    path = params.get("read_default_file")
+    if not path and params.get("read_default_group"):
+        path = "c:\\my.ini" if sys.platform.startswith("win") else "/etc/my.cnf"
+    if path:
+        yield str(path)
+
+
+def values(path: str) -> Iterator[str]:
+    """All values in an option file, whatever their group and name."""
+    for line in _lines(path):
+        _, equals, value = line.partition("=")
+        if equals:
+            yield value.strip().strip("'\"")
+
+
+def _lines(path: str) -> Iterator[str]:
     try:
         with Path(path).expanduser().open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                if found := _GROUP.match(line):
-                    group = found[1].strip()
-                elif group in groups and _CONNECT_TIMEOUT.match(line):
-                    return True
+            yield from lines
     except OSError:
-        pass
-    return False
+        return

@@ -1,0 +1,54 @@
+"""Opening a connection: several tries within the time of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import uniform
+from time import sleep
+from typing import Any
+
+from .drivers import Driver
+from .errors import NOT_NOW, code_of
+from .liveness import clock
+from .options import DEFAULT_CONNECT_TIMEOUT
+
+__all__ = ["open_in_time"]
+
+
+def open_in_time(
+    open_once: Callable[[dict[str, Any]], Any],
+    driver: Driver,
+    alias: str,
+    given: dict[str, Any],
+    *,
+    tries_left: int,
+) -> Any:
+    """Open a connection, again if the server says 'not now'. All tries within connect_timeout.
+
+    `given` are the driver's parameters. Raises what the last try raised.
+    """
+    seconds = given.get("connect_timeout")
+    deadline = clock() + (seconds or DEFAULT_CONNECT_TIMEOUT)
+    pause = 0.1
+    while True:
+        remaining = deadline - clock()
+        params = dict(given)
+        if seconds:
+            params["connect_timeout"] = max(1, min(seconds, round(remaining)))
+        opened = driver.prepare(alias, params, max(0.1, remaining))
+        try:
+            connection = open_once(params)
+        except Exception as error:
+            if driver.take_back(alias, params, error):
+                continue
+            wait = pause * uniform(0.5, 1.5)
+            # mysqlclient takes whole seconds: a try needs one.
+            too_late = clock() + wait + 1 > deadline
+            if not tries_left or code_of(error) not in NOT_NOW or too_late:
+                raise
+            sleep(wait)
+            tries_left -= 1
+            pause *= 2
+        else:
+            opened(connection)
+            return connection

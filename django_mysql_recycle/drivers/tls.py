@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import option_files
+from .. import option_files
 
 __all__ = ["ContextKeeper"]
 

@@ -1,0 +1,8 @@
+"""The differences between mysqlclient and PyMySQL, and the choice between them."""
+
+from __future__ import annotations
+
+from .choice import ENVIRONMENT, choose, use_driver
+from .interface import Driver
+
+__all__ = ["ENVIRONMENT", "Driver", "choose", "use_driver"]

@@ -1,0 +1,79 @@
+"""What the backend asks of a driver beyond PEP 249."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CodeType, ModuleType
+from typing import Any, Protocol
+
+__all__ = ["Common", "Driver", "code_objects"]
+
+
+class Driver(Protocol):
+    """The differences between mysqlclient and PyMySQL."""
+
+    name: str
+    #: The class of the driver's cursors that leave rows at the server until they are fetched.
+    unbuffered: type
+
+    def descriptor(self, connection: Any) -> int | None:
+        """The socket's descriptor, or None if the driver holds no open one."""
+
+    def is_mariadb(self, connection: Any) -> bool:
+        """By the server's greeting: no round trip."""
+
+    def has_more_results(self, connection: Any, cursor: Any, *, doubtful: bool) -> bool:
+        """Whether further result sets are waiting. `doubtful`: the statement can have some."""
+
+    def in_transaction(self, connection: Any) -> bool:
+        """Whether the server says so, as far as the driver lets on. No round trip."""
+
+    def send(self, connection: Any, sql: bytes) -> None:
+        """Send a statement of the backend's own and do not wait for the answer."""
+
+    def receive(self, connection: Any) -> tuple[Any, ...]:
+        """Read the answer to `send`: its rows."""
+
+    def never_sent(self, error: BaseException) -> bool:
+        """Whether an exception that is not the database's was raised before anything was sent."""
+
+    def abandon(self, connection: Any) -> None:
+        """Release a connection whose descriptor was detached or is lost, without a command."""
+
+    def prepare(self, alias: str, params: dict[str, Any], seconds: float) -> Callable[[Any], None]:
+        """Make `params` bound greeting and authentication, too, and spare what can be spared.
+
+        Returns what is to be called with the connection that was opened with them.
+        """
+
+    def take_back(self, alias: str, params: dict[str, Any], error: BaseException) -> bool:
+        """Whether `prepare` is the cause of the error: then another try goes without it."""
+
+
+class Common:
+    """What both drivers do alike."""
+
+    _adapting: frozenset[CodeType]
+    _refusing: frozenset[CodeType]
+
+    def is_mariadb(self, connection: Any) -> bool:
+        return "mariadb" in str(connection.get_server_info()).lower()
+
+    def never_sent(self, error: BaseException) -> bool:
+        """Judge by the traceback: nothing is sent yet in a function that adapts parameters.
+
+        Nor is it where the driver itself, and no signal handler, stumbles over what it was given.
+        """
+        trace, innermost = error.__traceback__, None
+        while trace is not None:
+            innermost = trace.tb_frame.f_code
+            if innermost in self._adapting:
+                return True
+            trace = trace.tb_next
+        refusals = (TypeError, AttributeError, AssertionError, UnicodeError)
+        return isinstance(error, refusals) and innermost in self._refusing
+
+
+def code_objects(owner: type | ModuleType, *names: str) -> frozenset[CodeType]:
+    functions = (getattr(owner, name, None) for name in names)
+    return frozenset(function.__code__ for function in functions if function is not None)

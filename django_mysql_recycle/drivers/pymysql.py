@@ -1,0 +1,83 @@
+"""PyMySQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
+
+from ..errors import code_of
+from .interface import Common, code_objects
+from .tls import ContextKeeper
+
+__all__ = ["PyMySQL"]
+
+
+class PyMySQL(Common):
+    name = "pymysql"
+
+    def __init__(self) -> None:
+        cursors = import_module("pymysql.cursors")
+        self.unbuffered: type = cursors.SSCursor
+        self._adapting = code_objects(cursors.Cursor, "_mogrify", "mogrify", "_escape_args")
+        connections = import_module("pymysql.connections")
+        self._refusing = (
+            code_objects(cursors.Cursor, "execute", "executemany", "callproc", "_do_execute_many")
+            | code_objects(cursors, "_backquote_escape")
+            | code_objects(connections.Connection, "query", "_execute_command", "escape")
+        )
+        self._contexts = ContextKeeper()
+
+    def descriptor(self, connection: Any) -> int | None:
+        sock = connection._sock
+        if sock is None:
+            return None
+        number = int(sock.fileno())
+        return number if number >= 0 else None
+
+    def has_more_results(
+        self,
+        connection: Any,
+        cursor: Any,  # noqa: ARG002
+        *,
+        doubtful: bool,  # noqa: ARG002
+    ) -> bool:
+        result = connection._result
+        return result is not None and bool(result.unbuffered_active or result.has_next)
+
+    def in_transaction(self, connection: Any) -> bool:
+        return bool(connection.server_status & 1)  # SERVER_STATUS_IN_TRANS
+
+    def send(self, connection: Any, sql: bytes) -> None:
+        connection._execute_command(3, sql)  # COM_QUERY
+
+    def receive(self, connection: Any) -> tuple[Any, ...]:
+        connection._read_query_result()
+        return tuple(connection._result.rows or ())
+
+    def abandon(self, connection: Any) -> None:
+        connection._closed = True
+        if connection._result is not None:
+            # Its destructor would drain it through a socket that is no more.
+            connection._result.unbuffered_active = False
+        with suppress(Exception):
+            connection._force_close()
+
+    def prepare(self, alias: str, params: dict[str, Any], seconds: float) -> Callable[[Any], None]:
+        # Its own connect_timeout ends with the TCP handshake.
+        own = {key: params.get(key) for key in ("read_timeout", "write_timeout")}
+        for key, value in own.items():
+            params[key] = seconds if value is None else min(value, seconds)
+        keep_context = self._contexts.lend(alias, params)
+
+        def opened(connection: Any) -> None:
+            connection._read_timeout = own["read_timeout"]
+            connection._write_timeout = own["write_timeout"]
+            keep_context(connection)
+
+        return opened
+
+    def take_back(self, alias: str, params: dict[str, Any], error: BaseException) -> bool:
+        # CR_SSL_CONNECTION_ERROR
+        return code_of(error) == 2026 and self._contexts.take_back(alias, params)

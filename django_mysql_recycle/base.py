@@ -53,6 +53,7 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
     """
 
     connection: Any
+    validation_class: Any
     run_on_commit: list[Any]
     run_commit_hooks_on_set_autocommit_on: bool
 

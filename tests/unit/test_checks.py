@@ -1,25 +1,68 @@
 """System checks that need no server: each with what sets it off and what does not."""
 
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import django
 import pytest
+from django.core.checks import CheckMessage, run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.utils import ConnectionHandler
+from MySQLdb.cursors import DictCursor, SSCursor
 
-from django_mysql_recycle.checks import _check, check_settings
+from django_mysql_recycle import driver_versions
+from django_mysql_recycle.checks import settings_findings
 
-
-def ids(recycle=None, **settings):
-    options = settings.setdefault("OPTIONS", {})
-    if recycle is not None:
-        options["recycle"] = recycle
-    messages = list(_check("default", settings))
-    assert all("['default']" in message.msg and message.hint for message in messages[1:])
-    return [str(message.id).partition(".")[2] for message in messages]
+ROOT = Path(__file__).parents[2]
+Check = Callable[..., list[CheckMessage]]
 
 
-def test_the_defaults_contradict_nothing():
-    assert ids() == []
-    assert ids(HOST="/run/mysqld/mysqld.sock", CONN_MAX_AGE=None) == []
+def plain_checks() -> list[CheckMessage]:
+    # From Django 6.1 on its model checks ask the server even in plain `check`; [] is 'no server'.
+    return run_checks(databases=[])
+
+
+@pytest.fixture
+def check() -> Iterator[Check]:
+    """Run all of Django's checks over one more alias, and return what they say of it."""
+
+    def run(
+        recycle: Any = None, engine: str = "django_mysql_recycle", **settings: Any
+    ) -> list[CheckMessage]:
+        database = {"ENGINE": engine, "HOST": "127.0.0.1", **settings}
+        database["OPTIONS"] = dict(settings.get("OPTIONS", {}))
+        if recycle is not None:
+            database["OPTIONS"]["recycle"] = recycle
+        forget()
+        handler = ConnectionHandler({"default": database})
+        connections.settings["checked"] = handler.settings["default"]
+        return [message for message in plain_checks() if "'checked'" in str(message.msg)]
+
+    def forget() -> None:
+        if connections.settings.pop("checked", None):
+            with suppress(AttributeError):  # the backend could not be loaded
+                del connections["checked"]
+
+    yield run
+    forget()
+
+
+def ids(messages: list[CheckMessage]) -> list[str]:
+    return [str(message.id).removeprefix("django_mysql_recycle.") for message in messages]
+
+
+def test_the_defaults_contradict_nothing(check: Check) -> None:
+    assert check() == []
+    assert check({}) == []
+    assert [m for m in plain_checks() if str(m.id).startswith("django_mysql_recycle")] == []
 
 
 @pytest.mark.parametrize(
@@ -33,29 +76,243 @@ def test_the_defaults_contradict_nothing():
         ({"liveness_check": False, "ping_after": None, "idle_limit": 50}, {}, []),
         ({}, {"OPTIONS": {"read_timeout": 3}}, ["W003"]),
         ({"ping_timeout": 3}, {"OPTIONS": {"read_timeout": 3}}, []),
+        ({}, {"OPTIONS": {"read_timeout": "3", "write_timeout": 1}}, []),
         ({"ping_timeout": None, "network_timeout": None}, {}, ["W004"]),
         ({"ping_timeout": None}, {}, []),
         ({"keepalive": 30, "network_timeout": 9}, {"HOST": "/s"}, ["W005", "W005"]),
+        ({"keepalive": 30}, {"HOST": ""}, ["W005"]),  # mysqlclient's way
+        ({"keepalive": 30}, {"HOST": "localhost", "PORT": 3306}, ["W005"]),
+        ({"keepalive": 30}, {"HOST": "localhost", "OPTIONS": {"unix_socket": "/s"}}, ["W005"]),
+        ({"keepalive": 30}, {"HOST": "127.0.0.1", "OPTIONS": {"unix_socket": "/s"}}, []),
+        ({"keepalive": 30}, {"HOST": "", "OPTIONS": {"host": "db"}}, []),
         ({"keepalive": None}, {"HOST": "/s"}, []),
+        ({}, {"HOST": "/s", "CONN_MAX_AGE": None}, []),
         ({"jitter": 0.1}, {"CONN_MAX_AGE": 0}, ["W006"]),
         ({"jitter": 0.1}, {"CONN_MAX_AGE": 60}, []),
         ({"jitter": 0}, {"CONN_MAX_AGE": None}, []),
         ({"connect_retries": 2}, {"OPTIONS": {"connect_timeout": 1}}, ["W007"]),
         ({"connect_retries": 2}, {"OPTIONS": {"connect_timeout": 5}}, []),
+        ({"connect_retries": 2}, {"OPTIONS": {"connect_timeout": "1"}}, []),
+        ({}, {"OPTIONS": {"cursorclass": SSCursor}}, ["W010"]),
+        ({}, {"OPTIONS": {"cursorclass": DictCursor}}, []),
+        ({}, {"OPTIONS": {"connect_timeout": 0}}, ["W011"]),
+        ({}, {"OPTIONS": {"connect_timeout": None}}, []),
+        ({"ping_timeout": 5000, "network_timeout": 30000}, {}, ["W012", "W012"]),
+        ({"keepalive": 60000}, {}, ["W012"]),
+        ({"ping_timeout": 900, "network_timeout": 900, "keepalive": 7200}, {}, []),
+        ({}, {"RECYCLE": {"idle_limit": 5}}, ["W013"]),
+        ({}, {"IDLE_LIMIT": 5, "POOL_OPTIONS": {"POOL_SIZE": 5}}, ["W013", "W013"]),
+        ({}, {"AUTOCOMMIT": False}, ["I002"]),
         ({"ping_afer": 3}, {}, ["E001"]),
+        ([1], {}, ["E001"]),
         ({}, {"CONN_MAX_AGE": "60"}, ["E001"]),
+        ({}, {"OPTIONS": {"idle_limit": 5}}, ["E002"]),
+        ({}, {"OPTIONS": {"pool": True, "pool_recycle": 3600}}, ["E002", "E002"]),
+        ({"ping_afer": 3}, {"OPTIONS": {"idle_limit": 5}}, ["E002", "E001"]),
+        ({}, {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True, "ATOMIC_REQUESTS": True}, []),
     ],
 )
-def test_a_contradiction_is_reported(recycle, settings, found):
-    assert ids(recycle, **settings) == found
+def test_what_sets_a_check_off_and_what_does_not(
+    check: Check, recycle: Any, settings: dict[str, Any], found: list[str]
+) -> None:
+    messages = check(recycle, **settings)
+    assert ids(messages) == found
+    assert all(message.hint for message in messages if not str(message.id).endswith("E001"))
 
 
-def test_backend_of_another_alias_that_cannot_be_loaded_does_not_stop_the_checks():
-    broken = ConnectionHandler({"default": {"ENGINE": "nowhere"}}).settings["default"]
-    connections.settings["broken"] = broken
-    try:
-        with pytest.raises(ImproperlyConfigured):
-            connections["broken"]
-        assert [message for message in check_settings() if "broken" in message.msg] == []
-    finally:
-        del connections.settings["broken"]
+def test_settings_of_ours_on_the_stock_backend_are_told(check: Check) -> None:
+    stock = "django.db.backends.mysql"
+    assert ids(check({"idle_limit": 5}, engine=stock)) == ["E003"]
+    assert ids(check({}, engine="django.db.backends.sqlite3")) == ["E003"]
+    assert check({"of": "somebody else"}, engine=stock) == []
+    assert check(engine=stock) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ("[client]\nsocket = /run/s\n", ["W005"]),
+        ("[client]\nhost = db\nsocket = /run/s\n", []),
+        ("[mysqld]\nsocket = /run/s\n[client]\nhost=db\n", []),
+        ("[client]\nhost = 'localhost'\n", ["W005"]),
+        (None, ["W005"]),
+    ],
+)
+def test_transport_named_by_an_option_file(
+    check: Check, tmp_path: Path, lines: str | None, found: list[str]
+) -> None:
+    file = tmp_path / "my.cnf"
+    if lines is not None:
+        file.write_text(lines)
+    options = {"read_default_file": str(file)}
+    assert ids(check({"keepalive": 30}, HOST="", OPTIONS=options)) == found
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"ssl_mode": "REQUIRED"}, ["I001"]),
+        ({"ssl_mode": "VERIFY_IDENTITY"}, ["I001"]),
+        ({"ssl": {"cert": "c.pem", "key": "k.pem"}}, ["I001"]),
+        ({"ssl": {"ca": None, "cipher": "AES256-SHA"}}, ["I001"]),
+        ({"ssl": True}, ["I001"]),
+        ({"ssl_mode": "REQUIRED", "ssl": {"ca": "ca.pem"}}, []),
+        ({"ssl_mode": "REQUIRED", "ssl": {"capath": "/etc/ssl/certs"}}, []),
+        ({"ssl_mode": "PREFERRED"}, []),
+        ({"ssl_mode": "DISABLED"}, []),
+        ({"ssl": {}}, []),
+    ],
+)
+def test_tls_without_an_authority_is_told(
+    check: Check, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], found: list[str]
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    assert ids(check(OPTIONS=options)) == (found if driver_versions.is_connector_c() else [])
+
+
+def test_authority_named_elsewhere_is_found(
+    check: Check, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    file = tmp_path / "my.cnf"
+    file.write_text("[client]\nssl_ca = /etc/ca.pem\n")
+    assert check(OPTIONS={"ssl_mode": "REQUIRED", "read_default_file": str(file)}) == []
+    monkeypatch.setenv("SSL_CERT_FILE", "/etc/ca.pem")
+    assert check(OPTIONS={"ssl_mode": "REQUIRED"}) == []
+
+
+def _pretend_installed(folder: Path, package: str, version: str) -> None:
+    metadata = folder / f"{package}-{version}.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+
+
+@pytest.mark.parametrize(
+    ("version", "found"), [("2.2.0", ["W008"]), ("2.2.1rc1", []), ("2.10", []), ("1.4.6", ["W008"])]
+)
+def test_driver_older_than_supported_is_told(
+    check: Check, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str, found: list[str]
+) -> None:
+    _pretend_installed(tmp_path, "mysqlclient", version)
+    monkeypatch.syspath_prepend(tmp_path)  # importlib.metadata takes the first it finds
+    assert ids(check()) == found
+
+
+def test_driver_without_a_distribution_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(driver_versions.PACKAGES, "pymysql", "nowhere-to-be-found")
+    assert driver_versions.installed("pymysql") is None
+    assert driver_versions.numbers("unknown") == ()
+
+
+PROJECT = """
+import sys
+import django_mysql_recycle
+{lines}
+from django.conf import settings
+settings.configure(
+    DATABASES={{"default": {{"ENGINE": "django_mysql_recycle", "HOST": "127.0.0.1",
+                             "OPTIONS": {{"recycle": {recycle}}}}}}},
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
+    DEFAULT_AUTO_FIELD="django.db.models.AutoField",
+    SECRET_KEY="for tests only",
+)
+import django
+django.setup()
+from django.core.checks import run_checks
+print(*run_checks(databases=[]) or ["nothing"], sep="\\n")
+"""
+
+
+def _check_project(lines: str = "", recycle: str = "{}", path: Path | None = None) -> str:
+    """The checks of a project that has no more than the ENGINE of ours, in a process of its own."""
+    program = PROJECT.format(lines=lines, recycle=recycle)
+    if path is not None:
+        program = f"import sys; sys.path.insert(0, {str(path)!r})\n{program}"
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=50
+    )
+    return ran.stdout + ran.stderr
+
+
+def test_they_need_no_place_in_installed_apps() -> None:
+    assert "(django_mysql_recycle.W001)" in _check_project(
+        recycle="{'idle_limit': 5, 'ping_after': 9}"
+    )
+    assert "nothing" in _check_project()
+
+
+SHIM = """
+django_mysql_recycle.use_driver("pymysql")
+import pymysql
+pymysql.version_info = {claim}
+pymysql.install_as_MySQLdb()
+"""
+
+
+def test_pymysql_that_was_made_to_claim_an_old_version() -> None:
+    said = _check_project(SHIM.format(claim=(1, 4, 6, "final", 0)))
+    if django.VERSION < (6,):
+        assert "(django_mysql_recycle.W009)" in said
+    else:
+        # Django refuses the driver before any check can run: the refusal says why.
+        assert "ImproperlyConfigured" in said
+        assert "pymysql.version_info has been set to (1, 4, 6, 'final', 0)" in said
+    assert "nothing" in _check_project(SHIM.format(claim=(2, 2, 9, "final", 0)))
+
+
+def test_pymysql_that_is_old_whatever_it_claims(tmp_path: Path) -> None:
+    _pretend_installed(tmp_path, "PyMySQL", "1.1.1")
+    said = _check_project(SHIM.format(claim=(2, 2, 8, "final", 0)), path=tmp_path)
+    assert "PyMySQL 1.1.1 is installed" in said and "(django_mysql_recycle.W008)" in said
+    said = _check_project(SHIM.format(claim=(1, 4, 2, "final", 0)), path=tmp_path)
+    assert "The driver is PyMySQL 1.1.1; Django takes PyMySQL 1.2 and later" in said
+
+
+def test_claim_that_django_6_would_refuse_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pymysql
+
+    monkeypatch.setattr(pymysql, "version_info", (1, 4, 6, "final", 0))
+    from django_mysql_recycle.checks_driver import _check_version
+
+    (message,) = _check_version("default", "pymysql")
+    assert message.id == "django_mysql_recycle.W009"
+    monkeypatch.undo()
+    assert list(_check_version("default", "pymysql")) == []
+
+
+def test_another_refusal_of_djangos_stays_as_it_is() -> None:
+    error = ImproperlyConfigured("something else")
+    assert driver_versions.explained("mysqlclient", error) is error
+
+
+def test_backend_of_another_alias_that_cannot_be_loaded_does_not_stop_the_checks(
+    check: Check,
+) -> None:
+    assert check(engine="nowhere") == []
+    with pytest.raises(ImproperlyConfigured):
+        connections["checked"]
+
+
+def test_findings_never_raise_and_never_show_the_password() -> None:
+    for options in ({}, {"recycle": 7}, {"recycle": {"keepalive": 9}, "ssl": True}):
+        for message in settings_findings("x", {"PASSWORD": "geheim", "OPTIONS": options}):
+            assert "geheim" not in f"{message.msg}{message.hint}"
+
+
+def test_every_check_is_documented_and_every_documented_one_exists() -> None:
+    package = ROOT / "django_mysql_recycle"
+    modules = [*package.glob("checks*.py"), package / "validation.py"]
+    pattern = r"django_mysql_recycle\.([EIW]\d{3})"
+    coded = {found for module in modules for found in re.findall(pattern, module.read_text())}
+    page = (ROOT / "docs" / "checks.md").read_text()
+    headings = re.findall(r"^### `django_mysql_recycle\.([EIW]\d{3})`$", page, re.MULTILINE)
+    assert len(headings) == len(set(headings))
+    assert set(headings) == coded
+    for section in page.split("\n### ")[1:]:
+        assert "**What it says.**" in section and "**What to do.**" in section, section[:60]
+
+
+def test_silenced_check_is_silent(check: Check, settings: Any) -> None:
+    settings.SILENCED_SYSTEM_CHECKS = ["django_mysql_recycle.W001"]
+    (message,) = check({"idle_limit": 5, "ping_after": 5})
+    assert message.is_silenced()

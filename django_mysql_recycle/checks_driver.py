@@ -1,0 +1,170 @@
+"""System checks of what depends on the driver: its version, its arguments, TLS, the transport."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from django.core import checks
+
+from . import driver_versions
+from .checks_options import driver_options, own_settings
+from .drivers import choose
+from .options import path_of
+
+__all__ = ["driver_findings"]
+
+
+def driver_findings(alias: str, settings: Mapping[str, Any]) -> Iterator[checks.CheckMessage]:
+    """What is wrong with one entry of DATABASES for the driver of this process."""
+    name = choose().name
+    yield from _check_version(alias, name)
+    yield from _check_transport(alias, name, settings)
+    yield from _check_cursor_class(alias, settings)
+    if name == "mysqlclient":
+        yield from _check_connect_timeout(alias, settings)
+        yield from _check_tls(alias, settings)
+
+
+def _check_version(alias: str, name: str) -> Iterator[checks.CheckMessage]:
+    oldest = driver_versions.OLDEST[name]
+    installed = driver_versions.installed(name)
+    package = driver_versions.PACKAGES[name]
+    if installed is not None and driver_versions.numbers(installed) < oldest:
+        needed = driver_versions.text(oldest)
+        yield checks.Warning(
+            f"{package} {installed} is installed, which alias {alias!r} uses: this backend is "
+            f"made for {needed} and later.",
+            hint=f"pip install '{package}>={needed}'. What the settings module makes the driver "
+            "say of its version does not count here.",
+            id="django_mysql_recycle.W008",
+        )
+        return
+    claimed = driver_versions.false_claim(name)
+    if claimed is not None:
+        yield checks.Warning(
+            f"pymysql.version_info has been set to {claimed}, which alias {alias!r} uses: "
+            "Django 6 takes that for a driver that is too old, and refuses it.",
+            hint="Remove the line that sets it, and install_as_MySQLdb() with it: this backend "
+            f"needs neither, and PyMySQL {installed or ''} tells Django what it wants to hear.",
+            id="django_mysql_recycle.W009",
+        )
+
+
+def _check_transport(
+    alias: str, name: str, settings: Mapping[str, Any]
+) -> Iterator[checks.CheckMessage]:
+    reason = _unix_socket(name, settings)
+    if not reason:
+        return
+    given = own_settings(settings)
+    for key in ("keepalive", "network_timeout"):
+        if given.get(key) is not None:
+            yield checks.Warning(
+                f"{path_of(alias, key)} has no effect: {reason}.",
+                hint="There is no path between the two ends that could drop packets. For TCP "
+                "to a server on the same machine set HOST to 127.0.0.1.",
+                id="django_mysql_recycle.W005",
+            )
+
+
+def _unix_socket(name: str, settings: Mapping[str, Any]) -> str:
+    """Why the connection goes over a unix socket; empty if it does not, or if that is open.
+
+    The drivers differ: tests/integration/test_checks.py asks them.
+    """
+    host = str(settings.get("HOST") or "")
+    options = driver_options(settings)
+    if host.startswith("/"):
+        return "HOST is a unix socket"
+    host = str(options.get("host") or host or _from_file(options, "host") or "")
+    by_name = sys.platform != "win32" and host in ("", "localhost")
+    if options.get("unix_socket") and (name == "pymysql" or by_name):
+        return "OPTIONS['unix_socket'] names a unix socket"
+    if _from_file(options, "socket") and (name == "pymysql" or by_name):
+        return "the file of OPTIONS['read_default_file'] names a unix socket"
+    if name == "mysqlclient" and by_name:
+        return f"mysqlclient takes HOST {host!r} for a unix socket, whatever PORT says"
+    return ""
+
+
+def _check_cursor_class(alias: str, settings: Mapping[str, Any]) -> Iterator[checks.CheckMessage]:
+    kind = driver_options(settings).get("cursorclass")
+    if isinstance(kind, type) and issubclass(kind, choose().unbuffered):
+        yield checks.Warning(
+            f"DATABASES[{alias!r}]['OPTIONS']['cursorclass'] ({kind.__name__}) leaves the rows of "
+            "every statement at the server: until they are read nothing can be checked or "
+            "replaced.",
+            hint="Remove it, and open such a cursor where a result is too large for memory.",
+            id="django_mysql_recycle.W010",
+        )
+
+
+def _check_connect_timeout(
+    alias: str, settings: Mapping[str, Any]
+) -> Iterator[checks.CheckMessage]:
+    value = driver_options(settings).get("connect_timeout")
+    if value == 0 and value is not False:
+        yield checks.Warning(
+            f"DATABASES[{alias!r}]['OPTIONS']['connect_timeout'] is 0: connecting to a host that "
+            "does not answer has no bound but the system's.",
+            hint="mysqlclient waits 135 s then, with a statement waiting behind it. Without the "
+            "option this backend gives connecting 10 s.",
+            id="django_mysql_recycle.W011",
+        )
+
+
+def _check_tls(alias: str, settings: Mapping[str, Any]) -> Iterator[checks.CheckMessage]:
+    options = driver_options(settings)
+    tls = options.get("ssl")
+    named = isinstance(tls, Mapping) and (tls.get("ca") or tls.get("capath"))
+    # PREFERRED and an empty dict are plain with Connector/C, and so are `ssl` and `ssl-mode` in
+    # an option file: nothing is loaded for them (tests/integration/test_checks.py).
+    asked = bool(tls) or str(options.get("ssl_mode")) in (
+        "REQUIRED",
+        "VERIFY_CA",
+        "VERIFY_IDENTITY",
+    )
+    if (
+        not asked
+        or named
+        or os.environ.get("SSL_CERT_FILE")
+        or _from_file(options, "ssl-ca")
+        or _from_file(options, "ssl-capath")
+        or not driver_versions.is_connector_c()
+    ):
+        return
+    yield checks.Info(
+        f"DATABASES[{alias!r}]['OPTIONS'] asks for TLS and names no certificate authority: "
+        "mysqlclient loads all those that the system trusts for each connection.",
+        hint="That is about 20 ms of CPU for each connect; with OPTIONS['ssl'] = {'ca': <file of "
+        "the one that signed the server's certificate>} it is about 2 ms. Naming it also makes "
+        "the driver verify the certificate, which ssl_mode REQUIRED alone does not: with another "
+        "one in the file connecting fails.",
+        id="django_mysql_recycle.I001",
+    )
+
+
+def _from_file(options: Mapping[str, Any], name: str) -> str:
+    """An option of the driver's in its option file; empty where there is none, or no file."""
+    path = options.get("read_default_file")
+    if not path:
+        return ""
+    groups = {"client", "client-server", "client-mariadb"}
+    groups.add(str(options.get("read_default_group") or "client"))
+    wanted = re.compile(name.replace("-", "[-_]") + r"\s*=\s*(.*)", re.IGNORECASE)
+    group, found = "", ""
+    try:
+        text = Path(str(path)).expanduser().read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""  # connecting will say so
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("["):
+            group = line.strip("[] ")
+        elif group in groups and (match := wanted.match(line)):
+            found = match[1].strip().strip("'\"")
+    return found

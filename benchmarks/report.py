@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from . import document
 from .catalogue import NAMES
 from .facts import ROOT
-from .rows import Row
+from .verdicts import number
 
 DOCUMENT = ROOT / "docs" / "performance.md"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -25,15 +26,7 @@ def read(results: Path) -> dict[str, Any]:
     return found
 
 
-def number(value: float) -> str:
-    """Three digits that mean something, without an exponent."""
-    if value == 0 or abs(value) >= 100:
-        return f"{value:.0f}"
-    digits = 2 if abs(value) >= 1 else 3
-    return f"{value:.{digits}f}"
-
-
-def line(row: Row) -> str:
+def line(row: Any) -> str:
     """A row for the terminal."""
     values = ", ".join(f"{name} {number(value['median'])}" for name, value in row["values"].items())
     where = " ".join(part for part in (row["driver"], row["server"], row["transport"]) if part)
@@ -41,15 +34,48 @@ def line(row: Row) -> str:
     return f"{where}: {row['case']}: {values} {row['unit']}{ratio}"
 
 
-def write(results: Path, document: Path) -> None:
-    pass
+def write(results: Path, target: Path) -> None:
+    """Write table.md and the plots into `results`, and the document that shows them to `target`."""
+    # Only drawing needs matplotlib; --check runs where it is not installed.
+    from . import plots
+
+    found = read(results)
+    plots.draw(found, results)
+    (results / "table.md").write_text(document.table(found))
+    target.write_text(_document(found, results, target))
+
+
+def check(results: Path, target: Path) -> str:
+    """What is wrong with the written document and table; empty if they are what the results give."""
+    found = read(results)
+    expected = {
+        results / "table.md": document.table(found),
+        target: _document(found, results, target),
+    }
+    for path, text in expected.items():
+        if not path.exists() or path.read_text() != text:
+            return f"{path}: not what {results} gives: run python -m benchmarks.report"
+    return ""
+
+
+def _document(found: dict[str, Any], results: Path, target: Path) -> str:
+    plots = sorted(path.name for path in results.glob("*.svg"))
+    link = f"../{results.relative_to(ROOT)}" if target == DOCUMENT else "."
+    return document.document(found, plots, link)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
-    parser.add_argument("--check", action="store_true")
-    parser.parse_args()
-    return 0
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 if they differ")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--document", type=Path, default=DOCUMENT)
+    options = parser.parse_args()
+    if not options.check:
+        write(options.results, options.document)
+        return 0
+    problem = check(options.results, options.document)
+    print(problem or f"{options.document.name} is what the results give")
+    return 1 if problem else 0
 
 
 if __name__ == "__main__":

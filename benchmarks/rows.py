@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median, quantiles
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from typing_extensions import NotRequired
 
 
 class Spread(TypedDict):
@@ -31,6 +34,8 @@ class Row(TypedDict):
     #: "ratio" or a key of `values`.
     budget_of: str
     note: str
+    #: Curves for a plot, by name: [[x, y], ...].
+    series: NotRequired[dict[str, list[list[float]]]]
 
 
 def summary(samples: Sequence[float]) -> Summary:

@@ -1,0 +1,194 @@
+"""The pages in docs/ say what the code has."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db.utils import InterfaceError, OperationalError
+
+from django_mysql_recycle import errors
+from django_mysql_recycle.errors import NOT_NOW, Proof, judge
+from django_mysql_recycle.lifecycle import Action, Facts, Verdict, decide
+
+ROOT = Path(__file__).resolve().parents[2]
+HOW_IT_WORKS = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+TROUBLESHOOTING = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+
+
+def rows(page: str, heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading, without its head."""
+    section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    table = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table[2:]]
+
+
+# ##### The decision table #####
+
+NOTHING = Facts(
+    safe=True,
+    unread=False,
+    pinned=False,
+    reads_state=False,
+    lost="",
+    interrupted=False,
+    wrong_node=False,
+    unit_begins=False,
+    idle=0.0,
+    age=0.0,
+    idle_limit=None,
+    max_age=None,
+    ping_after=None,
+    limit_unread=False,
+    closed=lambda: False,
+)
+ALIVE: dict[str, Any] = {"lost": "", "interrupted": False, "closed": lambda: False}
+
+#: How each row of the table begins, what makes it apply, what decide() then says.
+ROWS: list[tuple[str, dict[str, Any], Verdict]] = [
+    ("in a transaction", {"safe": False, "interrupted": False}, Verdict(Action.RUN)),
+    (
+        "a result of another",
+        {"unread": True, "lost": "", "interrupted": False},
+        Verdict(Action.RUN),
+    ),
+    ("pinned", {"pinned": True, **ALIVE}, Verdict(Action.RUN)),
+    ("the same, and the connection is gone", {"pinned": True}, Verdict(Action.STATE_LOST, "lost")),
+    ("marked lost", {"lost": "lost"}, Verdict(Action.RECYCLE, "lost")),
+    ("on a node", {"wrong_node": True}, Verdict(Action.RECYCLE, "wrong node")),
+    (
+        "idle reached the idle",
+        {"idle": 30.0, "idle_limit": 30.0},
+        Verdict(Action.RECYCLE, "idle limit"),
+    ),
+    ("the liveness check", {"closed": lambda: True}, Verdict(Action.RECYCLE, "closed")),
+    (
+        "age reached",
+        {"age": 60.0, "max_age": 60.0, "idle": 30.0},
+        Verdict(Action.RECYCLE, "max age"),
+    ),
+    ("`wait_timeout` not read", {"limit_unread": True, "idle": 30.0}, Verdict(Action.READ_LIMIT)),
+    ("idle reached `ping_after`", {"ping_after": 10.0, "idle": 30.0}, Verdict(Action.PING)),
+    ("otherwise", {}, Verdict(Action.RUN)),
+]
+WORDS = {
+    Action.RUN: "run",
+    Action.RECYCLE: "recycle",
+    Action.STATE_LOST: "raise",
+    Action.READ_LIMIT: "read",
+    Action.PING: "ping",
+}
+
+
+def test_the_decision_table_has_the_rows_of_the_code_in_their_order() -> None:
+    table = rows(HOW_IT_WORKS, "The decision")
+    assert len(table) == len(ROWS)
+    for (state, decision, _), (beginning, _, verdict) in zip(table, ROWS, strict=True):
+        assert state.startswith(beginning)
+        assert decision.startswith(WORDS[verdict.action]), state
+
+
+@pytest.mark.parametrize("number", range(len(ROWS)), ids=[row[0] for row in ROWS])
+def test_a_row_decides_whatever_the_rows_below_it_say(number: int) -> None:
+    changes: dict[str, Any] = {}
+    for _, own, _ in reversed(ROWS[number:]):
+        changes.update(own)
+    assert decide(replace(NOTHING, **changes)) == ROWS[number][2]
+
+
+def test_every_module_has_its_reason_to_change() -> None:
+    table = rows(HOW_IT_WORKS, "Modules")
+    named = [name for cells in table for name in re.findall(r"`([\w*]+\.py)`", cells[0])]
+    for module in (ROOT / "django_mysql_recycle").glob("*.py"):
+        found = any(fnmatch(module.name, name) for name in named)
+        assert found or module.name == "__init__.py", module.name
+
+
+# ##### Error numbers #####
+
+PROOFS = {
+    "never ran": Proof.NEVER_RAN,
+    "may have run": Proof.MAY_HAVE_RUN,
+    "protocol broken": Proof.PROTOCOL,
+    "wrong node": Proof.WRONG_NODE,
+    "read-only": Proof.READ_ONLY,
+    "nothing about the connection": Proof.ALIVE,
+}
+
+
+def numbers_in(text: str) -> set[int]:
+    found = {int(number) for number in re.findall(r"\b\d{4}\b", text)}
+    for first, last in re.findall(r"\b(\d{4}) to (\d{4})\b", text):
+        found.update(range(int(first), int(last) + 1))
+    return found
+
+
+DOCUMENTED = [
+    (number, cells[0], cells[2])
+    for cells in rows(TROUBLESHOOTING, "What each number proves")
+    for number in sorted(numbers_in(cells[0]))
+]
+
+
+@pytest.mark.parametrize(("number", "cell", "proof"), DOCUMENTED)
+def test_a_documented_number_proves_what_the_code_says(number: int, cell: str, proof: str) -> None:
+    error = OperationalError(number, "is running with the --read-only option")
+    for mariadb, only in ((True, "MariaDB only"), (False, "MySQL only")):
+        expected = Proof.ALIVE if " only" in cell and only not in cell else PROOFS[proof]
+        assert judge(error, mariadb=mariadb) is expected
+
+
+def test_every_judged_number_is_documented() -> None:
+    judged = {
+        number
+        for name, numbers in vars(errors).items()
+        if isinstance(numbers, set) and name.isupper()
+        for number in numbers
+    }
+    assert len(judged) > 20
+    assert judged <= {number for number, _, _ in DOCUMENTED}
+
+
+def test_the_numbers_after_which_connecting_is_tried_again_are_those_of_the_code() -> None:
+    found = re.search(r"tried again after these numbers: ([\d, ]+)\.", TROUBLESHOOTING)
+    assert found is not None
+    assert numbers_in(found[1]) == NOT_NOW
+
+
+def test_errors_without_a_number_prove_what_the_page_says() -> None:
+    for mariadb in (True, False):
+        assert judge(InterfaceError(0, ""), mariadb=mariadb) is Proof.NEVER_RAN
+    assert "`InterfaceError (0, '')` means never ran" in TROUBLESHOOTING
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(2006, 2013, 4031, 2026, 2055, 1290, 1836, 1792, 1047, 1180, 1040, 1203, 1226, 1205),
+        *(1213, 1927, 2002, 2003, 2014, 2027, 1053, 3032, 3169),
+    ],
+)
+def test_a_number_that_users_meet_has_a_heading(number: int) -> None:
+    headings = re.findall(r"^## (.*)$", TROUBLESHOOTING, re.MULTILINE)
+    assert any(number in numbers_in(heading) for heading in headings)
+
+
+# ##### Guarantees #####
+
+
+def test_every_test_that_holds_a_guarantee_exists() -> None:
+    links = re.findall(r"\[`(test_\w+)`\]\(\.\./([\w/]+\.py)\)", GUARANTEES)
+    assert len(links) > 50
+    for name, path in links:
+        text = (ROOT / path).read_text(encoding="utf-8")
+        assert re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), f"{name} in {path}"
+
+
+def test_every_guarantee_and_refusal_names_a_test_that_holds_it() -> None:
+    for section in re.split(r"^### ", GUARANTEES, flags=re.MULTILINE)[1:]:
+        assert "\nHeld by: [`test_" in section, section.splitlines()[0]

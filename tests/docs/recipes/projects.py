@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,12 +65,12 @@ class Program:
         self.process.wait(timeout)
         return self.output
 
-    def end(self) -> None:
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End the program in good order, and what it leaves behind without mercy."""
         if self.running:
-            self.process.terminate()
+            self.process.send_signal(number)
         try:
-            self.process.wait(15)
+            self.process.wait(10)
         except subprocess.TimeoutExpired:
             pass
         try:
@@ -132,7 +132,7 @@ class Project:
         log = self.directory / f"output-{self._started}.txt"
         with open(log, "w") as output:
             process = subprocess.Popen(
-                self._resolve(command),
+                self.resolve(command),
                 cwd=self.directory,
                 env=self.environment(engine, **options),
                 stdin=subprocess.PIPE,
@@ -156,7 +156,8 @@ class Project:
             return f"{output}\nexit status {program.process.returncode}"
 
     @staticmethod
-    def _resolve(command: tuple[str, ...]) -> list[str]:
+    def resolve(command: Sequence[str]) -> list[str]:
+        """The command line with the programs of this interpreter's environment."""
         program = Path(sys.executable).with_name(command[0])
         if command[0] == "python":
             return [sys.executable, *command[1:]]

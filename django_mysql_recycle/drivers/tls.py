@@ -35,6 +35,11 @@ _PARAMETERS = (
 _ENVIRONMENT = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
 
+#: A context holds nearly a megabyte. A project that makes up aliases as it goes (one for each
+#: tenant, say) pays for the oldest as it would without this.
+_MOST = 32
+
+
 class _Kept(NamedTuple):
     made_from: tuple[Any, ...]
     context: ssl.SSLContext
@@ -69,6 +74,9 @@ class ContextKeeper:
 
     def _keep(self, alias: str, made_from: tuple[Any, ...], connection: Any) -> None:
         if isinstance(connection._sock, ssl.SSLSocket):
+            if alias not in self._kept:
+                for oldest in list(self._kept)[: 1 - _MOST]:
+                    self._kept.pop(oldest, None)
             self._kept[alias] = _Kept(made_from, connection.ctx, connection._ssl_required)
 
     def take_back(self, alias: str, params: Mapping[str, Any]) -> bool:

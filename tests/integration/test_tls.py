@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import ssl
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,21 @@ def test_threads_share_the_context_of_their_alias(
     assert len(found) == 4
     assert all(found)
     assert len(contexts_built) == 1
+
+
+@pytest.mark.usefixtures("only_pymysql")
+def test_contexts_of_many_aliases_do_not_pile_up(
+    make_connection: ConnectionFactory, server: Server
+) -> None:
+    contexts = []
+    for _ in range(40):
+        connection = make_connection(options=verified(server.ca, "pymysql"))
+        reopen(connection)
+        contexts.append(weakref.ref(connection.connection.ctx))
+        connection.close()
+    gc.collect()
+    assert 1 < sum(context() is not None for context in contexts) <= 32
+    assert contexts[-1]() is not None
 
 
 @pytest.mark.usefixtures("only_pymysql")

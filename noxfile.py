@@ -92,3 +92,15 @@ def django_suite(session: nox.Session, driver: str, server: str) -> None:
         *["python", "scripts/django_suite.py", "--driver", driver, "--server", server],
         *session.posargs,
     )
+
+
+@nox.session(python="3.12")
+def comparison(session: nox.Session) -> None:
+    """What users pick instead, through the same failures; writes docs/comparison.md anew."""
+    install(session, NEWEST)
+    # mysql_server_has_gone imports retry, and does not say that it needs it.
+    session.install(
+        *("--quiet", "django-db-connection-pool==1.2.6", "mysql_server_has_gone==2.0.5", "retry"),
+        "django-dbconn-retry==0.3.1",
+    )
+    session.run("python", "-m", "tests.comparison", *session.posargs)

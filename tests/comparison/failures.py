@@ -120,10 +120,16 @@ def idle_before_atomic(ground: Ground) -> Outcome:
     return Outcome("not rolled back", outcome.error) if rows else outcome
 
 
+def kill(ground: Ground, connection: BaseDatabaseWrapper) -> None:
+    """KILL, and leave the hang-up the time that it takes to arrive."""
+    ground.admin.kill(run(connection, "SELECT CONNECTION_ID()")[0])
+    time.sleep(0.1)
+
+
 def killed(ground: Ground) -> Outcome:
     connection = ground.connect()
     run(connection, "SELECT 1")
-    ground.admin.kill(run(connection, "SELECT CONNECTION_ID()")[0])
+    kill(ground, connection)
     return attempts(ground, lambda: run(connection, "INSERT INTO compared (name) VALUES ('x')"))
 
 
@@ -215,7 +221,7 @@ def duplicate_key(ground: Ground) -> Outcome:
 def lock_lost(ground: Ground) -> Outcome:
     connection = ground.connect()
     run(connection, "SELECT GET_LOCK('leader', 0)")
-    ground.admin.kill(run(connection, "SELECT CONNECTION_ID()")[0])
+    kill(ground, connection)
     ground.before()
     try:
         run(connection, "SELECT 1")
@@ -247,14 +253,21 @@ def turned_read_only(ground: Ground) -> Outcome:
 
 def forked(ground: Ground) -> Outcome:
     connection = ground.connect()
-    run(connection, "SELECT 1")
+    session = run(connection, "SELECT CONNECTION_ID()")[0]
+    reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             connections.close_all()  # the usual advice
+            os.write(writing, b"%d" % run(connection, "SELECT CONNECTION_ID()")[0])
         finally:
             os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        told = pipe.read()
     os.waitpid(pid, 0)
+    if told == b"%d" % session:
+        return Outcome("both use one session")
     return attempts(ground, lambda: run(connection, "SELECT 1"))
 
 

@@ -26,7 +26,7 @@ TITLES = {
     "duplicate_key": "INSERT with a duplicate key",
     "lock_lost": "named lock lost by a `KILL`",
     "turned_read_only": "primary turned read-only, address moved",
-    "forked": "child of `fork()` that calls `connections.close_all()`",
+    "forked": "parent, after a child of `fork()` has called `connections.close_all()`",
 }
 GOOD = {
     "goes on",

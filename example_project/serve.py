@@ -18,6 +18,8 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent
 sys.path.insert(0, str(PROJECT.parent))
 
+from trouble import Trouble  # noqa: E402
+
 from servers import (  # noqa: E402
     VENDORS,
     Endpoint,
@@ -46,11 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
         with obtain(options.vendor, wait_timeout=WAIT_TIMEOUT) as server:
             if from_environment() is not None:
                 print("Database: the server that the environment names.", flush=True)
-                return _serve(server, options.port)
+                return _serve(server, options.port, None)
             where = f"{server.vendor} at {server.host}:{server.port}"
             print(f"Database: {where}, started for this session and gone after it.", flush=True)
-            with _said_where(server):
-                return _serve(server, options.port)
+            with _said_where(server), Trouble(server) as trouble:
+                return _serve(server, options.port, trouble)
     except ServersError as error:
         print(error, file=sys.stderr)
         return 1
@@ -58,12 +60,22 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _serve(server: Endpoint, port: int) -> int:
+def _serve(server: Endpoint, port: int, trouble: Trouble | None) -> int:
     path = os.pathsep.join(filter(None, (str(PROJECT.parent), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, **server.settings, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    for name in ("EXAMPLE_PATH", "EXAMPLE_TROUBLE"):
+        environment.pop(name, None)
     status = _run(["migrate", "--verbosity", "0"], environment)
+    inherited: tuple[int, ...] = ()
+    if trouble is not None:
+        inherited = (trouble.theirs.fileno(),)
+        environment |= {
+            "EXAMPLE_PATH": trouble.path.address,
+            "EXAMPLE_TROUBLE": str(trouble.theirs.fileno()),
+        }
     # The reloader would be a second process, which nobody ends if this one is ended.
-    return status or _run(["runserver", "--noreload", f"127.0.0.1:{port}"], environment)
+    command = ["runserver", "--noreload", f"127.0.0.1:{port}"]
+    return status or _run(command, environment, inherited)
 
 
 @contextmanager
@@ -80,9 +92,9 @@ def _said_where(server: Endpoint) -> Iterator[None]:
         guard.forget(str(WHERE))
 
 
-def _run(arguments: list[str], environment: dict[str, str]) -> int:
+def _run(arguments: list[str], environment: dict[str, str], inherited: tuple[int, ...] = ()) -> int:
     command = [sys.executable, "manage.py", *arguments]
-    process = subprocess.Popen(command, cwd=PROJECT, env=environment)
+    process = subprocess.Popen(command, cwd=PROJECT, env=environment, pass_fds=inherited)
     key = f"manage.py {process.pid}"
     guard.register(key, pid=process.pid)  # should this process be killed
     try:

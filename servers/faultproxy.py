@@ -101,7 +101,10 @@ class FaultProxy:
         return fault
 
     def stall(self) -> None:
-        """Go on accepting connections and bytes, and forward nothing until `resume()`: a silent path."""
+        """Go on accepting connections and bytes, and forward nothing until `resume()`: a silent path.
+
+        Nor is it passed on that one side hangs up; `cut()` and `close()` still cut off.
+        """
         self._loop.call_soon_threadsafe(lambda: self._flowing.clear())
         self._call(asyncio.sleep(0))
 
@@ -152,8 +155,9 @@ class FaultProxy:
                 self._forward_replies(connection, server_reader, writer),
             )
         except OSError:
-            # A broken end is what this class is for: the other end is closed below.
-            pass
+            # A broken end is what this class is for: the other end is closed below, unless the
+            # path is silent.
+            await self._flowing.wait()
         finally:
             await connection.cut("fin")
 
@@ -170,6 +174,7 @@ class FaultProxy:
             connection.awaiting = fault
             server.write(data)
             await server.drain()
+        await self._flowing.wait()
         if server.can_write_eof() and connection.open:
             server.write_eof()
 
@@ -188,6 +193,7 @@ class FaultProxy:
             if fault is not None:
                 await fault.strike(connection)
                 return
+        await self._flowing.wait()
         # A server that hangs up does so for both directions; its last words have been passed on.
         await connection.cut("fin", gently=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,13 +16,19 @@ SECRET_KEY = "for this machine alone: the example project is never deployed"
 DEBUG = True
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
 
-INSTALLED_APPS = ["visits"]
-MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+INSTALLED_APPS = ["django.contrib.staticfiles", "bench", "visits"]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
 ROOT_URLCONF = "config.urls"
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 WSGI_APPLICATION = "config.wsgi.application"
 TIME_ZONE = "UTC"
 USE_TZ = True
+STATIC_URL = "static/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 ENGINES = ("django_mysql_recycle", "django.db.backends.mysql")
@@ -42,6 +49,27 @@ DATABASES = {
     }
 }
 
+# The bench runs the same statements through both backends. Its connections have a short
+# wait_timeout of their own, whatever the server's is, and where `make run` has started the server
+# they go through a proxy that can cut them off.
+WAIT_TIMEOUT = 3
+_bench = {
+    **DATABASES["default"],
+    "CONN_MAX_AGE": 60,
+    "OPTIONS": {"init_command": f"SET SESSION wait_timeout = {WAIT_TIMEOUT}"},
+}
+if _path := os.environ.get("EXAMPLE_PATH"):
+    _bench["HOST"], _, _path_port = _path.partition(":")
+    _bench["PORT"] = port(_path_port)
+# The defaults are 10 and 5: nobody likes to watch that long.
+_impatient = {"ping_after": 1, "ping_timeout": 2}
+DATABASES["ours"] = {
+    **_bench,
+    "ENGINE": ENGINES[0],
+    "OPTIONS": {**_bench["OPTIONS"], "recycle": _impatient},
+}
+DATABASES["stock"] = {**_bench, "ENGINE": ENGINES[1]}
+
 # django_mysql_recycle finds its driver by itself. This is for the comparison with Django's own
 # backend, which knows no other driver than MySQLdb (mysqlclient).
 _present = "mysqlclient" if find_spec("MySQLdb") else "pymysql"
@@ -53,6 +81,21 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "{levelname} {name}: {message}", "style": "{"}},
+    "filters": {
+        # The page asks for its state several times a second.
+        "no_polls": {
+            "()": "django.utils.log.CallbackFilter",
+            "callback": lambda record: "/state/" not in record.getMessage(),
+        }
+    },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "loggers": {"django_mysql_recycle": {"handlers": ["console"], "level": "INFO"}},
+    "loggers": {
+        "django_mysql_recycle": {"handlers": ["console"], "level": "INFO"},
+        "django.server": {
+            "handlers": ["console"],
+            "level": "INFO",
+            "filters": ["no_polls"],
+            "propagate": False,
+        },
+    },
 }

@@ -1,3 +1,6 @@
 from django.urls import include, path
 
-urlpatterns = [path("", include("visits.urls"))]
+urlpatterns = [
+    path("", include("bench.urls")),
+    path("visits/", include("visits.urls")),
+]

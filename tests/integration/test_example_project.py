@@ -80,9 +80,9 @@ def test_page_survives_silence_in_the_middle_of_a_request(
     port = free_port()
     env = variables(own_server(wait_timeout=3), EXAMPLE_ENGINE=engine)
     with running("serve.py", "--port", str(port), env=env) as process:
-        assert _get(port, "/", until=30)[0] == 200
-        assert _get(port, "/pause/")[0] == status
-        got, page = _get(port, "/")
+        assert _get(port, "/visits/", until=30)[0] == 200
+        assert _get(port, "/visits/pause/")[0] == status
+        got, page = _get(port, "/visits/")
         assert got == 200
         assert "The latest of 4" in page if engine == OURS else "The latest of 3" in page
         process.terminate()

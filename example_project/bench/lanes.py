@@ -1,0 +1,247 @@
+"""One backend's connection, in a thread of its own: a driver's connection has one thread.
+
+A statement may hang there for as long as it likes; the page only reads what is written down here.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from django.conf import settings
+from django.db import connections, transaction
+from django.db.backends.signals import connection_created
+from django.db.utils import Error
+from visits.server import connection_id, driver_name, server_name
+
+from django_mysql_recycle.signals import (
+    connection_recycled,
+    session_state_lost,
+    statement_repeated,
+)
+
+from .journal import Journal
+
+SELECT = "SELECT CONNECTION_ID()"
+INSERT = "INSERT INTO visits_visit (at, connection_id) VALUES (UTC_TIMESTAMP(), CONNECTION_ID())"
+LOCK = "bench of django_mysql_recycle"
+
+
+class Lane:
+    """Runs what it is given, one thing at a time, and tells the journal."""
+
+    def __init__(self, alias: str, journal: Journal) -> None:
+        self.alias = alias
+        self.engine: str = settings.DATABASES[alias]["ENGINE"]
+        self.connection: int | None = None  #: the number that the server knows it by
+        self.about: tuple[str, ...] = ()
+        self.error = ""  #: of the last statement
+        self.told = ""  #: the last error since the connection was closed by hand
+        self.pins: tuple[str, ...] = ()
+        self.waiting_for = ""
+        self._since = self._opened = self._contact = 0.0
+        self._journal = journal
+        self._db: Any = None
+        self._atomic: Any = None
+        self._busy = threading.Lock()
+        self._jobs: queue.SimpleQueue[tuple[Callable[[], None], threading.Event]]
+        self._jobs = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        for signal, receiver in (
+            (connection_created, self._connected),
+            (connection_recycled, self._recycled),
+            (statement_repeated, self._repeated),
+            (session_state_lost, self._state_lost),
+        ):
+            signal.connect(receiver)
+
+    # ##### Asked by any thread #####
+
+    @property
+    def busy(self) -> bool:
+        return self._busy.locked()
+
+    def start(self, job: Callable[[], None]) -> threading.Event | None:
+        """Have it done; the event tells when. None: something else is still under way."""
+        if not self._busy.acquire(blocking=False):
+            return None
+        if self._thread is None:
+            # A statement that hangs must not keep the program from ending.
+            self._thread = threading.Thread(target=self._work, name=self.alias, daemon=True)
+            self._thread.start()
+        done = threading.Event()
+        self._jobs.put((job, done))
+        return done
+
+    def snapshot(self) -> dict[str, Any]:
+        """What the page shows of it. Touches no driver."""
+        now = monotonic()
+        idle_limit: float | None = settings.WAIT_TIMEOUT
+        if recycler := getattr(self._db, "recycler", None):
+            idle_limit = getattr(recycler.record, "idle_limit", None)
+        return {
+            "connection": self.connection,
+            "about": self.about,
+            "age": now - self._opened if self.connection else None,
+            "idle": now - self._contact if self.connection else None,
+            "idle_limit": idle_limit,
+            "max_age": settings.DATABASES[self.alias]["CONN_MAX_AGE"],
+            "pins": self.pins,
+            "transaction": self._atomic is not None,
+            "waiting_for": self.waiting_for,
+            "waiting": now - self._since if self.waiting_for else 0,
+            "error": self.error,
+            "told": self.told,
+        }
+
+    # ##### Jobs, run by the lane's thread #####
+
+    def execute(self, sql: str, params: tuple[Any, ...] = ()) -> None:
+        """Run a statement as an application would that catches the error where the block ends."""
+        begun = self._begin(sql)
+        try:
+            with self._db.cursor() as cursor:
+                cursor.execute(sql, params or None)
+                row = cursor.fetchone() if cursor.description else None
+        except Error as error:
+            self._failed(sql, error, begun)
+            if self._atomic is not None:
+                self._leave(error)
+        else:
+            answer = "" if row is None else str(row[0])
+            self._succeeded(sql % tuple(map(repr, params)) if params else sql, answer, begun)
+
+    def select(self) -> None:
+        self.execute(SELECT)
+
+    def insert(self) -> None:
+        self.execute(INSERT)
+
+    def lock(self) -> None:
+        # A name of its own for each lane: otherwise one would wait for the other.
+        self.execute("SELECT GET_LOCK(%s, 0)", (f"{LOCK}, {self.alias}",))
+
+    def unlock(self) -> None:
+        self.execute("SELECT RELEASE_LOCK(%s)", (f"{LOCK}, {self.alias}",))
+
+    def begin(self) -> None:
+        """Enter `transaction.atomic()`, and stay in it from one statement to the next."""
+        if self._atomic is not None:
+            return
+        begun = self._begin("enter atomic()")
+        atomic = transaction.atomic(using=self.alias)
+        try:
+            atomic.__enter__()
+        except Error as error:
+            self._failed("enter atomic()", error, begun)
+        else:
+            self._atomic = atomic
+            self._succeeded("enter atomic()", "", begun)
+
+    def commit(self) -> None:
+        self._leave(None)
+
+    def rollback(self) -> None:
+        if self._atomic is not None:
+            self._db.set_rollback(True)
+            self._leave(None)
+
+    def close(self) -> None:
+        """What Django does between two requests, for all that is left: also of a transaction."""
+        if self._atomic is not None:
+            self._db.set_rollback(True)
+            self._leave(None)
+        if self._db.connection is not None:
+            self._db.close()
+            self._journal.write(self.alias, "close", "close()", connection=self.connection)
+        self.connection = None
+        self.error = self.told = ""
+
+    def _leave(self, error: Exception | None) -> None:
+        atomic, self._atomic = self._atomic, None
+        if atomic is None:
+            return
+        how = "leave atomic()" if error is None else "leave atomic() with the error"
+        begun = self._begin(how)
+        try:
+            atomic.__exit__(type(error) if error else None, error, None)
+        except Error as another:
+            self._failed(how, another, begun)
+        else:
+            if error is None:
+                self._succeeded(how, "", begun)
+            else:
+                self._journal.write(self.alias, "rollback", how, connection=self.connection)
+
+    def _begin(self, what: str) -> float:
+        self._since, self.waiting_for = monotonic(), what
+        return self._since
+
+    def _succeeded(self, what: str, answer: str, begun: float) -> None:
+        self._contact = monotonic()
+        self.error = ""
+        self._write_statement("ok", what, begun, answer=answer)
+
+    def _failed(self, what: str, error: Exception, begun: float) -> None:
+        self.error = self.told = f"{type(error).__name__}: {error}"
+        self._write_statement("error", what, begun, answer=self.error)
+
+    def _write_statement(self, kind: str, what: str, begun: float, **more: Any) -> None:
+        spent = monotonic() - begun
+        self._journal.write(
+            self.alias, kind, what, ms=spent * 1000, connection=self.connection, **more
+        )
+
+    def _work(self) -> None:
+        self._db = connections[self.alias]
+        while True:
+            job, done = self._jobs.get()
+            try:
+                job()
+            except Exception as error:  # what no statement is meant to raise: it is to be seen
+                self.error = self.told = f"{type(error).__name__}: {error}"
+                self._journal.write(self.alias, "error", "unexpected", answer=self.error)
+            self.waiting_for = ""
+            self._look_at_pins()
+            self._busy.release()
+            done.set()
+
+    def _look_at_pins(self) -> None:
+        """The record is the backend's own business; the page is allowed to be curious."""
+        if self._db.connection is None:
+            self.connection = None
+        record = getattr(getattr(self._db, "recycler", None), "record", None)
+        session_state = getattr(record, "pins", None)
+        pins = session_state.kinds() if session_state and self._db.connection else ()
+        if pins != self.pins:
+            self.pins = pins
+            text = f"pinned: {', '.join(pins)}" if pins else "not pinned any more"
+            self._journal.write(self.alias, "pin" if pins else "unpin", text)
+
+    # ##### Signals, sent in the lane's thread #####
+
+    def _connected(self, connection: Any, **_: Any) -> None:
+        if connection is not self._db:
+            return
+        self.connection = connection_id(connection)
+        self.about = (driver_name(connection), server_name(connection))
+        self._opened = self._contact = monotonic()
+        self._journal.write(
+            self.alias, "connect", f"connection {self.connection}", connection=self.connection
+        )
+
+    def _recycled(self, connection: Any, **facts: Any) -> None:
+        if connection is self._db:
+            text = "recycled: {reason} (age {age:.1f} s, idle {idle:.1f} s)".format(**facts)
+            self._journal.write(self.alias, "recycle", text, connection=self.connection)
+
+    def _repeated(self, connection: Any, reason: str, **_: Any) -> None:
+        if connection is self._db:
+            self._journal.write(self.alias, "repeat", f"the statement never ran ({reason}): again")
+
+    def _state_lost(self, connection: Any, state: tuple[str, ...], **_: Any) -> None:
+        if connection is self._db:
+            self._journal.write(self.alias, "lost", f"session state lost: {', '.join(state)}")

@@ -173,12 +173,16 @@ def test_tls_without_an_authority_is_told(
 def test_authority_named_elsewhere_is_found(
     check: Check, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     file = tmp_path / "my.cnf"
     file.write_text("[client]\nssl_ca = /etc/ca.pem\n")
     assert check(OPTIONS={"ssl_mode": "REQUIRED", "read_default_file": str(file)}) == []
-    monkeypatch.setenv("SSL_CERT_FILE", "/etc/ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
     assert check(OPTIONS={"ssl_mode": "REQUIRED"}) == []
+    found = ["I001"] if driver_versions.is_connector_c() else []
+    for path in ("/nowhere/ca.pem", str(tmp_path / "bundle.pem")):
+        (tmp_path / "bundle.pem").write_text("x" * 200_000)
+        monkeypatch.setenv("SSL_CERT_FILE", path)
+        assert ids(check(OPTIONS={"ssl_mode": "REQUIRED"})) == found
 
 
 def _pretend_installed(folder: Path, package: str, version: str) -> None:

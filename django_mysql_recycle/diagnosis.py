@@ -1,0 +1,248 @@
+"""Look at an alias through connections of its own, which are closed again; nothing is printed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from time import perf_counter
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.db.utils import Error, load_backend
+
+from .checks import check_settings, settings_findings
+from .diagnosis_findings import (
+    ERROR,
+    WARNING,
+    Finding,
+    connect_hint,
+    finding,
+    of_check,
+    of_connection,
+    of_server,
+    without_password,
+)
+from .diagnosis_path import (
+    Cost,
+    kernel_options,
+    library_of,
+    measure,
+    missing_guards,
+    proxy_evidence,
+    tls_of,
+    transport_of,
+)
+from .diagnosis_proof import Progress, prove
+from .diagnosis_report import AliasReport, idle_limit_told, max_age_told
+from .drivers import choose
+from .errors import code_of
+from .option_files import sets_connect_timeout
+from .options import DEFAULT_CONNECT_TIMEOUT, Options, max_age_of, path_of
+from .server_facts import read
+
+__all__ = ["diagnose", "survey"]
+
+STOCK = "django.db.backends.mysql"
+
+#: Engines that are of concern even where they cannot be loaded.
+_ENGINES = ("django_mysql_recycle", STOCK, "django.contrib.gis.db.backends.mysql")
+
+
+def survey() -> tuple[list[str], dict[str, str]]:
+    """The aliases on MySQL or MariaDB, and the engines of those that are ignored."""
+    with suppress(ImproperlyConfigured):
+        choose()  # before Django's own backend looks for MySQLdb
+    concerned, ignored = [], {}
+    for alias in connections:
+        engine = str(connections.settings[alias]["ENGINE"])
+        try:
+            is_mysql = connections.create_connection(alias).vendor == "mysql"
+        except ImproperlyConfigured:
+            is_mysql = engine.startswith(_ENGINES)
+        if is_mysql:
+            concerned.append(alias)
+        else:
+            ignored[alias] = engine
+    return concerned, ignored
+
+
+def diagnose(
+    alias: str, *, with_checks: bool = True, progress: Progress | None = None
+) -> AliasReport:
+    """All that is to be known of one alias; with `progress`, the proof as well.
+
+    Whatever goes wrong with the alias is a finding.
+    """
+    with _quiet_logger():
+        inquiry = _Inquiry(alias, with_checks, progress)
+        inquiry.run()
+    shown = [
+        replace(found, message=without_password(found.message, inquiry.settings))
+        for found in inquiry.found
+        if found.id not in django_settings.SILENCED_SYSTEM_CHECKS
+    ]
+    order = {ERROR: 0, WARNING: 1}
+    shown.sort(key=lambda found: order.get(found.level, 2))
+    return replace(inquiry.report, findings=tuple(dict.fromkeys(shown)))
+
+
+class _Inquiry:
+    def __init__(self, alias: str, with_checks: bool, progress: Progress | None) -> None:
+        self.alias = alias
+        self.with_checks = with_checks
+        self.progress = progress
+        self.settings: Mapping[str, Any] = connections.settings[alias]
+        self.found: list[Finding] = []
+        self.options: Options | None = None  # on the stock backend
+        max_age = self.settings.get("CONN_MAX_AGE", 0)
+        self.report = AliasReport(
+            alias=alias,
+            engine=str(self.settings["ENGINE"]),
+            guarded=False,
+            reachable=False,
+            conn_max_age=max_age if isinstance(max_age, (int, float)) else None,
+            conn_health_checks=bool(self.settings.get("CONN_HEALTH_CHECKS", False)),
+            recycle=None,
+        )
+
+    def run(self) -> None:
+        try:
+            connection = self._wrapper()
+            usable = self._look_at_settings(connection)
+        except ImproperlyConfigured as error:
+            self.found.append(finding("not_loaded", str(error)))
+            return
+        if not usable:
+            return
+        try:
+            self._look_at_server(connection)
+            if self.progress is not None and self.report.guarded:
+                self._prove(self.progress)
+        except Exception as error:
+            # Drivers also raise TypeError, OSError and RuntimeError for what OPTIONS names. One
+            # alias that cannot be used is no reason to be silent about the others.
+            told = f"{type(error).__name__}: {error}"
+            if self.report.reachable:
+                self.found.append(finding("lost", told))
+            else:
+                self.found.append(finding("unreachable", told, connect_hint(code_of(error))))
+        finally:
+            _close(connection)
+
+    def _wrapper(self) -> Any:
+        """A wrapper that is nobody else's."""
+        wrapper: Any = connections.create_connection(self.alias)
+        from .base import RecycleMixin
+
+        if isinstance(wrapper, RecycleMixin):
+            return wrapper
+        return type(wrapper)(_in_time(self.settings), self.alias)
+
+    def _look_at_settings(self, connection: Any) -> bool:
+        """Whether the settings let us connect."""
+        from .base import RecycleMixin
+
+        if missing := missing_guards():
+            self.found.append(finding("platform_lacks", f"This system lacks {', '.join(missing)}."))
+        if not isinstance(connection, RecycleMixin):
+            self.found.append(finding("stock_backend", f"The engine is {self.report.engine}."))
+            if self.with_checks:
+                self.found += _told_of_another_engine(self.alias)
+            return True
+        self.report = replace(self.report, guarded=True)
+        told = [*map(of_check, settings_findings(self.alias, self.settings))]
+        try:
+            self.options = Options.of(self.alias, self.settings)
+            max_age_of(self.alias, self.settings)
+        except ImproperlyConfigured:
+            self.found += told  # connecting would raise the same
+            return False
+        self.found += told if self.with_checks else []
+        self.report = replace(self.report, recycle=asdict(self.options))
+        return True
+
+    def _look_at_server(self, connection: Any) -> None:
+        settings, options = self.settings, self.options
+        connection.connect()
+        self.report = replace(
+            self.report,
+            reachable=True,
+            max_age=max_age_told(self.alias, settings, options),
+        )
+        raw, driver = connection.connection, choose()
+        # Before anything else is asked: what the driver believes open is open.
+        descriptor = driver.descriptor(raw)
+        transport = transport_of(descriptor)
+        kernel = kernel_options(descriptor, options)
+        facts = read(connection)
+        tls = tls_of(raw, facts, settings, library_of(driver))
+        evidence = proxy_evidence(raw, transport, facts)
+        self.report = replace(
+            self.report,
+            server=facts,
+            transport=transport,
+            tls=tls,
+            kernel=kernel,
+            idle_limit=idle_limit_told(facts.wait_timeout, options),
+        )
+        self.found += of_server(facts, settings, options)
+        ping_ms, liveness_check_us = measure(driver, raw)
+        if self.with_checks and self.report.guarded:
+            self.found += map(of_check, connection.validation.check(databases=[self.alias]))
+        # The first connect also pays for what a process pays for once.
+        connection.close()
+        begun = perf_counter()
+        connection.connect()
+        cost = Cost(round((perf_counter() - begun) * 1e3, 3), ping_ms, liveness_check_us)
+        self.report = replace(self.report, cost=cost)
+        self.found += of_connection(transport, tls, kernel, cost, evidence, options)
+        connection.close()
+
+    def _prove(self, progress: Progress) -> None:
+        control = {**_in_time(self.settings), "ENGINE": STOCK}
+        control["OPTIONS"].pop("recycle", None)
+        stock = load_backend(STOCK).DatabaseWrapper(control, self.alias)
+        proof = prove(self._wrapper(), stock, choose(), progress)
+        self.report = replace(self.report, proof=proof)
+        if proof.outcome != "proven":
+            self.found.append(finding(f"proof_{proof.outcome}", f"--prove: {proof.explanation}."))
+
+
+def _told_of_another_engine(alias: str) -> list[Finding]:
+    """Recycle options that its driver would refuse."""
+    messages = [message for message in check_settings() if path_of(alias) in message.msg]
+    return [of_check(message) for message in messages]
+
+
+def _in_time(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings for the stock backend, with which mysqlclient waits 135 s for a silent host."""
+    options = dict(settings.get("OPTIONS") or {})
+    if options.get("connect_timeout") is None and not sets_connect_timeout(options):
+        options["connect_timeout"] = DEFAULT_CONNECT_TIMEOUT
+    return {**settings, "OPTIONS": options}
+
+
+def _close(connection: Any) -> None:
+    with suppress(Error):
+        connection.close()
+
+
+@contextmanager
+def _quiet_logger() -> Iterator[None]:
+    """What our own connections meet is told in the report, and not in the project's log."""
+    thread = threading.get_ident()
+
+    def from_elsewhere(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    logger = logging.getLogger("django_mysql_recycle")
+    logger.addFilter(from_elsewhere)
+    try:
+        yield
+    finally:
+        logger.removeFilter(from_elsewhere)

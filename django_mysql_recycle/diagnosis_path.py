@@ -1,0 +1,229 @@
+"""The open connection itself: driver, way to the server, TLS, kernel options, costs."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from math import ceil
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from . import liveness
+from .driver_versions import installed, is_connector_c
+from .drivers import Driver
+from .options import Options
+from .server_facts import ServerFacts
+
+__all__ = [
+    "Cost",
+    "DriverFacts",
+    "KernelOption",
+    "TlsFacts",
+    "Transport",
+    "driver_facts",
+    "kernel_options",
+    "library_of",
+    "measure",
+    "missing_guards",
+    "proxy_evidence",
+    "tls_of",
+    "transport_of",
+]
+
+CONNECTOR_C = "MariaDB Connector/C"
+
+#: Round trips of which the median is told, and seconds for each.
+PINGS = 11
+PING_TIMEOUT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class DriverFacts:
+    name: str  #: ``mysqlclient`` or ``pymysql``
+    version: str
+    library: str  #: the C library behind mysqlclient; empty with PyMySQL
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    kind: str  #: ``tcp`` or ``socket``; empty where the system does not tell
+    address: str  #: ``host:port``, or the path of the unix socket
+    local_port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFacts:
+    version: str  #: empty without TLS
+    cipher: str
+    #: ``certificate and host name``, ``certificate``, ``nothing`` or ``unknown``
+    verified: str
+
+
+@dataclass(frozen=True, slots=True)
+class KernelOption:
+    name: str  #: as in setsockopt()
+    asked: int | None  #: by the backend; None where it left the kernel's own value
+    found: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    connect_ms: float
+    ping_ms: float
+    liveness_check_us: float | None  #: None where the system has no poll()
+
+
+def driver_facts(driver: Driver) -> DriverFacts:
+    return DriverFacts(driver.name, installed(driver.name) or "unknown", library_of(driver))
+
+
+def library_of(driver: Driver) -> str:
+    """The C library behind the driver; empty without."""
+    if driver.name == "pymysql":
+        return ""
+    name = CONNECTOR_C if is_connector_c() else "libmysqlclient"
+    return f"{name} {import_module('MySQLdb').get_client_info()}"
+
+
+def missing_guards() -> tuple[str, ...]:
+    """What this system lacks of what the backend guards a connection with."""
+    has = {
+        "poll": liveness._poll is not None,
+        "POLLRDHUP": hasattr(select, "POLLRDHUP"),
+        "TCP_KEEPIDLE": hasattr(socket, "TCP_KEEPIDLE") or hasattr(socket, "TCP_KEEPALIVE"),
+        "TCP_USER_TIMEOUT": hasattr(socket, "TCP_USER_TIMEOUT"),
+        "fork": hasattr(os, "register_at_fork"),
+    }
+    return tuple(name for name, present in has.items() if not present)
+
+
+def transport_of(descriptor: int | None) -> Transport:
+    """Between which two ends the socket really is, whatever the settings say."""
+    if descriptor is None or os.name == "nt":
+        return Transport("", "", None)
+    with socket.socket(fileno=os.dup(descriptor)) as sock:
+        peer = sock.getpeername()
+        if sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return Transport(
+                "socket", peer.decode() if isinstance(peer, bytes) else str(peer), None
+            )
+        host = f"[{peer[0]}]" if ":" in peer[0] else peer[0]
+        return Transport("tcp", f"{host}:{peer[1]}", sock.getsockname()[1])
+
+
+def tls_of(raw: Any, facts: ServerFacts, settings: Mapping[str, Any], library: str) -> TlsFacts:
+    """TLS as PyMySQL's socket knows it; mysqlclient does not tell, but the server does."""
+    sock = getattr(raw, "_sock", None)
+    if isinstance(sock, ssl.SSLSocket):
+        cipher = sock.cipher()
+        required = sock.context.verify_mode is ssl.CERT_REQUIRED
+        verified = "certificate" if required else "nothing"
+        if required and sock.context.check_hostname:
+            verified = "certificate and host name"
+        return TlsFacts(sock.version() or "", cipher[0] if cipher else "", verified)
+    if sock is not None or not facts.tls_version:
+        return TlsFacts("", "", "nothing")
+    verified = verified_by_library(settings.get("OPTIONS") or {}, library)
+    return TlsFacts(facts.tls_version, facts.tls_cipher, verified)
+
+
+def verified_by_library(options: Mapping[str, Any], library: str) -> str:
+    """What the settings make the C library verify, as far as they tell."""
+    mode = str(options.get("ssl_mode") or "").upper()
+    if mode == "VERIFY_IDENTITY":
+        return "certificate and host name"
+    if mode == "VERIFY_CA":
+        return "certificate"
+    if options.get("read_default_file"):
+        return "unknown"
+    parts = options.get("ssl")
+    names_ca = isinstance(parts, Mapping) and bool(parts.get("ca") or parts.get("capath"))
+    if library.startswith(CONNECTOR_C):
+        # Connector/C verifies against an authority that was named, whatever the mode (3.3.20,
+        # tests/integration/test_command.py). Without one, 3.4 verifies and 3.3 does not.
+        if names_ca:
+            return "certificate"
+        old = re.search(r" 3\.[0-3]\.", library)
+        return "nothing" if old or mode else "unknown"
+    # libmysqlclient takes a named authority for VERIFY_CA unless a mode is given.
+    return "certificate" if names_ca and not mode else "nothing"
+
+
+def kernel_options(descriptor: int | None, options: Options | None) -> tuple[KernelOption, ...]:
+    """What the kernel reports for the open socket, beside what the backend asked for."""
+    if descriptor is None or os.name == "nt":
+        return ()
+    found = liveness.path_options(descriptor)
+    asked = {} if options is None else asked_of(options)
+    return tuple(KernelOption(name, asked.get(name), found[name]) for name in sorted(found))
+
+
+def asked_of(options: Options) -> dict[str, int]:
+    """What `liveness.watch_path` sets for these options."""
+    asked = {}
+    if options.keepalive is not None:
+        asked["SO_KEEPALIVE"] = 1
+        asked["TCP_KEEPIDLE"] = min(ceil(options.keepalive), 32767)
+        asked["TCP_KEEPINTVL"] = min(ceil((options.network_timeout or 30) / 3), 32767)
+        asked["TCP_KEEPCNT"] = 3
+    if options.network_timeout is not None:
+        asked["TCP_USER_TIMEOUT"] = min(ceil(options.network_timeout * 1000), 2**31 - 1)
+    return asked
+
+
+def measure(driver: Driver, raw: Any) -> tuple[float, float | None]:
+    """Medians: milliseconds of a ping as the backend's own are, microseconds of a liveness check.
+
+    Raises the driver's error, or TimeoutError where the server does not answer.
+    """
+    descriptor = driver.descriptor(raw)
+
+    def ping() -> None:
+        driver.send(raw, b"DO 0")
+        if not liveness.wait_until_readable(descriptor, PING_TIMEOUT):
+            raise TimeoutError(f"no answer to a ping within {PING_TIMEOUT} s")
+        driver.receive(raw)
+
+    ping()
+    ping_ms = round(median(_timed(ping) for _ in range(PINGS)) * 1e3, 4)
+    if "poll" in missing_guards():
+        return ping_ms, None
+    look = liveness.watch(descriptor)
+
+    def fifty() -> None:
+        for _ in range(50):
+            look()
+
+    return ping_ms, round(median(_timed(fifty) for _ in range(21)) / 50 * 1e6, 3)
+
+
+def _timed(call: Callable[[], object]) -> float:
+    begun = perf_counter()
+    call()
+    return perf_counter() - begun
+
+
+def proxy_evidence(raw: Any, transport: Transport, facts: ServerFacts) -> tuple[str, ...]:
+    """What shows that the two ends of our connection are not the server's and ours."""
+    evidence = []
+    greeted = str(raw.get_server_info()).removeprefix("5.5.5-")
+    if greeted != facts.version:
+        evidence.append(f"the greeting names version {greeted}, the server {facts.version}")
+    thread = raw.thread_id()
+    if facts.connection_id not in (None, thread):
+        evidence.append(f"the greeting names connection {thread}, the server {facts.connection_id}")
+    if transport.kind == "socket" and facts.client_port is not None:
+        evidence.append("we connect through a unix socket, and the server sees TCP")
+    elif transport.local_port is not None and facts.client_port not in (None, transport.local_port):
+        evidence.append(
+            f"our end of the connection has port {transport.local_port}, and the server sees port "
+            f"{facts.client_port}"
+        )
+    return tuple(evidence)

@@ -1,0 +1,144 @@
+"""The shape of what ``manage.py mysql_recycle`` tells. Its JSON is these dataclasses."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import django
+from django.core.exceptions import ImproperlyConfigured
+
+from .diagnosis_findings import ERROR, WARNING, Finding
+from .diagnosis_path import (
+    Cost,
+    DriverFacts,
+    KernelOption,
+    TlsFacts,
+    Transport,
+    driver_facts,
+    missing_guards,
+)
+from .diagnosis_proof import Proof
+from .drivers import choose
+from .lifecycle import idle_limit_of
+from .options import Options, max_age_of
+from .server_facts import ServerFacts
+
+__all__ = [
+    "SCHEMA",
+    "AliasReport",
+    "Environment",
+    "Limit",
+    "as_dict",
+    "environment",
+    "idle_limit_told",
+    "max_age_told",
+]
+
+#: Grows when a key goes or changes its meaning, not when one is added.
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What is the same for all aliases of a process."""
+
+    python: str
+    django: str
+    system: str
+    driver: DriverFacts | None  #: None: none could be chosen
+    missing_guards: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    seconds: float | None  #: None: no limit
+    shortest: float | None  #: with all of the jitter
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AliasReport:
+    """``None`` and empty: not known without a connection, or not applicable."""
+
+    alias: str
+    engine: str
+    guarded: bool  #: on this backend; False: on Django's own
+    reachable: bool
+    conn_max_age: float | None
+    conn_health_checks: bool
+    recycle: dict[str, Any] | None  #: the options in force
+    server: ServerFacts | None = None
+    transport: Transport | None = None
+    tls: TlsFacts | None = None
+    max_age: Limit | None = None
+    idle_limit: Limit | None = None
+    kernel: tuple[KernelOption, ...] = ()
+    cost: Cost | None = None
+    findings: tuple[Finding, ...] = ()
+    proof: Proof | None = None
+
+    @property
+    def is_wrong(self) -> bool:
+        return any(found.level in (ERROR, WARNING) for found in self.findings)
+
+
+def environment() -> Environment:
+    try:
+        driver = driver_facts(choose())
+    except ImproperlyConfigured:
+        driver = None
+    return Environment(
+        python=platform.python_version(),
+        django=django.get_version(),
+        system=platform.system(),
+        driver=driver,
+        missing_guards=missing_guards(),
+    )
+
+
+def as_dict(
+    about: Environment, reports: Sequence[AliasReport], ignored: Mapping[str, str]
+) -> dict[str, Any]:
+    """The JSON document."""
+    return {
+        "schema": SCHEMA,
+        "ok": not any(report.is_wrong for report in reports),
+        "environment": asdict(about),
+        "aliases": [asdict(report) for report in reports],
+        "ignored": [{"alias": alias, "engine": engine} for alias, engine in ignored.items()],
+    }
+
+
+def max_age_told(alias: str, settings: Mapping[str, Any], options: Options | None) -> Limit:
+    given = settings.get("CONN_MAX_AGE", 0)
+    if given is None:
+        return Limit(None, None, "CONN_MAX_AGE = None: no limit on age")
+    if not given:
+        return Limit(None, None, "CONN_MAX_AGE = 0: closed at the end of each request")
+    seconds = max_age_of(alias, settings)
+    if options is None or seconds is None:
+        return Limit(seconds, seconds, "CONN_MAX_AGE, looked at only at both ends of a request")
+    if not options.jitter:
+        return Limit(seconds, seconds, "CONN_MAX_AGE")
+    return Limit(
+        seconds,
+        seconds * (1 - options.jitter),
+        f"CONN_MAX_AGE, for each connection shortened by up to {options.jitter:.0%} (jitter)",
+    )
+
+
+def idle_limit_told(wait_timeout: int | None, options: Options | None) -> Limit:
+    if options is None:
+        return Limit(None, None, "the stock backend has none")
+    own = options.idle_limit
+    seconds = idle_limit_of(wait_timeout, own)
+    if seconds is None:
+        reason = "the server does not tell its wait_timeout: the liveness check alone"
+    elif wait_timeout is None or seconds == own:
+        reason = "OPTIONS['recycle']['idle_limit']"
+    else:
+        reason = f"wait_timeout {wait_timeout} s less {wait_timeout - seconds:g} s"
+    return Limit(seconds, seconds, reason)

@@ -1,0 +1,224 @@
+"""The report for people: an aligned table for each alias, findings below it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from textwrap import wrap
+from typing import Any
+
+from .diagnosis_findings import ERROR, WARNING, Finding
+from .diagnosis_path import Cost, KernelOption, TlsFacts, Transport
+from .diagnosis_proof import Proof
+from .diagnosis_report import AliasReport, Environment, Limit
+from .server_facts import ServerFacts
+
+__all__ = ["alias_text", "environment_text", "ignored_text", "summary"]
+
+#: Columns of the names on the left.
+NAMES = 20
+
+_DRIVERS = {"mysqlclient": "mysqlclient", "pymysql": "PyMySQL"}
+
+Row = tuple[str, str]
+
+
+def environment_text(about: Environment, width: int) -> str:
+    driver = "none that could be chosen"
+    if about.driver is not None:
+        driver = f"{_DRIVERS[about.driver.name]} {about.driver.version}"
+        driver += f", {about.driver.library}" if about.driver.library else ""
+    rows = [
+        ("driver", driver),
+        ("Django, Python", f"{about.django}, {about.python} on {about.system}"),
+    ]
+    if about.missing_guards:
+        rows.append(("not on this system", ", ".join(about.missing_guards)))
+    return _table(rows, width)
+
+
+def alias_text(report: AliasReport, style: Any, width: int) -> str:
+    """`style` is Django's, with or without colours."""
+    state = "" if report.reachable else ", not connected"
+    lines = [style.MIGRATE_HEADING(report.alias) + f" ({report.engine}{state})"]
+    rows = [*_rows(report)]
+    if rows:
+        lines.append(_table(rows, width))
+    lines += [_finding_text(found, style, width) for found in report.findings]
+    if report.proof is not None:
+        lines.append(_table([*_proof(report.proof)], width))
+    return "\n".join(lines)
+
+
+def ignored_text(ignored: Mapping[str, str], width: int) -> str:
+    told = ", ".join(f"{alias} ({engine})" for alias, engine in ignored.items())
+    return "\n".join(wrap(f"Not on MySQL or MariaDB: {told}", width))
+
+
+def summary(reports: list[AliasReport]) -> str:
+    """One sentence on what is wrong; empty if nothing is."""
+    wrong = []
+    for report in reports:
+        levels = [found.level for found in report.findings]
+        counts = [
+            f"{levels.count(level)} {level}{'s' if levels.count(level) > 1 else ''}"
+            for level in (ERROR, WARNING)
+            if level in levels
+        ]
+        if counts:
+            wrong.append(f"{report.alias}: {', '.join(counts)}")
+    return "; ".join(wrong)
+
+
+# ##### Rows #####
+
+
+def _rows(report: AliasReport) -> Iterator[Row]:
+    if report.server is not None:
+        yield from _server(report.server)
+    if report.transport is not None:
+        yield "transport", _transport(report.transport)
+    if report.tls is not None:
+        yield "TLS", _tls(report.tls)
+    if report.server is not None:
+        yield from _timeouts(report.server)
+    if not report.reachable:
+        return
+    yield "CONN_MAX_AGE", str(report.conn_max_age)
+    yield "CONN_HEALTH_CHECKS", str(report.conn_health_checks)
+    if report.max_age is not None:
+        yield "max age", _limit(report.max_age)
+    if report.idle_limit is not None:
+        yield "idle limit", _limit(report.idle_limit)
+    yield from _kernel(report.kernel, report.transport)
+    if report.cost is not None:
+        yield from _cost(report.cost, guarded=report.guarded)
+
+
+def _server(facts: ServerFacts) -> Iterator[Row]:
+    name = "MariaDB" if facts.is_mariadb else "MySQL"
+    comment = f" {facts.version_comment}" if facts.version_comment else ""
+    where = f", {facts.hostname}:{facts.port}" if facts.hostname else ""
+    yield "server", f"{name} {facts.version}{comment}{where}"
+    if facts.max_connections is not None:
+        yield "max_connections", str(facts.max_connections)
+
+
+def _transport(transport: Transport) -> str:
+    names = {"tcp": "TCP", "socket": "unix socket", "": "unknown"}
+    return f"{names[transport.kind]} {transport.address}".rstrip()
+
+
+def _tls(tls: TlsFacts) -> str:
+    if not tls.version:
+        return "none"
+    verified = {
+        "nothing": "certificate not verified",
+        "unknown": "whether the certificate is verified is not known",
+    }.get(tls.verified, f"{tls.verified} verified")
+    return f"{tls.version}, {tls.cipher}, {verified}"
+
+
+def _timeouts(facts: ServerFacts) -> Iterator[Row]:
+    for name in ("wait_timeout", "interactive_timeout"):
+        session, global_ = getattr(facts, name), getattr(facts, f"{name}_global")
+        yield name, f"{_seconds(session)} in the session, {_seconds(global_)} globally"
+    if facts.is_mariadb:
+        told = [
+            f"{what} {_seconds(value) if value else 'off' if value == 0 else 'unknown'}"
+            for what, value in (
+                ("all", facts.idle_transaction_timeout),
+                ("read-only", facts.idle_readonly_transaction_timeout),
+                ("writing", facts.idle_write_transaction_timeout),
+            )
+        ]
+        yield "idle transactions", ", ".join(told)
+
+
+def _limit(limit: Limit) -> str:
+    if limit.seconds is None:
+        return f"none ({limit.reason})"
+    if limit.shortest not in (None, limit.seconds):
+        return f"{limit.shortest:g} to {limit.seconds:g} s ({limit.reason})"
+    return f"{limit.seconds:g} s ({limit.reason})"
+
+
+def _kernel(kernel: tuple[KernelOption, ...], transport: Transport | None) -> Iterator[Row]:
+    if transport is not None and transport.kind == "socket":
+        yield "keepalive", "none on a unix socket"
+        return
+    found = {option.name: option.found for option in kernel}
+    if not found:
+        return
+    if not found.get("SO_KEEPALIVE"):
+        keepalive = "off"
+    elif "TCP_KEEPIDLE" in found:
+        keepalive = (
+            f"after {found['TCP_KEEPIDLE']} s, every {found['TCP_KEEPINTVL']} s, "
+            f"{found['TCP_KEEPCNT']} times"
+        )
+    else:
+        keepalive = "on"
+    yield "keepalive", f"{keepalive} (kernel)"
+    if "TCP_USER_TIMEOUT" in found:
+        milliseconds = found["TCP_USER_TIMEOUT"]
+        told = f"{milliseconds / 1000:g} s" if milliseconds else "as long as the kernel retries"
+        yield "network timeout", f"{told} (kernel)"
+
+
+def _cost(cost: Cost, *, guarded: bool) -> Iterator[Row]:
+    yield "connect", f"{cost.connect_ms:.1f} ms"
+    yield "ping", f"{cost.ping_ms:.3f} ms, a round trip"
+    if cost.liveness_check_us is None:
+        yield "liveness check", "not on this system"
+    elif guarded:
+        share = cost.ping_ms * 1000 / cost.liveness_check_us if cost.liveness_check_us else 0
+        yield (
+            "liveness check",
+            f"{cost.liveness_check_us:.1f} us, no round trip (a ping costs {share:.0f} times that)",
+        )
+
+
+def _proof(proof: Proof) -> Iterator[Row]:
+    yield "proof", f"{proof.outcome}: {proof.explanation}"
+    seen = {True: "and the server hung up", False: "and nobody hung up", None: ""}[proof.closed]
+    yield "", f"wait_timeout {proof.wait_timeout} s, {proof.waited:.1f} s of silence {seen}".strip()
+    if proof.next_ms is not None:
+        reason = f" (recycled: {proof.reason})" if proof.reason else ""
+        yield (
+            "",
+            f"next statement {proof.next_ms:.1f} ms{reason}, a normal one {proof.statement_ms:.2f} ms",
+        )
+
+
+def _seconds(value: int | None) -> str:
+    return "unknown" if value is None else f"{value} s"
+
+
+# ##### Layout #####
+
+
+def _table(rows: list[Row], width: int) -> str:
+    lines = []
+    for name, value in rows:
+        lines += _hanging(f"  {name:<{NAMES}}", value, width)
+    return "\n".join(lines)
+
+
+def _finding_text(found: Finding, style: Any, width: int) -> str:
+    paint: Callable[[str], str] = {ERROR: style.ERROR, WARNING: style.WARNING}.get(
+        found.level, style.NOTICE
+    )
+    lines = _hanging(f"  {found.level:<{NAMES}}", f"{found.message} ({found.id})", width)
+    lines[0] = re.sub(r"\w+", lambda word: paint(word[0]), lines[0], count=1)
+    if found.hint:
+        lines += _hanging(" " * (NAMES + 2), found.hint, width)
+    return "\n".join(lines)
+
+
+def _hanging(first: str, text: str, width: int) -> list[str]:
+    # Words that are longer than a line, such as the path of a socket, stay whole.
+    lines = wrap(
+        text, max(20, width - len(first)), break_long_words=False, break_on_hyphens=False
+    ) or [""]
+    return [first + lines[0], *(" " * len(first) + line for line in lines[1:])]

@@ -1,0 +1,156 @@
+"""Tell what is known of each connection to MySQL or MariaDB, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
+from django.core.management.color import no_style
+
+from django_mysql_recycle.diagnosis import diagnose, survey
+from django_mysql_recycle.diagnosis_report import AliasReport, as_dict, environment
+from django_mysql_recycle.diagnosis_text import (
+    alias_text,
+    environment_text,
+    ignored_text,
+    summary,
+)
+
+#: As the shell has it for a program that Ctrl-C ended.
+INTERRUPTED = 130
+
+
+class Command(BaseCommand):
+    help = (
+        "Tells, for each alias on MySQL or MariaDB: server, driver, transport, time limits and "
+        "where they come from, what the kernel guards, what a ping and a liveness check cost, and "
+        "findings with hints. Status 1 if a finding is an error or a warning."
+    )
+    # A setting that cannot be used is a finding of its alias, and no reason to stop.
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--database",
+            action="append",
+            dest="databases",
+            metavar="ALIAS",
+            help="only this alias; may be given more than once (default: all on MySQL or MariaDB)",
+        )
+        parser.add_argument(
+            "--json", action="store_true", help="one JSON document for machines (docs/command.md)"
+        )
+        parser.add_argument(
+            "--prove",
+            action="store_true",
+            help="let the server close a connection made for this, and show that the next "
+            "statement works; takes some seconds for each alias",
+        )
+        # Django gives this option only to commands that cannot run without the checks.
+        parser.add_argument(
+            "--skip-checks",
+            action="store_true",
+            dest="without_checks",
+            help="leave out what the system checks say",
+        )
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        concerned, ignored = survey()
+        chosen = _chosen(options["databases"], concerned, ignored)
+        # OutputWrapper knows whether it is a terminal, Django's style only whether stdout is one.
+        coloured = options["force_color"] or (
+            self.stdout.isatty() and not options["no_color"] and not os.environ.get("NO_COLOR")
+        )
+        style = self.style if coloured else no_style()
+        width = min(100, max(80, shutil.get_terminal_size().columns))
+        about = environment()
+        if not options["json"]:
+            self.stdout.write(environment_text(about, width))
+        reports: list[AliasReport] = []
+        for alias in chosen:
+            report = self._diagnose(alias, options)
+            reports.append(report)
+            if not options["json"]:
+                self.stdout.write("\n" + alias_text(report, style, width))
+        if options["json"]:
+            document = as_dict(about, reports, ignored)
+            self.stdout.write(json.dumps(document, indent=2, default=str))
+        elif not concerned:
+            self.stdout.write("\nNo alias is on MySQL or MariaDB.")
+        elif ignored and not options["databases"]:
+            self.stdout.write("\n" + ignored_text(ignored, width))
+        if wrong := summary(reports):
+            raise CommandError(wrong)
+
+    def _diagnose(self, alias: str, options: dict[str, Any]) -> AliasReport:
+        progress = _Progress(self.stderr, alias) if options["prove"] else None
+        try:
+            return diagnose(alias, with_checks=not options["without_checks"], progress=progress)
+        except KeyboardInterrupt:
+            if progress is not None:
+                progress.clear()
+            raise CommandError("interrupted", returncode=INTERRUPTED) from None
+        finally:
+            if progress is not None:
+                progress.clear()
+
+
+class _Progress:
+    """One line that is rewritten on a terminal, and elsewhere a plain line for each second.
+
+    To stderr: what the command prints is the report alone.
+    """
+
+    def __init__(self, out: OutputWrapper, alias: str) -> None:
+        self._out = out
+        self._alias = alias
+        self._written = ""
+        self._second = -1
+
+    def __call__(self, waited: float, at_most: float) -> None:
+        if int(waited) == self._second and not self._out.isatty():
+            return
+        self._second = int(waited)
+        text = f"{self._alias}: waiting for the server to hang up, {waited:.0f} s"
+        if not self._out.isatty():
+            self._write(f"{text}\n")
+            return
+        bar = "#" * round(20 * min(1, waited / at_most))
+        text = f"{text} [{bar:<20}]"
+        self._write("\r" + text.ljust(len(self._written)))
+        self._written = text
+
+    def clear(self) -> None:
+        """Leave nothing of the line that was rewritten."""
+        if self._written:
+            self._write("\r" + " " * len(self._written) + "\r")
+            self._written = ""
+
+    def _write(self, text: str) -> None:
+        self._out.write(text, style_func=str, ending="")
+        self._out.flush()
+
+
+def _chosen(
+    given: list[str] | str | None, concerned: list[str], ignored: dict[str, str]
+) -> list[str]:
+    if given is None:
+        return concerned
+    wanted = [given] if isinstance(given, str) else list(dict.fromkeys(given))
+    there = f"there are: {', '.join(concerned)}" if concerned else "there is none"
+    for alias in wanted:
+        if alias in ignored:
+            raise CommandError(
+                f"--database {alias}: expected an alias on MySQL or MariaDB, and its engine is "
+                f"{ignored[alias]}; {there}",
+                returncode=2,
+            )
+        if alias not in concerned:
+            raise CommandError(
+                f"--database {alias}: expected an alias of DATABASES on MySQL or MariaDB; {there}",
+                returncode=2,
+            )
+    return wanted

@@ -121,11 +121,13 @@ def test_contexts_of_many_aliases_do_not_pile_up(
     make_connection: ConnectionFactory, server: Server
 ) -> None:
     contexts = []
-    for _ in range(40):
-        connection = make_connection(options=verified(server.ca, "pymysql"))
+    made = make_connection(options=verified(server.ca, "pymysql"))
+    for number in range(40):
+        connection = made.copy(alias=f"tenant_{number}")
         reopen(connection)
         contexts.append(weakref.ref(connection.connection.ctx))
         connection.close()
+        del connection
     gc.collect()
     assert 1 < sum(context() is not None for context in contexts) <= 32
     assert contexts[-1]() is not None

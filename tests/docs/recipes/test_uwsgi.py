@@ -1,0 +1,67 @@
+"""docs/recipes/uwsgi.md: workers that were forked without Python's hooks."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from servers.machine import free_port
+from tests.integration.admin import Admin
+
+from . import pages
+from .conftest import PAUSE
+from .projects import OURS, STOCK, Project, get
+
+# The hook tells whether uWSGI has called it, so that the test knows what it tests.
+HOOK = "\nos.register_at_fork(after_in_child=lambda: print('a hook ran', flush=True))\n"
+
+
+def start(project: Project, *more: str) -> tuple[list[str], str]:
+    wsgi = project.directory / "mysite" / "wsgi.py"
+    wsgi.write_text(wsgi.read_text() + HOOK)
+    address = f"127.0.0.1:{free_port()}"
+    command = pages.command("uwsgi", "uwsgi")
+    command[command.index("--http-socket") + 1] = address
+    return [*command, *more], f"http://{address}"
+
+
+@pytest.mark.parametrize("hooks", [False, True], ids=["without hooks", "with hooks"])
+def test_each_worker_has_a_connection_of_its_own(
+    make_project: Callable[[str], Project], bank: Admin, hooks: bool
+) -> None:
+    project = make_project("uwsgi")
+    command, url = start(project, *(["--py-call-osafterfork"] if hooks else []))
+    before = bank.connection_ids()
+    with project.start(OURS, *command, database={"CONN_MAX_AGE": None}) as program:
+        program.wait_for("2 accounts before the fork")
+        master = (bank.connection_ids() - before).pop()
+        answers = [get(f"{url}/who/", program) for _ in range(20)]
+        numbers = {one["pid"]: one["connection"] for one in answers}
+        assert all(one["connection"] == numbers[one["pid"]] for one in answers)  # each keeps it
+        assert master not in numbers.values()
+        assert len(set(numbers.values())) == len(numbers)
+        for pid in numbers:
+            os.kill(pid, signal.SIGINT)  # in good order; uWSGI starts another one
+        for number in numbers.values():
+            bank.wait_until_gone(number)
+        assert get(f"{url}/who/", program)["pid"] not in numbers
+        assert get(f"{url}/who/", program)["connection"] != master
+        assert ("a hook ran" in program.output) is hooks
+
+
+def test_request_goes_on_after_a_pause_and_stock_shares_the_masters_connection(
+    make_project: Callable[[str], Project], bank: Admin
+) -> None:
+    project = make_project("uwsgi")
+    command, url = start(project)
+    before = bank.connection_ids()
+    with project.start(STOCK, *command, database={"CONN_MAX_AGE": None}) as stock:
+        stock.wait_for("2 accounts before the fork")
+        master = (bank.connection_ids() - before).pop()
+        assert get(f"{url}/who/", stock)["connection"] == master
+    with project.start(OURS, *command, database={"CONN_MAX_AGE": None}) as ours:
+        first, second = get(f"{url}/slow/", ours, timeout=PAUSE + 20)["connections"]
+        assert first != second

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Drivers that `make test` has to find; unset, it takes those that could be installed.
 DRIVERS :=
 
-.PHONY: help demo run test bench unit lint types format coverage clean
+.PHONY: help demo run test bench unit lint types format coverage docs-check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test      all tests, with both drivers on both servers"
 	@echo "make bench     what it costs, both drivers and servers, in 15 minutes (QUICK=1: in two)"
 	@echo "make unit      the tests that need no server"
+	@echo "make docs-check  dead links and stale numbers in the documents"
 	@echo "make lint      ruff;  make types  mypy;  make format  ruff's formatter"
 	@echo "make clean     remove the virtual environment and what tests and builds left"
 
@@ -49,6 +50,9 @@ format: $(VENV)/.ready-dev
 
 types: $(VENV)/.ready-dev
 	$(BIN)/mypy
+
+docs-check: $(VENV)/.ready-test
+	@$(BIN)/python scripts/docs_check.py
 
 coverage: $(VENV)/.ready-test
 	@$(BIN)/python scripts/run_tests.py --coverage

@@ -245,6 +245,29 @@ def test_they_need_no_place_in_installed_apps() -> None:
     assert "nothing" in _check_project()
 
 
+WITHOUT_MODELS = """
+from django.conf import settings
+settings.configure(
+    DATABASES={"default": {"ENGINE": "django.db.backends.mysql", "OPTIONS": {"recycle": {}}}},
+    INSTALLED_APPS=["django_mysql_recycle"],
+)
+import django
+django.setup()
+from django.core.checks import run_checks
+print(*run_checks(databases=[]), sep="\\n")
+import sys
+print("django_mysql_recycle.base" in sys.modules)
+"""
+
+
+def test_forgotten_engine_is_told_where_the_app_is_installed() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT_MODELS], cwd=ROOT, capture_output=True, text=True, timeout=50
+    )
+    said, loaded = ran.stdout.strip().rsplit("\n", 1)
+    assert "(django_mysql_recycle.E003)" in said and loaded == "False"
+
+
 SHIM = """
 django_mysql_recycle.use_driver("pymysql")
 import pymysql

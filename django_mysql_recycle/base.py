@@ -18,7 +18,7 @@ from .checks import check_settings
 from .connecting import open_in_time
 from .cursors import QuietCursorWrapper, RecyclingCursor, StreamingCursor
 from .drivers import choose
-from .keeper import NO_RECORD, NoAnswer
+from .keeper import CLOSED, NO_RECORD, NoAnswer
 from .liveness import clock
 from .option_files import sets_connect_timeout
 from .options import DEFAULT_CONNECT_TIMEOUT, Options, max_age_of
@@ -392,6 +392,8 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
             if not recycler.at_boundary:
                 recycler.untold = error
         record.pins = SessionState()
+        if self.connection is None:
+            record.connection = CLOSED  # and with it goes the last result
 
     def _close(self) -> None:
         record = self.recycler.record

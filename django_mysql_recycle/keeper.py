@@ -20,6 +20,7 @@ from .session_state import PLAIN, SessionState, Statement
 
 __all__ = [
     "ARGUMENTS",
+    "CLOSED",
     "LAST_INSERT_ID",
     "NO_RECORD",
     "Carried",
@@ -42,6 +43,8 @@ class _NoRecord:
 
 
 NO_RECORD: Any = _NoRecord()
+#: Stands for a connection that the application has closed.
+CLOSED: Any = object()
 
 
 class NoAnswer(Exception):

@@ -173,7 +173,7 @@ def _watch(
         f"{first.resident / 2**20:.1f} MiB to {last.resident / 2**20:.1f} MiB",
     )
     series = [[s.done, round(s.resident / 2**20, 3)] for s in samples]
-    row["series"] = {f"MiB after {name}": series}  # type: ignore[typeddict-unknown-key]
+    row["series"] = {f"MiB after {name}": series}
     yield row
     yield run.row(
         f"{case}: what Python and the kernel count",

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_mysql_recycle.session_state import PLAIN, PLAIN_INSERT, Statement, examine
-from django_mysql_recycle.sql_meaning import judge
+from django_mysql_recycle.session_state.meaning import judge
 
 # As many examples as the profile says; a deadline would measure the machine.
 unhurried = settings(deadline=None)

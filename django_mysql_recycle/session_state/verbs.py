@@ -7,8 +7,6 @@ from dataclasses import replace
 from itertools import pairwise
 
 from .set_statement import judge_set
-from .sql_table_locks import judge_backup, judge_flush, judge_lock, judge_unlock
-from .sql_text import Token, dotted_name, split_at_commas, words_of
 from .statements import (
     BEGIN,
     DEFAULT_DATABASE,
@@ -26,6 +24,8 @@ from .statements import (
     Statement,
     together,
 )
+from .table_locks import judge_backup, judge_flush, judge_lock, judge_unlock
+from .text import Token, dotted_name, split_at_commas, words_of
 
 __all__ = ["COMPOUND", "is_stored", "judge_verb", "object_of"]
 

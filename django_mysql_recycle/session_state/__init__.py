@@ -1,14 +1,14 @@
 """Which statements pin a connection, end a pin, or read what earlier statements left behind.
 
 `examine` answers for a text, `SessionState` keeps account for a connection. Common statements
-are told by how they begin and by a few substrings; the tokenizer (`sql_text`) and the rules
-(`sql_meaning`) are for the rest.
+are told by how they begin and by a few substrings; the tokenizer (`text`) and the rules
+(`meaning`) are for the rest.
 """
 
 from __future__ import annotations
 
+from .meaning import judge
 from .pins import SessionState
-from .sql_meaning import judge
 from .statements import PLAIN, PLAIN_INSERT, Change, Statement
 
 __all__ = [

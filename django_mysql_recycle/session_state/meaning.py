@@ -9,20 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from .expressions import judge_expressions
 from .skimming import skim
-from .sql_expressions import judge_expressions
-from .sql_text import (
-    BROKEN,
-    DOUBLE,
-    STRING,
-    Reading,
-    Source,
-    Token,
-    readings,
-    unquoted,
-    words_of,
-)
-from .sql_verbs import COMPOUND, is_stored, judge_verb
 from .statements import (
     BEGIN,
     NAMED_LOCK,
@@ -33,6 +21,18 @@ from .statements import (
     in_doubt,
     together,
 )
+from .text import (
+    BROKEN,
+    DOUBLE,
+    STRING,
+    Reading,
+    Source,
+    Token,
+    readings,
+    unquoted,
+    words_of,
+)
+from .verbs import COMPOUND, is_stored, judge_verb
 
 __all__ = ["judge"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from .sql_text import Token, words_of
 from .statements import BEGIN, END, PLAIN, TABLE_LOCK, Change, Statement
+from .text import Token, words_of
 
 __all__ = ["judge_backup", "judge_flush", "judge_lock", "judge_unlock"]
 

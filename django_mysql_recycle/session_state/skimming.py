@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-from .sql_expressions import WATCHED
-from .sql_text import LETTER, SIGN, VARIABLE, Reading, Token, tokenise
+from .expressions import WATCHED
+from .text import LETTER, SIGN, VARIABLE, Reading, Token, tokenise
 
 __all__ = ["skim"]
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .sql_text import (
+from .statements import BEGIN, END, END_ALL, NAMED_LOCK, Change
+from .text import (
     DOUBLE,
     MARKER,
     SIGN,
@@ -21,7 +22,6 @@ from .sql_text import (
     unquoted,
     words_of,
 )
-from .statements import BEGIN, END, END_ALL, NAMED_LOCK, Change
 
 __all__ = ["LOCK_CALLS", "judge_locks"]
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-from .sql_text import DOUBLE, STRING, VARIABLE, Token, dotted_name, split_at_commas
 from .statements import BEGIN, END, PLAIN, SESSION_VARIABLE, Change, Statement, together
+from .text import DOUBLE, STRING, VARIABLE, Token, dotted_name, split_at_commas
 
 __all__ = ["judge_set"]
 

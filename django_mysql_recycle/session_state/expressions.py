@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from .sql_locks import LOCK_CALLS, judge_locks
-from .sql_text import (
+from .locks import LOCK_CALLS, judge_locks
+from .statements import BEGIN, USER_VARIABLE, Change, Statement
+from .text import (
     DOUBLE,
     MARKER,
     NAME,
@@ -18,8 +19,7 @@ from .sql_text import (
     split_at_commas,
     words_of,
 )
-from .sql_verbs import object_of
-from .statements import BEGIN, USER_VARIABLE, Change, Statement
+from .verbs import object_of
 
 __all__ = ["WATCHED", "judge_expressions"]
 

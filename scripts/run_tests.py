@@ -1,4 +1,4 @@
-"""Run the tests with this interpreter: unit tests once, then the rest per driver and server.
+"""Run the tests with this interpreter: per driver and server what depends on them, the rest once.
 
 A driver is chosen once per process, so each combination is a run of its own. Everything runs even
 if something fails; the exit status is 1 if anything did. What follows `--` goes to every pytest.
@@ -25,8 +25,9 @@ sys.path.insert(0, str(ROOT))
 from servers import VENDORS, NotAvailable, check_vendor, obtain_installation  # noqa: E402
 from servers.apt import install  # noqa: E402
 from servers.haproxy import obtain_haproxy  # noqa: E402
-from servers.machine import is_root  # noqa: E402
+from servers.machine import find_program, is_root  # noqa: E402
 from servers.netns import obtain_programs  # noqa: E402
+from tests.browser.browser import obtain_browser  # noqa: E402
 
 MODULES = {"mysqlclient": "MySQLdb", "pymysql": "pymysql"}
 
@@ -55,6 +56,9 @@ def main() -> int:
         if is_root():
             obtain_programs()
         obtain_libraries()
+        if not options.marks:
+            # Here and not in the tests, which run at the same time as others that need apt.
+            obtain_browser()
     except NotAvailable as error:
         print(error)
         return 1
@@ -62,17 +66,21 @@ def main() -> int:
     if not is_root():
         print("Not root: tests marked 'netns' are deselected, a network namespace cannot be made.")
         marks = f"({marks}) and not netns" if marks else "not netns"
+    arguments = [*(["-m", marks] if marks else []), *options.pytest]
     unit = Run("unit tests", ["tests/unit", *options.pytest], {})
-    combinations = [
+    runs = [
         Run(
             f"{driver} on {vendor}",
-            ["tests/integration", *(["-m", marks] if marks else []), *options.pytest],
+            ["tests/integration", *arguments],
             {"RECYCLE_TEST_DRIVER": driver, "RECYCLE_TEST_SERVER": vendor},
         )
         for driver, vendor in product(drivers, options.servers)
     ]
+    if not options.marks:
+        runs.append(Run("documentation", ["tests/docs", *arguments], {}))
+        runs.append(Run("page in the browser", ["tests/browser", *arguments], {}))
     outcomes = [execute(unit, options.coverage)]
-    outcomes += in_parallel(combinations, options.jobs, options.coverage)
+    outcomes += in_parallel(runs, options.jobs, options.coverage)
     print("\n" + "=" * 30 + " all runs " + "=" * 30)
     for outcome in outcomes:
         print(f"{outcome.run.name:24} {outcome.seconds:5.0f} s   {outcome.last_line}")
@@ -90,7 +98,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--drivers", nargs="+", choices=MODULES, help="default: those installed")
     parser.add_argument("--servers", nargs="+", choices=VENDORS, default=list(VENDORS))
     parser.add_argument(
-        "-m", dest="marks", default="", help="pytest marks of the integration tests"
+        "-m", dest="marks", default="", help="only integration tests with these pytest marks"
     )
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time (default: 2)")
     parser.add_argument("--coverage", action="store_true")
@@ -99,7 +107,7 @@ def parse() -> argparse.Namespace:
 
 
 def obtain_libraries() -> None:
-    """Install what GeoDjango loads, and MariaDB's Galera.
+    """Install what GeoDjango loads, MariaDB's Galera, and strace, which counts system calls.
 
     Without them their tests fail, and the others still tell something.
     """
@@ -108,6 +116,8 @@ def obtain_libraries() -> None:
         missing.append("gdal-bin")
     if not Path("/usr/lib/galera/libgalera_smm.so").exists():
         missing.append("galera-4")
+    if find_program("strace") is None:
+        missing.append("strace")
     for package in missing:
         try:
             install(package)

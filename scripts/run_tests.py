@@ -55,13 +55,16 @@ def main() -> int:
         obtain_haproxy()
         if is_root():
             obtain_programs()
-        obtain_libraries()
-        if not options.marks:
-            # Here and not in the tests, which run at the same time as others that need apt.
-            obtain_browser()
     except NotAvailable as error:
         print(error)
         return 1
+    obtain_libraries()
+    if not options.marks:
+        try:
+            # Here and not in the tests, which run at the same time as others that need apt.
+            obtain_browser()
+        except NotAvailable as error:
+            print(f"The tests of the page will fail: {error}")
     marks = options.marks
     if not is_root():
         print("Not root: tests marked 'netns' are deselected, a network namespace cannot be made.")

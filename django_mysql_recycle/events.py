@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from typing import Any
 
 from django.dispatch import Signal
@@ -15,8 +14,22 @@ __all__ = ["counters", "limit_unknown", "recycled", "repeated", "reset_counters"
 
 logger = logging.getLogger("django_mysql_recycle")
 
-#: Reasons that belong to the normal life of a connection; the others are worth a WARNING.
-_NORMAL = {"idle limit", "max age", "closed"}
+#: Every reason, and how loud its line in the log is: what belongs to the normal life of a
+#: connection, or is worth a WARNING.
+LEVELS = {
+    "idle limit": logging.INFO,
+    "max age": logging.INFO,
+    "closed": logging.INFO,
+    "lost": logging.WARNING,
+    "no answer": logging.WARNING,
+    "interrupted": logging.WARNING,
+    "wrong node": logging.WARNING,
+}
+
+#: The names under which events are counted.
+EVENTS = ("recycled", "repeated", "state_lost")
+
+Counts = dict[str, dict[str, int]]
 
 
 class _Ledger:
@@ -27,8 +40,9 @@ class _Ledger:
 
     def forget_parent(self) -> None:
         """Also after a fork, in the child: another thread may have held the lock just then."""
-        self.lock = threading.Lock()
-        self.counts: dict[str, Counter[str]] = {}
+        # Reentrant: a signal handler may run SQL while its own thread is counting.
+        self.lock = threading.RLock()
+        self.counts: dict[str, Counts] = {}
         self.limit_unknown: set[str] = set()
 
 
@@ -36,14 +50,18 @@ _ledger = _Ledger()
 processes.track(_ledger)
 
 
-def counters() -> dict[str, dict[str, int]]:
-    """How often what has happened in this process: ``{alias: {event: count}}``. A copy.
+def counters() -> dict[str, dict[str, dict[str, int]]]:
+    """How often what has happened in this process: ``{alias: {event: {reason: count}}}``.
 
-    Events are ``recycled: <reason>``, ``repeated`` and ``state lost``. Safe in any thread; a
-    forked child starts at zero.
+    The events are ``recycled``, ``repeated`` and ``state_lost``; an alias is there once something
+    has happened to it, with all three. The answer is a copy that is the caller's own. Safe in
+    any thread. A forked child starts at zero.
     """
     with _ledger.lock:
-        return {alias: dict(counter) for alias, counter in _ledger.counts.items()}
+        return {
+            alias: {event: dict(reasons) for event, reasons in counts.items()}
+            for alias, counts in _ledger.counts.items()
+        }
 
 
 def reset_counters() -> None:
@@ -52,17 +70,16 @@ def reset_counters() -> None:
         _ledger.counts.clear()
 
 
-def _count(alias: str, event: str) -> None:
+def _count(alias: str, event: str, reason: str) -> None:
     with _ledger.lock:
-        _ledger.counts.setdefault(alias, Counter())[event] += 1
+        reasons = _ledger.counts.setdefault(alias, {name: {} for name in EVENTS})[event]
+        reasons[reason] = reasons.get(reason, 0) + 1
 
 
 def _send(signal: Signal, connection: Any, **facts: Any) -> None:
-    for receiver, answer in signal.send_robust(
+    signal.send_robust(
         sender=type(connection), alias=connection.alias, connection=connection, **facts
-    ):
-        if isinstance(answer, Exception):
-            logger.error("a receiver failed: %r", receiver, exc_info=answer)
+    )
 
 
 def recycled(
@@ -74,9 +91,9 @@ def recycled(
     idle_limit: float | None,
     max_age: float | None,
 ) -> None:
-    _count(connection.alias, f"recycled: {reason}")
+    _count(connection.alias, "recycled", reason)
     logger.log(
-        logging.INFO if reason in _NORMAL else logging.WARNING,
+        LEVELS.get(reason, logging.WARNING),
         "recycled the connection of %r: %s (age %.1f s, idle %.1f s)",
         connection.alias,
         reason,
@@ -95,7 +112,7 @@ def recycled(
 
 
 def repeated(connection: Any, *, reason: str, age: float, idle: float) -> None:
-    _count(connection.alias, "repeated")
+    _count(connection.alias, "repeated", reason)
     logger.warning(
         "a statement on %r never ran (%s, idle %.1f s): running it on a new connection",
         connection.alias,
@@ -115,7 +132,7 @@ def state_lost(
     description: str,
     raised: bool,
 ) -> None:
-    _count(connection.alias, "state lost")
+    _count(connection.alias, "state_lost", reason)
     logger.warning(
         "the connection of %r is gone (%s, idle %.1f s) and session state with it: %s",
         connection.alias,

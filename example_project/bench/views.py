@@ -77,7 +77,12 @@ def state(request: HttpRequest) -> HttpResponse:
     """What has happened since event number `since`, and how things are."""
     since = request.GET.get("since", "0")
     answer = the_bench().state(int(since) if since.isdecimal() else 0)
-    answer["counters"] = django_mysql_recycle.counters().get("ours", {})
+    counted = django_mysql_recycle.counters().get("ours", {})
+    answer["counters"] = {
+        f"{event.replace('_', ' ')}: {reason}": count
+        for event, reasons in counted.items()
+        for reason, count in reasons.items()
+    }
     return JsonResponse(answer)
 
 

@@ -370,7 +370,7 @@ def test_each_replacement_is_told_by_a_log_record_and_a_signal_and_counted(
     assert told["alias"] == connection.alias and told["connection"] is connection
     assert told["sender"] is type(connection)
     assert 0 <= told["idle"] <= told["age"] < 10
-    assert counters()[connection.alias] == {"recycled: closed": 1}
+    assert counters()[connection.alias]["recycled"] == {"closed": 1}
 
 
 def test_receiver_of_our_signal_that_raises_breaks_nothing(

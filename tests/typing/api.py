@@ -31,7 +31,7 @@ try:
 except SessionStateLost as error:
     as_django_knows_it: OperationalError = error
 
-total: int = counters()["default"]["recycled: closed"]
+total: int = counters()["default"]["recycled"]["closed"]
 
 
 def receiver(sender: type[Any], alias: str, reason: str, idle: float, **kwargs: Any) -> None:

@@ -149,8 +149,8 @@ class Run:
 def main(name: str, rows: Callable[[Run], Iterable[Row]]) -> None:
     """Run one measure in this process and print its rows as they come, a line of JSON each."""
     options = _parse(name)
-    _configure(options.driver)
-    with _target(options.server) as (target, pid):
+    configure(options.driver)
+    with target_of(options.server) as (target, pid):
         run = Run(
             name,
             options.driver,
@@ -177,7 +177,7 @@ def _parse(name: str) -> argparse.Namespace:
 
 
 @contextmanager
-def _target(vendor: str) -> Iterator[tuple[Endpoint, int | None]]:
+def target_of(vendor: str) -> Iterator[tuple[Endpoint, int | None]]:
     """The server that `python -m benchmarks` has started; without it, one for this run alone."""
     named = from_environment()
     if named is None:
@@ -193,7 +193,7 @@ def _target(vendor: str) -> Iterator[tuple[Endpoint, int | None]]:
 
 
 def environment_of(server: Server) -> dict[str, str]:
-    """What `_target` reads. A password on the command line would be seen by everybody."""
+    """What `target_of` reads. A password on the command line would be seen by everybody."""
     return {
         **server.settings,
         "BENCHMARK_SERVER_VERSION": server.version,
@@ -202,7 +202,7 @@ def environment_of(server: Server) -> dict[str, str]:
     }
 
 
-def _configure(driver: str) -> None:
+def configure(driver: str) -> None:
     """Set Django up with the driver; `Run.use` puts the real connections in place."""
     os.environ["DJANGO_MYSQL_RECYCLE_DRIVER"] = driver
     import django

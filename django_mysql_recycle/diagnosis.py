@@ -40,7 +40,7 @@ from .diagnosis_path import (
 from .diagnosis_proof import Progress, prove
 from .diagnosis_report import AliasReport, idle_limit_told, max_age_told
 from .drivers import choose
-from .errors import code_of
+from .errors import Proof, code_of, judge
 from .option_files import sets_connect_timeout
 from .options import DEFAULT_CONNECT_TIMEOUT, Options, max_age_of, path_of
 from .server_facts import read
@@ -62,7 +62,7 @@ def survey() -> tuple[list[str], dict[str, str]]:
         engine = str(connections.settings[alias]["ENGINE"])
         try:
             is_mysql = connections.create_connection(alias).vendor == "mysql"
-        except ImproperlyConfigured:
+        except (ImproperlyConfigured, ImportError):
             is_mysql = engine.startswith(_ENGINES)
         if is_mysql:
             concerned.append(alias)
@@ -111,28 +111,33 @@ class _Inquiry:
         )
 
     def run(self) -> None:
+        connection: Any = None
         try:
             connection = self._wrapper()
-            usable = self._look_at_settings(connection)
-        except ImproperlyConfigured as error:
-            self.found.append(finding("not_loaded", str(error)))
-            return
-        if not usable:
-            return
-        try:
+            if not self._look_at_settings(connection):
+                return
             self._look_at_server(connection)
             if self.progress is not None and self.report.guarded:
                 self._prove(self.progress)
         except Exception as error:
             # Drivers also raise TypeError, OSError and RuntimeError for what OPTIONS names. One
             # alias that cannot be used is no reason to be silent about the others.
-            told = f"{type(error).__name__}: {error}"
-            if self.report.reachable:
-                self.found.append(finding("lost", told))
-            else:
-                self.found.append(finding("unreachable", told, connect_hint(code_of(error))))
+            self.found.append(self._failure(connection, error))
         finally:
-            _close(connection)
+            if connection is not None:
+                _close(connection)
+
+    def _failure(self, connection: Any, error: Exception) -> Finding:
+        told = f"{type(error).__name__}: {error}"
+        if connection is None or isinstance(error, ImproperlyConfigured):
+            return finding("not_loaded", str(error))
+        if not self.report.reachable:
+            return finding("unreachable", told, connect_hint(code_of(error)))
+        facts = self.report.server
+        mariadb = facts is None or facts.is_mariadb
+        if isinstance(error, Error) and judge(error, mariadb=mariadb) is Proof.ALIVE:
+            return finding("refused", f"The server refused a question: {told}")
+        return finding("lost", told)
 
     def _wrapper(self) -> Any:
         """A wrapper that is nobody else's."""
@@ -168,7 +173,7 @@ class _Inquiry:
 
     def _look_at_server(self, connection: Any) -> None:
         settings, options = self.settings, self.options
-        connection.connect()
+        connection.ensure_connection()
         self.report = replace(
             self.report,
             reachable=True,
@@ -197,10 +202,13 @@ class _Inquiry:
         # The first connect also pays for what a process pays for once.
         connection.close()
         begun = perf_counter()
-        connection.connect()
+        connection.ensure_connection()
         cost = Cost(round((perf_counter() - begun) * 1e3, 3), ping_ms, liveness_check_us)
         self.report = replace(self.report, cost=cost)
         self.found += of_connection(transport, tls, kernel, cost, evidence, options)
+        if any(found.id.endswith(".I001") for found in self.found):
+            # The check knows the cause, and the report has the measured time anyway.
+            self.found = [found for found in self.found if "tls_connect_cost" not in found.id]
         connection.close()
 
     def _prove(self, progress: Progress) -> None:

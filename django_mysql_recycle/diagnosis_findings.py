@@ -240,7 +240,8 @@ def _same(option: KernelOption) -> bool:
 
 def without_password(text: str, settings: Mapping[str, Any]) -> str:
     """No driver puts the password into an error, but settings that are mixed up may."""
-    given = settings.get("OPTIONS") or {}
+    given = settings.get("OPTIONS")
+    given = given if isinstance(given, Mapping) else {}
     for secret in (settings.get("PASSWORD"), given.get("password"), given.get("passwd")):
         if isinstance(secret, bytes):
             secret = secret.decode(errors="replace")

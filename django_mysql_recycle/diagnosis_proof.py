@@ -152,7 +152,7 @@ def _be_silent(
 
 def _can_connect(connection: Any) -> bool:
     try:
-        connection.connect()
+        connection.ensure_connection()
     except Error:
         return False
     return True

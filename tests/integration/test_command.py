@@ -1,0 +1,427 @@
+"""`manage.py mysql_recycle` on real servers, called from Django."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.db.utils import ConnectionHandler
+
+from django_mysql_recycle import counters, liveness
+from django_mysql_recycle.diagnosis_proof import prove
+from django_mysql_recycle.drivers import choose
+from django_mysql_recycle.management.commands.mysql_recycle import Command
+from servers import FaultProxy, Server
+from servers.machine import free_port
+
+from .admin import Admin
+from .connections import OURS, STOCK, ConnectionFactory
+from .queries import connection_id, run
+
+PASSWORD = "Plainly-Visible-7319"
+"""Nothing that is printed may contain it."""
+
+
+class Outcome:
+    """What one call of the command printed, and how it ended."""
+
+    def __init__(self, *aliases: str, **options: Any) -> None:
+        out, err = io.StringIO(), io.StringIO()
+        self.status, self.error = 0, ""
+        try:
+            # By its class: the settings of the tests do not list the app.
+            call_command(Command(), database=list(aliases), stdout=out, stderr=err, **options)
+        except CommandError as error:
+            self.status, self.error = error.returncode, str(error)
+        self.out, self.err = out.getvalue(), err.getvalue()
+
+    @property
+    def document(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.out)
+        return document
+
+    @property
+    def alias(self) -> dict[str, Any]:
+        (alias,) = self.document["aliases"]
+        found: dict[str, Any] = alias
+        return found
+
+    @property
+    def found(self) -> dict[str, dict[str, Any]]:
+        return {found["id"].partition(".")[2]: found for found in self.alias["findings"]}
+
+
+@pytest.fixture
+def add_alias() -> Iterator[Callable[..., str]]:
+    """`add_alias(ENGINE=..., ...)`: an entry in DATABASES that need not work."""
+    added: list[str] = []
+
+    def add(**database: Any) -> str:
+        alias = f"added_{len(added)}"
+        connections.settings[alias] = ConnectionHandler({"default": database}).settings["default"]
+        added.append(alias)
+        return alias
+
+    yield add
+    for alias in added:
+        connections.settings.pop(alias, None)
+
+
+# ##### What it tells #####
+
+
+def test_report_is_that_of_the_server_and_of_the_socket(
+    make_connection: ConnectionFactory,
+    transport: Any,
+    server: Server,
+    driver: str,
+    vendor: str,
+    admin: Admin,
+) -> None:
+    recycle = {} if transport == "socket" else {"keepalive": 45, "network_timeout": 12}
+    connection = make_connection(transport=transport, recycle=recycle, CONN_MAX_AGE=90)
+    outcome = Outcome(connection.alias, json=True)
+    told = outcome.alias
+    assert outcome.status == 0, outcome.out
+    assert outcome.document["environment"]["driver"]["name"] == driver
+    assert told["server"]["vendor"] == vendor
+    assert told["server"]["version"] == admin.value("SELECT VERSION()")
+    assert told["server"]["wait_timeout"] == 28800
+    assert told["idle_limit"] == {
+        "seconds": 28770,
+        "shortest": 28770,
+        "reason": "wait_timeout 28800 s less 30 s",
+    }
+    assert (told["max_age"]["seconds"], told["max_age"]["shortest"]) == (90, 85.5)
+    # The same as of a connection that the application opens with these settings.
+    connection.ensure_connection()
+    descriptor = choose().descriptor(connection.connection)
+    assert descriptor is not None
+    kernel = {option["name"]: option["found"] for option in told["kernel"]}
+    assert kernel == liveness.path_options(descriptor)
+    if transport == "socket":
+        assert told["transport"]["address"] == server.socket
+    else:
+        assert told["transport"]["address"] == f"127.0.0.1:{server.port}"
+        assert kernel["TCP_KEEPIDLE"] == 45
+        assert kernel["TCP_USER_TIMEOUT"] == 12000
+        assert all(option["asked"] == option["found"] for option in told["kernel"])
+    assert told["tls"]["version"] == ("TLSv1.3" if transport == "tls" else "")
+    if transport == "tls":
+        assert told["tls"]["verified"].startswith("certificate")
+    assert 0 < told["cost"]["liveness_check_us"] < told["cost"]["ping_ms"] * 1000
+    assert told["findings"] == []
+
+
+def test_table_says_the_same_within_its_width(make_connection: ConnectionFactory) -> None:
+    outcome = Outcome(make_connection().alias)
+    assert outcome.status == 0
+    assert "\n  idle limit          28770 s (wait_timeout 28800 s less 30 s)\n" in outcome.out
+    assert max(map(len, outcome.out.splitlines())) <= 100
+    assert "\x1b" not in outcome.out
+
+
+def test_it_opens_its_own_connections_and_closes_them(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection()
+    with transaction.atomic(using=connection.alias):
+        mine = connection_id(connection)
+        before = counters()
+        assert Outcome(connection.alias, json=True).alias["server"]["connection_id"] != mine
+        assert connection_id(connection) == mine
+        assert connection.in_atomic_block
+    assert counters() == before
+    for number in admin.connection_ids() - {mine}:
+        admin.wait_until_gone(number)
+
+
+def test_alias_on_the_stock_backend_is_named_as_such(make_connection: ConnectionFactory) -> None:
+    outcome = Outcome(make_connection(STOCK).alias, json=True)
+    assert outcome.status == 0  # a note
+    assert list(outcome.found) == ["stock_backend"]
+    assert outcome.alias["guarded"] is False
+    assert all(option["asked"] is None for option in outcome.alias["kernel"])
+
+
+def test_options_of_ours_on_the_stock_backend_are_told(make_connection: ConnectionFactory) -> None:
+    outcome = Outcome(make_connection(STOCK, recycle={"idle_limit": 5}).alias, json=True)
+    assert {"E003", "unreachable"} <= outcome.found.keys()
+    assert outcome.status == 1
+
+
+def test_aliases_on_other_databases_are_ignored(
+    make_connection: ConnectionFactory, add_alias: Callable[..., str]
+) -> None:
+    lite = add_alias(ENGINE="django.db.backends.sqlite3", NAME=":memory:")
+    strange = add_alias(ENGINE="nowhere")
+    mine = make_connection().alias
+    ignored = [
+        {"alias": lite, "engine": "django.db.backends.sqlite3"},
+        {"alias": strange, "engine": "nowhere"},
+    ]
+    assert Outcome(mine, json=True).document["ignored"] == ignored
+    with pytest.raises(CommandError, match="its engine is django") as error:
+        call_command(Command(), database=lite)
+    assert error.value.returncode == 2
+    with pytest.raises(CommandError, match=f"there are: .*{mine}") as error:
+        call_command(Command(), database=["nope"])
+    assert error.value.returncode == 2
+
+
+# ##### What it finds #####
+
+
+def test_unreachable_alias_is_a_finding_and_the_others_are_reported(
+    make_connection: ConnectionFactory, driver: str
+) -> None:
+    silent = make_connection(PORT=free_port(), recycle={"connect_retries": 0})
+    outcome = Outcome(silent.alias, make_connection().alias, json=True)
+    first, second = outcome.document["aliases"]
+    (found,) = first["findings"]
+    assert found["id"] == "django_mysql_recycle.unreachable"
+    assert ("2002" if driver == "mysqlclient" else "2003") in found["message"]
+    assert found["hint"].startswith("Nobody answers at HOST")
+    assert (first["reachable"], second["reachable"]) == (False, True)
+    assert (outcome.status, outcome.error) == (1, f"{silent.alias}: 1 error")
+
+
+@pytest.mark.parametrize("options", [{}, {"json": True}, {"prove": True}])
+def test_password_never_appears(
+    make_connection: ConnectionFactory, admin: Admin, options: dict[str, Any]
+) -> None:
+    admin.rows("CREATE USER IF NOT EXISTS visible@'127.0.0.1' IDENTIFIED BY %s", PASSWORD)
+    admin.rows("GRANT SELECT ON recycle.* TO visible@'127.0.0.1'")
+    try:
+        right = make_connection(transport="tls", USER="visible", PASSWORD=PASSWORD)
+        wrong = make_connection(transport="tls", USER="visible", PASSWORD=PASSWORD + "!")
+        outcome = Outcome(right.alias, wrong.alias, **options)
+    finally:
+        admin.rows("DROP USER visible@'127.0.0.1'")
+    assert outcome.error == f"{wrong.alias}: 1 error"
+    assert "Access denied for user 'visible'@" in " ".join(outcome.out.split())
+    assert PASSWORD not in outcome.out + outcome.err + outcome.error
+
+
+def test_user_without_privileges_gets_the_whole_report(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    admin.rows("CREATE USER IF NOT EXISTS bare@'127.0.0.1' IDENTIFIED BY 'bare'")
+    try:
+        connection = make_connection(transport="tls", USER="bare", PASSWORD="bare", NAME="")
+        # Django asks for a NAME or an option file; the latter may name no database.
+        connection.settings_dict["OPTIONS"]["read_default_group"] = "client"
+        connection.settings_dict["NAME"] = "information_schema"
+        outcome = Outcome(connection.alias, json=True)
+    finally:
+        admin.rows("DROP USER bare@'127.0.0.1'")
+    assert outcome.status == 0, outcome.out
+    assert outcome.alias["server"]["wait_timeout_global"] == 28800
+    assert outcome.alias["server"]["client_port"] == outcome.alias["transport"]["local_port"]
+
+
+def test_server_that_refuses_to_answer_is_a_finding(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    admin.rows(
+        "CREATE USER IF NOT EXISTS tired@'127.0.0.1' IDENTIFIED BY 'tired'"
+        " WITH MAX_QUERIES_PER_HOUR 6"
+    )
+    admin.rows("GRANT SELECT ON recycle.* TO tired@'127.0.0.1'")
+    try:
+        connection = make_connection(transport="tls", USER="tired", PASSWORD="tired")
+        outcome = Outcome(connection.alias, json=True)
+    finally:
+        admin.rows("DROP USER tired@'127.0.0.1'")
+    assert outcome.status == 1
+    assert outcome.found["refused"]["level"] == "warning"
+    assert "1226" in outcome.found["refused"]["message"]
+    assert outcome.alias["reachable"] is True
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"recycle": {"ping_afer": 3}}, "unknown key 'ping_afer'"),
+        ({"recycle": {"idle_limit": True}}, "expected seconds > 0, or None, got True"),
+    ],
+)
+def test_setting_that_cannot_be_used_is_reported_and_the_others_as_well(
+    make_connection: ConnectionFactory, options: dict[str, Any], message: str
+) -> None:
+    broken, sound = make_connection(options=options), make_connection()
+    outcome = Outcome(broken.alias, sound.alias, json=True, skip_checks=True)
+    first, second = outcome.document["aliases"]
+    assert [found["id"] for found in first["findings"]] == ["django_mysql_recycle.E001"]
+    assert message in first["findings"][0]["message"]
+    assert second["reachable"] is True
+
+
+def test_nonsense_in_the_settings_is_a_finding(
+    make_connection: ConnectionFactory, add_alias: Callable[..., str]
+) -> None:
+    stranger = make_connection(options={"no_such_argument": 1})
+    assert "no_such_argument" in Outcome(stranger.alias, json=True).found["unreachable"]["message"]
+    lost = add_alias(ENGINE="django_mysql_recycle.nowhere")
+    assert list(Outcome(lost, json=True).found) == ["not_loaded"]
+    listed = add_alias(ENGINE=OURS, NAME="recycle", OPTIONS=["a list"])
+    assert Outcome(listed, json=True).status == 1
+
+
+def test_socket_that_somebody_else_changes_is_a_finding(make_connection: ConnectionFactory) -> None:
+    alias = make_connection().alias
+
+    def meddle(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+        descriptor = choose().descriptor(connection.connection)
+        assert descriptor is not None
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 7200)
+
+    connection_created.connect(meddle)
+    try:
+        outcome = Outcome(alias, json=True)
+    finally:
+        connection_created.disconnect(meddle)
+    assert outcome.found["kernel_differs"]["message"] == (
+        "TCP_KEEPIDLE: asked for 60, the kernel reports 7200."
+    )
+    assert outcome.status == 1
+
+
+def test_session_that_differs_is_a_note(make_connection: ConnectionFactory) -> None:
+    connection = make_connection(options={"init_command": "SET SESSION wait_timeout = 77"})
+    outcome = Outcome(connection.alias, json=True)
+    assert outcome.status == 0
+    assert (
+        "77 s in this session and 28800 s globally" in outcome.found["session_differs"]["message"]
+    )
+    assert "OPTIONS['init_command']" in outcome.found["session_differs"]["message"]
+    assert outcome.alias["idle_limit"]["seconds"] == 77 - 7.7
+
+
+def test_proxy_on_the_way_is_a_note(
+    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
+) -> None:
+    through = make_connection(via=proxy())
+    outcome = Outcome(through.alias, json=True)
+    assert outcome.status == 0
+    assert "the server sees port" in outcome.found["proxy"]["message"]
+    known = make_connection(via=proxy(), recycle={"idle_limit": 60})
+    assert Outcome(known.alias, json=True).found == {}
+
+
+def test_what_the_system_checks_say_is_among_the_findings(
+    make_connection: ConnectionFactory, admin: Admin, settings: Any
+) -> None:
+    admin.set_global("read_only", 1)
+    alias = make_connection(recycle={"jitter": 0.1}).alias  # CONN_MAX_AGE sets no limit on age
+    outcome = Outcome(alias, json=True, skip_checks=False)
+    assert outcome.alias["server"]["read_only"] == ["read_only"]
+    assert {"W006", "W104"} <= outcome.found.keys()
+    assert outcome.status == 1
+    settings.SILENCED_SYSTEM_CHECKS = ["django_mysql_recycle.W006", "django_mysql_recycle.W104"]
+    assert Outcome(alias, json=True).found == {}
+    settings.SILENCED_SYSTEM_CHECKS = []
+    assert Outcome(alias, json=True, skip_checks=True).found == {}
+
+
+def test_tls_without_an_authority_is_told_with_what_it_costs(
+    make_connection: ConnectionFactory, driver: str
+) -> None:
+    tls: dict[str, Any] = {"ssl": {}} if driver == "pymysql" else {"ssl_mode": "REQUIRED"}
+    connection = make_connection(transport="tls")
+    connection.settings_dict["OPTIONS"] = tls
+    outcome = Outcome(connection.alias, json=True, skip_checks=True)
+    expected = {"tls_unverified"}
+    if driver == "mysqlclient":
+        # PyMySQL's context is built once for all connections.
+        expected.add("tls_connect_cost")
+    if driver == "pymysql" and outcome.alias["tls"]["verified"] != "nothing":
+        expected.clear()
+    assert outcome.found.keys() == expected, outcome.out
+
+
+# ##### The proof #####
+
+
+def test_proof_shows_a_new_connection_and_what_it_cost(make_connection: ConnectionFactory) -> None:
+    outcome = Outcome(make_connection().alias, json=True, prove=True)
+    proof = outcome.alias["proof"]
+    assert outcome.status == 0, outcome.out
+    assert proof["outcome"] == "proven"
+    assert proof["connection_id_after"] != proof["connection_id_before"]
+    assert proof["closed"] is True
+    assert proof["reason"] == "closed"
+    assert proof["waited"] >= 1.9
+    assert proof["next_ms"] > proof["statement_ms"] > 0
+    assert proof["control"]["code"] in (2006, 2013, 4031)  # the stock backend fails
+    lines = outcome.err.splitlines()
+    assert len(lines) >= 2 and all("waiting for the server to hang up" in line for line in lines)
+    assert not set(outcome.err) & {"\r", "\x1b", "\b"}
+
+
+def test_proof_works_with_autocommit_off(make_connection: ConnectionFactory) -> None:
+    ours, stock = make_connection(AUTOCOMMIT=False), make_connection(STOCK, AUTOCOMMIT=False)
+    assert prove(ours, stock, choose(), lambda *_: None, wait_timeout=1).outcome == "proven"
+
+
+def test_connection_that_was_not_closed_proves_nothing(make_connection: ConnectionFactory) -> None:
+    # A second too short for the server.
+    proof = prove(
+        make_connection(), make_connection(STOCK), choose(), lambda *_: None, patience=-1.5
+    )
+    assert proof.outcome == "inconclusive"
+    assert proof.closed is False
+    assert proof.connection_id_after == proof.connection_id_before
+    assert "outlived its wait_timeout" in proof.explanation
+
+
+def test_connection_that_only_ours_replaced_proves_nothing(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    ours, stock = make_connection(), make_connection(STOCK)
+
+    def kill_ours(waited: float, _at_most: float) -> None:
+        if not waited or not killed:
+            killed.append(1)
+            admin.kill(ours.connection.thread_id())
+
+    killed: list[int] = []
+    proof = prove(ours, stock, choose(), kill_ours, patience=-1.5)
+    assert proof.outcome == "inconclusive"
+    assert "the stock backend's went on, too" in proof.explanation
+
+
+def test_proof_that_fails_says_so(
+    make_connection: ConnectionFactory, own_server: Callable[..., Server]
+) -> None:
+    server = own_server()
+    ours = make_connection(server=server, recycle={"connect_retries": 0})
+    stock = make_connection(STOCK, server=server)
+
+    def stop(*_: float) -> None:
+        if server.running:
+            server.kill()
+
+    proof = prove(ours, stock, choose(), stop)
+    assert proof.outcome == "failed"
+    assert "OperationalError" in proof.explanation
+    assert (proof.connection_id_after, proof.next_ms) == (None, None)
+
+
+def test_proof_goes_without_a_control_that_cannot_connect(
+    make_connection: ConnectionFactory,
+) -> None:
+    ours, stock = make_connection(), make_connection(STOCK, PASSWORD="another")
+    proof = prove(ours, stock, choose(), lambda *_: None, wait_timeout=1)
+    assert (proof.outcome, proof.control) == ("proven", None)
+    run(ours, "DO 0")  # closed, and may be used again

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import types
+from collections.abc import Collection
 from importlib.util import find_spec
 from typing import Any
 
@@ -32,7 +33,7 @@ def run_python(snippet: Snippet, names: Names, server: Server) -> None:
     if snippet.setup:
         _execute(_placed(snippet.setup, snippet, snippet.setup_line), names)
     code = _placed(_whole(snippet.text), snippet, snippet.line)
-    if snippet.skipped:
+    if snippet.skipped or snippet.file:
         return
     if snippet.own_process:
         subprocess.run([sys.executable, "-c", snippet.text], cwd=ROOT, check=True)
@@ -107,8 +108,11 @@ def check_diff(snippet: Snippet) -> None:
                 find_engine(engine)
 
 
-def check_shell(snippet: Snippet) -> None:
-    """What the lines call exists: targets, management commands with their options, extras."""
+def check_shell(snippet: Snippet, commands: Collection[str] = ()) -> None:
+    """What the lines call exists: targets, management commands with their options, extras.
+
+    `commands` are management commands that the page itself makes.
+    """
     for line in snippet.text.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         while words and (_VARIABLE.match(words[0]) or words[0] == "export"):
@@ -126,7 +130,8 @@ def check_shell(snippet: Snippet) -> None:
         if program == "make":
             _check_targets(snippet, arguments)
         elif program.endswith("manage.py"):
-            _check_command(snippet, arguments)
+            if arguments[0] not in commands:
+                _check_command(snippet, arguments)
         elif program == "pip" and arguments[:1] == ["install"]:
             _check_install(snippet, arguments[1:])
         elif program.endswith(".py"):

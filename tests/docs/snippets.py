@@ -25,6 +25,7 @@ _FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _MARK = re.compile(r"^<!-- test: (.*?)-->", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"# ([\w./-]+\.\w+)\n")
 _MARKS = ("skip-run because ", "own process", "raises ", "setup\n")
 
 
@@ -48,6 +49,15 @@ class Snippet:
 
     def __str__(self) -> str:
         return f"{self.path.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def file(self) -> str:
+        """The file that a block of a recipe is, by the comment in its first line.
+
+        The recipe's own test writes it into a project and runs programs there.
+        """
+        named = _FILE.match(self.text) if self.path.parent.name == "recipes" else None
+        return named[1] if named else ""
 
 
 def documents() -> list[Path]:

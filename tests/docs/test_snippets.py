@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from .snippets import ROOT, BadMark, documents, snippets
 #: Nothing of these can be run: sessions as they were seen, pages, files of other programs.
 SHOWN = {"text", "console", "html", "yaml", "nginx", "haproxy", "mermaid", "promql", "toml", "css"}
 CHECKED = {"python", "diff", "sh", "ini", "json", "sql"}
+COMMAND = re.compile(r"management/commands/(\w+)\.py$")
 
 
 def page_id(path: Path) -> str:
@@ -27,13 +29,15 @@ def page_id(path: Path) -> str:
 @pytest.mark.parametrize("path", documents(), ids=page_id)
 def test_blocks_of_a_page_run(path: Path, server: Server, admin: Admin) -> None:
     names: Names = {"__name__": "document"}
-    for snippet in snippets(path):
+    blocks = list(snippets(path))
+    commands = [name for block in blocks for name in COMMAND.findall(block.file)]
+    for snippet in blocks:
         if snippet.language == "python":
             run_python(snippet, names, server)
         elif snippet.language == "diff":
             check_diff(snippet)
         elif snippet.language == "sh":
-            check_shell(snippet)
+            check_shell(snippet, commands)
         elif snippet.language == "ini":
             configparser.ConfigParser(interpolation=None).read_string(snippet.text)
         elif snippet.language == "json":
@@ -48,6 +52,13 @@ def test_blocks_of_a_page_run(path: Path, server: Server, admin: Admin) -> None:
 def test_every_block_names_a_language_that_is_known(path: Path) -> None:
     for snippet in snippets(path):
         assert snippet.language in SHOWN | CHECKED, f"{snippet}: {snippet.language!r}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "recipes").glob("*.md")), ids=page_id)
+def test_recipe_with_files_has_a_test_that_runs_them(path: Path) -> None:
+    if any(snippet.file for snippet in snippets(path)):
+        test = ROOT / "tests" / "docs" / "recipes" / f"test_{path.stem.replace('-', '_')}.py"
+        assert test.exists(), f"{test.name} would run the files of {path.name}"
 
 
 def test_mark_that_is_misspelt_is_refused(tmp_path: Path) -> None:

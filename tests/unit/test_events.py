@@ -1,0 +1,187 @@
+"""Signals, log and counters by themselves: what no receiver may break, and what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+
+from django_mysql_recycle import counters, events, signals
+
+
+class Wrapper:
+    """Stands for a connection wrapper: events only ask for its alias and its class."""
+
+    alias = "somewhere"
+
+
+@pytest.fixture(autouse=True)
+def _counters_at_zero() -> Iterator[None]:
+    events.reset_counters()
+    yield
+    events.reset_counters()
+
+
+def tell(connection: Any = None, reason: str = "closed") -> None:
+    events.recycled(
+        connection or Wrapper(), reason=reason, age=9.0, idle=3.0, idle_limit=54.0, max_age=None
+    )
+
+
+@contextmanager
+def receiving(*receivers: Callable[..., Any]) -> Iterator[None]:
+    for receiver in receivers:
+        signals.connection_recycled.connect(receiver)
+    try:
+        yield
+    finally:
+        for receiver in receivers:
+            signals.connection_recycled.disconnect(receiver)
+
+
+def failing(**facts: Any) -> None:
+    raise LookupError("a receiver's own")
+
+
+async def failing_later(**facts: Any) -> None:
+    raise LookupError("an async receiver's own")
+
+
+class AnObject:
+    def __call__(self, **facts: Any) -> None:
+        raise LookupError("an object's own")
+
+
+@pytest.mark.parametrize(
+    "receiver",
+    [failing, failing_later, partial(failing, more=1), AnObject()],
+    ids=["function", "coroutine", "partial", "object"],
+)
+def test_receiver_that_raises_is_logged_once_and_the_next_one_is_called(
+    receiver: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Any] = []
+
+    def listen(**facts: Any) -> None:
+        told.append(facts)
+
+    with receiving(receiver, listen):
+        tell()
+    assert len(told) == 1
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert [record.name for record in errors] == ["django_mysql_recycle"]
+    assert errors[0].exc_info is not None and errors[0].exc_info[0] is LookupError
+
+
+def test_async_receiver_in_the_thread_of_an_event_loop_breaks_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told: list[Any] = []
+
+    async def later(**facts: Any) -> None:
+        told.append("async")
+
+    def listen(**facts: Any) -> None:
+        told.append("sync")
+
+    async def work() -> None:
+        tell()
+
+    with receiving(later, listen):
+        tell()
+        assert told == ["sync", "async"]
+        asyncio.run(work())
+    assert told == ["sync", "async", "sync"]
+    assert "not all receivers could be called" in caplog.text
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_is_no_error_of_a_receiver_passes(error: type[BaseException]) -> None:
+    def leave(**facts: Any) -> None:
+        raise error
+
+    with receiving(leave), pytest.raises(error):
+        tell()
+    assert counters() == {
+        "somewhere": {"recycled": {"closed": 1}, "repeated": {}, "state_lost": {}}
+    }
+
+
+def test_receiver_may_disconnect_itself() -> None:
+    told: list[Any] = []
+
+    def once(**facts: Any) -> None:
+        told.append(facts)
+        signals.connection_recycled.disconnect(once)
+
+    with receiving(once):
+        tell()
+        tell()
+    assert len(told) == 1
+
+
+def test_receiver_may_ask_for_one_class_of_wrappers() -> None:
+    told: list[Any] = []
+
+    class Other(Wrapper):
+        pass
+
+    def listen(sender: Any, **facts: Any) -> None:
+        told.append(sender)
+
+    signals.connection_recycled.connect(listen, sender=Other)
+    tell()
+    tell(Other())
+    signals.connection_recycled.disconnect(listen, sender=Other)
+    assert told == [Other]
+
+
+@pytest.mark.parametrize("reason", events.LEVELS)
+def test_each_reason_is_counted_by_its_name_and_logged_by_its_level(
+    reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "django_mysql_recycle"):
+        tell(reason=reason)
+    assert counters()["somewhere"]["recycled"] == {reason: 1}
+    (record,) = caplog.records
+    assert record.levelno == events.LEVELS[reason]
+    assert record.getMessage() == (
+        f"recycled the connection of 'somewhere': {reason} (age 9.0 s, idle 3.0 s)"
+    )
+
+
+def test_counters_are_a_copy_for_the_caller_to_keep() -> None:
+    assert counters() == {}
+    tell()
+    counters()["somewhere"]["recycled"]["closed"] = 99
+    counters().clear()
+    assert json.loads(json.dumps(counters())) == {
+        "somewhere": {"recycled": {"closed": 1}, "repeated": {}, "state_lost": {}}
+    }
+
+
+def test_counting_loses_nothing_between_threads() -> None:
+    def work() -> None:
+        for _ in range(500):
+            events._count("somewhere", "repeated", "lost")
+            counters()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counters()["somewhere"]["repeated"] == {"lost": 2000}
+
+
+def test_counting_goes_on_in_a_signal_handler_that_interrupts_it() -> None:
+    with events._ledger.lock:  # where the handler strikes
+        tell()
+    assert counters()["somewhere"]["recycled"] == {"closed": 1}

@@ -31,6 +31,9 @@ MARK = "/cost-probe/"
 #: The operation that is another one the second time.
 ONCE = "select after the first rest"
 
+#: Functions in some versions of Python and inlined in others.
+COMPREHENSIONS = {"<dictcomp>", "<listcomp>", "<setcomp>"}
+
 Act = Callable[[], object]
 
 
@@ -140,7 +143,7 @@ def calls(act: Act) -> Counter[str]:
     counter: Counter[str] = Counter()
 
     def count(frame: FrameType, event: str, argument: Any) -> None:
-        if event == "call":
+        if event == "call" and frame.f_code.co_name not in COMPREHENSIONS:
             counter[f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"] += 1
         elif event == "c_call":
             counter[f"C {argument.__name__}"] += 1

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from tests.integration.connections import OURS, STOCK, Address
 
 from . import pages
 
-__all__ = ["OURS", "STOCK", "Program", "Project", "get"]
+__all__ = ["OURS", "STOCK", "Program", "Project", "get", "wrong_answers"]
 
 ROOT = Path(__file__).resolve().parents[3]
 TEMPLATE = Path(__file__).with_name("project")
@@ -178,3 +179,10 @@ def get(url: str, program: Program, *, timeout: float = 20) -> Any:
             assert program.running, program.output
             assert time.monotonic() < deadline, program.output
             time.sleep(0.05)
+
+
+def wrong_answers(url: str, program: Program, requests: int = 100) -> int:
+    """How many of many requests at once fail, or get the answer to somebody else's statement."""
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: get(f"{url}/echo/", program), range(requests)))
+    return sum(one.get("asked") != one.get("answered") or "status" in one for one in answers)

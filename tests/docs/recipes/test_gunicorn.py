@@ -11,7 +11,7 @@ from servers.machine import free_port
 from tests.integration.admin import Admin
 
 from . import pages
-from .projects import OURS, STOCK, Project, get
+from .projects import OURS, STOCK, Project, get, wrong_answers
 
 
 @pytest.mark.parametrize("engine", [OURS, STOCK])
@@ -28,9 +28,12 @@ def test_workers_leave_the_masters_connection_alone_where_stocks_share_it(
         program.wait_for("2 accounts before the fork")
         master = (bank.connection_ids() - before).pop()
         answer = get(f"http://{address}/who/", program)
+        wrong = wrong_answers(f"http://{address}", program)
         if engine == STOCK:
             assert answer["connection"] == master
+            assert wrong > 0
         else:
             assert answer["connection"] != master
+            assert wrong == 0
             assert master in bank.connection_ids()
         assert answer["pid"] not in (program.process.pid, os.getpid())

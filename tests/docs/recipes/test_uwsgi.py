@@ -13,7 +13,7 @@ from tests.integration.admin import Admin
 
 from . import pages
 from .conftest import PAUSE
-from .projects import OURS, STOCK, Project, get
+from .projects import OURS, STOCK, Project, get, wrong_answers
 
 # The hook tells whether uWSGI has called it, so that the test knows what it tests.
 HOOK = "\nos.register_at_fork(after_in_child=lambda: print('a hook ran', flush=True))\n"
@@ -62,6 +62,8 @@ def test_request_goes_on_after_a_pause_and_stock_shares_the_masters_connection(
         stock.wait_for("2 accounts before the fork")
         master = (bank.connection_ids() - before).pop()
         assert get(f"{url}/who/", stock)["connection"] == master
+        assert wrong_answers(url, stock) > 0
     with project.start(OURS, *command, database={"CONN_MAX_AGE": None}) as ours:
         first, second = get(f"{url}/slow/", ours, timeout=PAUSE + 20)["connections"]
         assert first != second
+        assert wrong_answers(url, ours) == 0

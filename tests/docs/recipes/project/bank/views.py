@@ -19,3 +19,9 @@ def slow(request):
     first = connection_id()
     convert("statement")
     return JsonResponse({"pid": os.getpid(), "connections": [first, connection_id()]})
+
+
+def echo(request):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT %s + SLEEP(0.005)", [os.getpid()])
+        return JsonResponse({"asked": os.getpid(), "answered": int(cursor.fetchone()[0])})

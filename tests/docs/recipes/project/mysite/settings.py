@@ -30,5 +30,5 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "handlers": {"console": {"class": "logging.StreamHandler"}},
-    "loggers": {"django_mysql_recycle": {"handlers": ["console"], "level": "INFO"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
 }

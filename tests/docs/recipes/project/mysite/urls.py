@@ -1,4 +1,8 @@
 from bank import views
 from django.urls import path
 
-urlpatterns = [path("who/", views.who), path("slow/", views.slow)]
+urlpatterns = [
+    path("who/", views.who),
+    path("slow/", views.slow),
+    path("echo/", views.echo),
+]

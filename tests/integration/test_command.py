@@ -195,7 +195,7 @@ def test_unreachable_alias_is_a_finding_and_the_others_are_reported(
     assert (outcome.status, outcome.error) == (1, f"{silent.alias}: 1 error")
 
 
-@pytest.mark.parametrize("options", [{}, {"json": True}, {"prove": True}])
+@pytest.mark.parametrize("options", [{}, {"json": True}])
 def test_password_never_appears(
     make_connection: ConnectionFactory, admin: Admin, options: dict[str, Any]
 ) -> None:

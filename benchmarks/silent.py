@@ -95,7 +95,7 @@ class SilentPath:
                 mine = [one for one in affected if one.name == name]
                 hung = [one for one in mine if one.row is None]
                 times = [self._observed if one.row is None else one.row for one in mine]
-                values[name] = summary(times)
+                values[f"{name}, still waiting after" if hung else name] = summary(times)
                 if hung:
                     notes.append(f"{name}: > {self._observed:g} s, {self._stuck(hung)}")
                 elif any(one.error for one in mine):

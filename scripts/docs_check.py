@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from docs_links import check_index, check_links, check_online, external
-from docs_numbers import check_generated, check_numbers, check_versions
+from docs_numbers import check_defaults, check_generated, check_numbers, check_versions
 from docs_pages import Finding, documents
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +29,7 @@ def check(root: Path) -> Iterator[Finding]:
     for path in paths:
         yield from check_links(path, root)
         yield from check_numbers(path, root)
+        yield from check_defaults(path, root)
     yield from check_index(root)
     yield from check_versions(paths, root)
     yield from check_generated(root)

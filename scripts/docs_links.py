@@ -15,6 +15,7 @@ _LINK = re.compile(
     r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(\s*<?([^\s()<>]*(?:\([^\s()]*\))?)>?[^)]*\)"
 )
 _REFERENCE = re.compile(r"^\[[^\]]+\]:\s+<?(\S+?)>?$", re.MULTILINE)
+_TAG = re.compile(r'<(img|source|a)\b([^>]*?)\b(?:src|srcset|href)="([^" ]+)[^>]*>')
 _AUTOLINK = re.compile(r"<(https?://[^>\s]+)>")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 _ANCHOR = re.compile(r'<a +(?:id|name)="([^"]+)"')
@@ -43,7 +44,14 @@ def links_of(text: str) -> Iterator[tuple[int, str, str, str]]:
     """Line, `!` for an image, text and target of every link."""
     plain = without_code(text)
     for found in _LINK.finditer(plain):
-        yield line_of(plain, found.start()), found[1], found[2], found[3]
+        line = line_of(plain, found.start())
+        yield line, found[1], found[2], found[3]
+        for inner in _LINK.finditer(found[2]):  # a picture that is a link
+            yield line, inner[1], inner[2], inner[3]
+    for found in _TAG.finditer(plain):
+        image = "!" if found[1] == "img" else ""
+        alt = re.search(r'\balt="([^"]*)"', found[0])
+        yield line_of(plain, found.start()), image, alt[1] if alt else "", found[3]
     for pattern in (_REFERENCE, _AUTOLINK):
         for found in pattern.finditer(plain):
             yield line_of(plain, found.start()), "", "x", found[1]

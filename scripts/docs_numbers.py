@@ -24,6 +24,7 @@ GENERATED = {
 
 _QUOTED = re.compile(r"(-?\d[\d,]*(?:\.\d+)?)[^\d<>\n]*<!-- (from|count): ([^>]*?) -->")
 _MARK = re.compile(r"<!-- (?:from|count): ")
+_DEFAULT = re.compile(r"`(\w+)`(?: \(|, )(\d+(?:\.\d+)?)(?: s\b|\))")
 _STEP = re.compile(r"([^.\[\]]+)|\[([^\]]*)\]")
 
 
@@ -61,13 +62,8 @@ def quoted(source: str, root: Path) -> str:
 
 def count(what: str, root: Path) -> int:
     """How many settings, system checks, recipes or tests there are."""
-    package = root / "django_mysql_recycle"
     if what == "settings":
-        tree = ast.parse((package / "options.py").read_text(encoding="utf-8"))
-        (options,) = [
-            node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Options"
-        ]
-        return sum(isinstance(node, ast.AnnAssign) for node in options.body)
+        return len(defaults(root)) - 1  # connect_timeout is the driver's
     if what == "checks":
         text = (root / "docs" / "checks.md").read_text(encoding="utf-8")
         return len(set(re.findall(r"django_mysql_recycle\.[EWI]\d{3}", text)))
@@ -79,6 +75,31 @@ def count(what: str, root: Path) -> int:
             len(re.findall(r"^ *(?:async )?def test_", text, re.MULTILINE)) for text in found
         )
     raise ValueError("expected settings, checks, recipes or tests")
+
+
+def defaults(root: Path) -> dict[str, Any]:
+    """The settings with their defaults, and the default of ``connect_timeout``."""
+    text = (root / "django_mysql_recycle" / "options.py").read_text(encoding="utf-8")
+    found: dict[str, Any] = {}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef) and node.name == "Options":
+            for field in node.body:
+                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                    assert field.value is not None
+                    found[field.target.id] = ast.literal_eval(field.value)
+    constant = re.search(r"^DEFAULT_CONNECT_TIMEOUT = (\d+)$", text, re.MULTILINE)
+    return {**found, "connect_timeout": int(constant[1]) if constant else None}
+
+
+def check_defaults(path: Path, root: Path) -> Iterator[Finding]:
+    """A default that is named in passing: `ping_timeout` (5 s), or `ping_timeout`, 5 s."""
+    text = path.read_text(encoding="utf-8")
+    known = defaults(root)
+    for found in _DEFAULT.finditer(text):
+        expected = known.get(found[1])
+        if isinstance(expected, (int, float)) and float(found[2]) != expected:
+            line = line_of(text, found.start())
+            yield Finding(path, line, f"expected `{found[1]}` {expected}, found {found[2]}")
 
 
 def check_versions(paths: Sequence[Path], root: Path) -> Iterator[Finding]:

@@ -23,6 +23,9 @@ mysqlclient = ["mysqlclient>=2.2.1"]
 pymysql = ["PyMySQL>=1.2"]
 """
 OPTIONS = '''\
+DEFAULT_CONNECT_TIMEOUT = 10
+
+
 class Options:
     """Two settings."""
 
@@ -104,6 +107,15 @@ def test_dead_anchor_is_found(links: ModuleType, project: Path) -> None:
     ]
 
 
+def test_pictures_in_links_and_tags_are_followed(links: ModuleType, project: Path) -> None:
+    text = '[![a](docs/gone.png)](docs/page.md)\n<img alt="" src="docs/page.md">\n<a href="gone">x</a>\n'
+    assert found(links, project, text) == [
+        "1: expected a file, found a dead link to docs/gone.png",
+        "2: expected a text for the image docs/page.md, found none",
+        "3: expected a file, found a dead link to gone",
+    ]
+
+
 def test_link_out_of_the_project_is_found(links: ModuleType, project: Path) -> None:
     (told,) = found(links, project, "[x](../)\n")
     assert "expected a file of the project" in told
@@ -151,6 +163,18 @@ def test_quoted_number_that_was_recorded_is_no_finding(numbers: ModuleType, proj
 def test_stale_number_is_found(numbers: ModuleType, project: Path, text: str, told: str) -> None:
     (project / "results.json").write_text(json.dumps({"ratio": 1.0149}))
     assert found(numbers, project, text) == [told]
+
+
+def test_default_that_is_none_is_found(numbers: ModuleType, project: Path) -> None:
+    page = project / "docs" / "page.md"
+    page.write_text(
+        "`one` (1 s), `two`, 2 s, `three` (7 s)\n\n`two` (3 s); `connect_timeout`, 9 s\n"
+    )
+    told = [(line, text) for _, line, text in numbers.check_defaults(page, project)]
+    assert told == [
+        (3, "expected `two` 2, found 3"),
+        (3, "expected `connect_timeout` 10, found 9"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,10 @@ CONNECT_HINTS: dict[int, str] = {
     1226: "The account has used up what it is allowed: see its MAX_..._PER_HOUR limits.",
     1820: "The password has expired: set a new one.",
     1862: "The password has expired: set a new one.",
-    2002: "Nobody answers at HOST: does the server run, and is the path of its socket right?",
-    2003: "Nobody answers at HOST and PORT: does the server run, and does a firewall let us in?",
+    2002: "Nobody answers there: does the server run, are HOST and PORT or the path of its socket "
+    "right, does a firewall let us in?",
+    2003: "Nobody answers there: does the server run, are HOST and PORT or the path of its socket "
+    "right, does a firewall let us in?",
     2005: "HOST cannot be resolved: check its spelling and the name server.",
     2013: "Somebody took the connection and hung up: often a proxy whose server is down.",
     2026: "TLS could not be agreed upon: check ssl, ssl_mode and the certificates.",
@@ -75,7 +77,7 @@ CONNECT_HINTS: dict[int, str] = {
     2061: "The account needs TLS to log in: set ssl or ssl_mode.",
 }
 
-OTHER_HINT = "The driver's own words; docs/errors.md lists the numbers that the backend knows."
+OTHER_HINT = "The driver's own words; docs/troubleshooting.md goes by its number."
 
 KINDS: dict[str, Kind] = {
     "not_loaded": Kind(
@@ -109,7 +111,8 @@ KINDS: dict[str, Kind] = {
     "proof_failed": Kind(
         ERROR,
         "`--prove`: the statement after the silence failed",
-        "The backend did not do what it is for. Please report it with the output of --json.",
+        "Is the server still there? If so, the backend did not do what it is for: please report it "
+        "with the output of --json.",
     ),
     "proof_inconclusive": Kind(
         WARNING,

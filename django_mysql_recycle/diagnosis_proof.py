@@ -30,7 +30,7 @@ class Control:
     """The stock backend in the same situation."""
 
     engine: str
-    error: str  #: number and text; empty if its statement worked
+    error: str  #: as the driver has it; empty if its statement worked
     code: int | None
 
 
@@ -127,7 +127,7 @@ def _judge(
         return "inconclusive", (
             f"connection {before} was replaced by {after}, but nobody saw the server close it"
         )
-    beside = "" if control is None else f"; the stock backend's raised {control.error}"
+    beside = "" if control is None else f"; the stock backend's raised {control.code}"
     return "proven", (
         f"the server closed connection {before}, and the next statement ran on connection {after}"
         + beside

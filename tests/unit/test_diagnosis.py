@@ -1,0 +1,462 @@
+"""The command's findings, table and JSON, from facts that no server had to give."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+from django.core.management.color import no_style
+
+from django_mysql_recycle import diagnosis_findings as findings
+from django_mysql_recycle.diagnosis_findings import CONNECT_HINTS, KINDS, Finding, finding
+from django_mysql_recycle.diagnosis_path import (
+    Cost,
+    DriverFacts,
+    KernelOption,
+    TlsFacts,
+    Transport,
+    asked_of,
+    proxy_evidence,
+    verified_by_library,
+)
+from django_mysql_recycle.diagnosis_proof import Control, Proof
+from django_mysql_recycle.diagnosis_report import (
+    AliasReport,
+    Environment,
+    as_dict,
+    idle_limit_told,
+    max_age_told,
+)
+from django_mysql_recycle.diagnosis_text import alias_text, environment_text, ignored_text, summary
+from django_mysql_recycle.options import Options
+from django_mysql_recycle.server_facts import ServerFacts
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "command.md"
+
+SERVER = ServerFacts(
+    vendor="mariadb",
+    version="10.11.19-MariaDB",
+    version_comment="Debian 12",
+    connection_id=7,
+    hostname="db1",
+    port=3306,
+    client_port=40000,
+    wait_timeout=600,
+    interactive_timeout=28800,
+    idle_transaction_timeout=0,
+    idle_readonly_transaction_timeout=None,
+    idle_write_transaction_timeout=20,
+    wait_timeout_global=600,
+    interactive_timeout_global=28800,
+    max_connections=151,
+)
+PROOF = Proof(
+    outcome="proven",
+    explanation="the server closed connection 7, and the next statement ran on connection 8",
+    wait_timeout=2,
+    waited=2.01,
+    closed=True,
+    connection_id_before=7,
+    connection_id_after=8,
+    reason="closed",
+    statement_ms=0.05,
+    next_ms=1.25,
+    control=Control("django.db.backends.mysql", "OperationalError (2006, 'gone')", 2006),
+)
+KERNEL = (
+    KernelOption("SO_KEEPALIVE", 1, 1),
+    KernelOption("TCP_KEEPCNT", 3, 3),
+    KernelOption("TCP_KEEPIDLE", 60, 60),
+    KernelOption("TCP_KEEPINTVL", 10, 10),
+    KernelOption("TCP_USER_TIMEOUT", 30000, 30000),
+)
+PLAIN = TlsFacts("", "", "nothing")
+TCP = Transport("tcp", "127.0.0.1:3306", 40000)
+REPORT = AliasReport(
+    alias="default",
+    engine="django_mysql_recycle",
+    guarded=True,
+    reachable=True,
+    conn_max_age=600,
+    conn_health_checks=False,
+    recycle={},
+    server=SERVER,
+    transport=TCP,
+    tls=PLAIN,
+    max_age=max_age_told("default", {"CONN_MAX_AGE": 600}, Options()),
+    idle_limit=idle_limit_told(600, Options()),
+    kernel=KERNEL,
+    cost=Cost(1.25, 0.05, 0.5),
+)
+ABOUT = Environment(
+    "3.12.1",
+    "6.1.3",
+    "Linux",
+    DriverFacts("mysqlclient", "2.3.1", "MariaDB Connector/C 3.3.20"),
+    (),
+)
+
+
+def kinds(found: Any) -> list[str]:
+    return [one.id.partition(".")[2] for one in found]
+
+
+def text(report: AliasReport, width: int = 100) -> str:
+    return alias_text(report, no_style(), width)
+
+
+# ##### Limits and their reasons #####
+
+
+@pytest.mark.parametrize(
+    ("wait_timeout", "own", "seconds", "reason"),
+    [
+        (28800, None, 28770, "wait_timeout 28800 s less 30 s"),
+        (1, None, 0.5, "wait_timeout 1 s less 0.5 s"),
+        (600, 300, 300, "OPTIONS['recycle']['idle_limit']"),
+        (600, 900, 570, "wait_timeout 600 s less 30 s"),
+        (None, 300, 300, "OPTIONS['recycle']['idle_limit']"),
+        (None, None, None, "the server does not tell its wait_timeout: the liveness check alone"),
+    ],
+)
+def test_idle_limit_has_its_reason(
+    wait_timeout: int | None, own: float | None, seconds: float | None, reason: str
+) -> None:
+    limit = idle_limit_told(wait_timeout, Options(idle_limit=own))
+    assert (limit.seconds, limit.reason) == (seconds, reason)
+
+
+@pytest.mark.parametrize(
+    ("given", "jitter", "told", "reason"),
+    [
+        (0, 0.05, (None, None), "CONN_MAX_AGE = 0: closed at the end of each request"),
+        (None, 0.05, (None, None), "CONN_MAX_AGE = None: no limit on age"),
+        (600, 0.05, (600, 570), "for each connection shortened by up to 5% (jitter)"),
+        (600, None, (600, 600), "CONN_MAX_AGE"),
+    ],
+)
+def test_max_age_has_its_reason(
+    given: int | None, jitter: float | None, told: tuple[float | None, float | None], reason: str
+) -> None:
+    limit = max_age_told("default", {"CONN_MAX_AGE": given}, Options(jitter=jitter))
+    assert (limit.seconds, limit.shortest) == told
+    assert limit.reason.endswith(reason)
+
+
+def test_stock_backend_has_its_own_limits() -> None:
+    assert "both ends of a request" in max_age_told("a", {"CONN_MAX_AGE": 60}, None).reason
+    assert idle_limit_told(600, None).seconds is None
+
+
+# ##### Findings #####
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "found"),
+    [
+        ({}, {}, []),
+        ({"refusals": ((1226, "no more questions"),)}, {}, ["refused"]),
+        ({"wait_timeout": None}, {}, ["wait_timeout_unknown"]),
+        ({"wait_timeout": 60}, {}, ["session_differs"]),
+    ],
+)
+def test_server_gives_findings(
+    changes: dict[str, Any], settings: dict[str, Any], found: list[str]
+) -> None:
+    facts = replace(SERVER, **changes)
+    assert kinds(findings.of_server(facts, settings, Options())) == found
+
+
+def test_unknown_wait_timeout_is_no_matter_with_a_limit_of_ones_own_or_on_the_stock_backend() -> (
+    None
+):
+    facts = replace(SERVER, wait_timeout=None)
+    assert kinds(findings.of_server(facts, {}, Options(idle_limit=50))) == []
+    assert kinds(findings.of_server(facts, {}, None)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "cause"),
+    [
+        ({"wait_timeout": 28800}, {}, "CLIENT_INTERACTIVE"),
+        ({"wait_timeout": 5}, {"OPTIONS": {"init_command": "SET ..."}}, "OPTIONS['init_command']"),
+        ({"wait_timeout": 5, "has_init_connect": True}, {}, "the server's init_connect"),
+        ({"wait_timeout": 5}, {}, "a connection_created receiver"),
+    ],
+)
+def test_session_that_differs_names_what_may_have_set_it(
+    changes: dict[str, Any], settings: dict[str, Any], cause: str
+) -> None:
+    (found,) = findings.of_server(replace(SERVER, **changes), settings, Options())
+    assert cause in found.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({}, []),
+        ({"kernel": (KernelOption("TCP_KEEPIDLE", 60, 7200),)}, ["kernel_differs"]),
+        ({"kernel": (KernelOption("SO_KEEPALIVE", 1, 8),)}, []),  # macOS
+        ({"kernel": (KernelOption("TCP_KEEPIDLE", None, 7200),)}, []),
+        ({"evidence": ("the server sees another port",)}, ["proxy"]),
+        ({"evidence": ("another port",), "options": Options(idle_limit=60)}, []),
+        ({"tls": TlsFacts("TLSv1.3", "AES", "nothing")}, ["tls_unverified"]),
+        ({"tls": TlsFacts("TLSv1.3", "AES", "unknown")}, []),
+        ({"tls": TlsFacts("TLSv1.3", "AES", "nothing"), "transport": Transport("socket", "/s", None)}, []),
+        (
+            {"tls": TlsFacts("TLSv1.3", "AES", "certificate"), "cost": Cost(32, 0.05, 0.5)},
+            ["tls_connect_cost"],
+        ),
+        # A server far away: twenty times the round trip, and no fault of the certificates.
+        ({"tls": TlsFacts("TLSv1.3", "AES", "certificate"), "cost": Cost(130, 20, 0.5)}, []),
+        ({"cost": Cost(300, 0.05, 0.5)}, []),
+    ],
+)  # fmt: skip
+def test_connection_gives_findings(changes: dict[str, Any], found: list[str]) -> None:
+    facts: dict[str, Any] = {
+        "transport": TCP,
+        "tls": PLAIN,
+        "kernel": KERNEL,
+        "cost": Cost(1.0, 0.05, 0.5),
+        "evidence": (),
+        "options": Options(),
+        **changes,
+    }
+    assert kinds(findings.of_connection(**facts)) == found
+
+
+class _Greeted:
+    """What a driver's connection knows of the greeting."""
+
+    def __init__(self, version: str, thread: int) -> None:
+        self.get_server_info = lambda: version
+        self.thread_id = lambda: thread
+
+
+@pytest.mark.parametrize(
+    ("greeted", "transport", "evidence"),
+    [
+        (_Greeted("5.5.5-10.11.19-MariaDB", 7), TCP, []),
+        (_Greeted("10.11.19-MariaDB", 7), replace(TCP, local_port=40001), ["port 40001"]),
+        (_Greeted("10.11.19-MariaDB", 99), TCP, ["connection 99"]),
+        (_Greeted("5.5.30 (ProxySQL)", 7), TCP, ["(ProxySQL)"]),
+        (_Greeted("10.11.19-MariaDB", 7), Transport("socket", "/s", None), ["unix socket"]),
+    ],
+)
+def test_proxy_betrays_itself(greeted: Any, transport: Transport, evidence: list[str]) -> None:
+    found = proxy_evidence(greeted, transport, SERVER)
+    assert len(found) == len(evidence)
+    assert all(part in whole for part, whole in zip(evidence, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "library", "verified"),
+    [
+        ({"ssl_mode": "VERIFY_IDENTITY"}, "MariaDB Connector/C 3.3.20", "certificate and host name"),
+        ({"ssl_mode": "VERIFY_CA"}, "libmysqlclient 9.4.0", "certificate"),
+        ({"ssl_mode": "REQUIRED"}, "MariaDB Connector/C 3.3.20", "nothing"),
+        ({"ssl_mode": "REQUIRED"}, "libmysqlclient 9.4.0", "nothing"),
+        ({"ssl": {"ca": "f"}, "ssl_mode": "REQUIRED"}, "MariaDB Connector/C 3.3.20", "certificate"),
+        ({"ssl": {"ca": "f"}, "ssl_mode": "REQUIRED"}, "libmysqlclient 9.4.0", "nothing"),
+        ({"ssl": {"ca": "f"}}, "libmysqlclient 9.4.0", "certificate"),
+        ({}, "MariaDB Connector/C 3.3.20", "nothing"),
+        ({}, "MariaDB Connector/C 3.4.1", "unknown"),
+        ({"read_default_file": "f"}, "MariaDB Connector/C 3.3.20", "unknown"),
+    ],
+)  # fmt: skip
+def test_what_mysqlclient_verifies_is_told_by_its_settings(
+    options: dict[str, Any], library: str, verified: str
+) -> None:
+    assert verified_by_library(options, library) == verified
+
+
+def test_options_that_are_off_are_not_asked_of_the_kernel() -> None:
+    assert asked_of(Options(keepalive=None, network_timeout=None)) == {}
+    assert "TCP_USER_TIMEOUT" not in asked_of(Options(network_timeout=None))
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        ({"PASSWORD": "s3cret"}, "with ******** in it"),
+        ({"OPTIONS": {"passwd": "s3cret"}}, "with ******** in it"),
+        ({"PASSWORD": b"s3cret"}, "with ******** in it"),
+        # Masking each letter of a short one would tell it.
+        ({"PASSWORD": "s"}, "with s3cret in it"),
+        ({}, "with s3cret in it"),
+    ],
+)
+def test_password_is_masked(settings: dict[str, Any], shown: str) -> None:
+    assert findings.without_password("with s3cret in it", settings) == shown
+
+
+# ##### The table #####
+
+
+def test_table_is_aligned_and_fits() -> None:
+    for width in (80, 100):
+        told = text(replace(REPORT, findings=(finding("proxy", "There is " + "x " * 99),)), width)
+        assert max(map(len, told.splitlines())) <= width
+        for line in told.splitlines()[1:]:
+            assert re.match(r"  (\S.{19}|\s{20})\S", line), line
+
+
+def test_table_shows_what_counts() -> None:
+    told = text(REPORT)
+    for row in (
+        "default (django_mysql_recycle)\n",
+        "  server              MariaDB 10.11.19-MariaDB Debian 12, db1:3306\n",
+        "  transport           TCP 127.0.0.1:3306\n",
+        "  wait_timeout        600 s in the session, 600 s globally\n",
+        "  idle transactions   all off, read-only unknown, writing 20 s\n",
+        "  max age             570 to 600 s (CONN_MAX_AGE, ",
+        "  idle limit          570 s (wait_timeout 600 s less 30 s)\n",
+        "  keepalive           after 60 s, every 10 s, 3 times (kernel)\n",
+        "  network timeout     30 s (kernel)\n",
+        "  ping                0.050 ms, a round trip\n",
+        "  liveness check      0.5 us, no round trip (a ping costs 100 times that)",
+    ):
+        assert row in told
+
+
+def test_what_is_missing_is_said_or_left_out() -> None:
+    bare = AliasReport("a", "django_mysql_recycle", True, False, None, False, None)
+    assert text(bare) == "a (django_mysql_recycle, not connected)"
+    socket = replace(REPORT, transport=Transport("socket", "/run/s", None), kernel=())
+    assert "  keepalive           none on a unix socket\n" in text(socket)
+    windows = replace(REPORT, transport=Transport("", "", None), kernel=(), cost=Cost(1, 1, None))
+    assert "keepalive" not in text(windows)
+    assert "  liveness check      not on this system" in text(windows)
+    mac = replace(REPORT, kernel=(KernelOption("SO_KEEPALIVE", 1, 8),))
+    assert "  keepalive           on (kernel)\n" in text(mac)
+    off = replace(REPORT, kernel=(KernelOption("SO_KEEPALIVE", None, 0),))
+    assert "  keepalive           off (kernel)\n" in text(off)
+    stock = replace(REPORT, kernel=(KernelOption("TCP_USER_TIMEOUT", None, 0),))
+    assert "  network timeout     as long as the kernel retries (kernel)\n" in text(stock)
+    mysql = replace(
+        REPORT, server=replace(SERVER, vendor="mysql", hostname="", max_connections=None)
+    )
+    assert "idle transactions" not in text(mysql)
+    assert "max_connections" not in text(mysql)
+    tls = replace(REPORT, tls=TlsFacts("TLSv1.3", "AES", "unknown"))
+    assert "TLSv1.3, AES, whether the certificate is verified is not known" in text(tls)
+
+
+def test_proof_shows_what_it_cost() -> None:
+    told = text(replace(REPORT, proof=PROOF))
+    assert "  proof               proven: the server closed connection 7" in told
+    assert "next statement 1.2 ms (recycled: closed), a normal one 0.05 ms" in told
+    failed = replace(PROOF, outcome="failed", next_ms=None, closed=None, reason="")
+    assert "a normal one" not in text(replace(REPORT, proof=failed))
+
+
+def test_environment_and_ignored_aliases_are_told() -> None:
+    assert environment_text(ABOUT, 80).splitlines() == [
+        "  driver              mysqlclient 2.3.1, MariaDB Connector/C 3.3.20",
+        "  Django, Python      6.1.3, 3.12.1 on Linux",
+    ]
+    bare = replace(ABOUT, driver=None, missing_guards=("poll", "fork"))
+    assert "none that could be chosen" in environment_text(bare, 80)
+    assert "  not on this system  poll, fork" in environment_text(bare, 80)
+    pymysql = replace(ABOUT, driver=DriverFacts("pymysql", "1.2.4", ""))
+    assert "  driver              PyMySQL 1.2.4\n" in environment_text(pymysql, 80)
+    assert ignored_text({"lite": "django.db.backends.sqlite3"}, 80) == (
+        "Not on MySQL or MariaDB: lite (django.db.backends.sqlite3)"
+    )
+
+
+def test_summary_counts_what_needs_action() -> None:
+    noted = replace(REPORT, findings=(finding("proxy", "."),))
+    wrong = replace(
+        REPORT,
+        alias="b",
+        findings=(finding("lost", "."), finding("refused", "."), finding("refused", "!")),
+    )
+    assert summary([REPORT, noted]) == ""
+    assert summary([noted, wrong]) == "b: 1 error, 2 warnings"
+    assert not noted.is_wrong and wrong.is_wrong
+
+
+# ##### JSON #####
+
+
+def shape(kind: Any) -> Any:
+    """The keys of a dataclass and those below them."""
+    hints = get_type_hints(kind)
+    return {field.name: _shape_of(hints[field.name]) for field in fields(kind)}
+
+
+def _shape_of(hint: Any) -> Any:
+    for part in (hint, *getattr(hint, "__args__", ())):
+        if is_dataclass(part):
+            return shape(part)
+    return None
+
+
+def keys(shape: Any, path: str) -> list[str]:
+    found = []
+    for name, below in shape.items():
+        found.append(f"{path}{name}")
+        found += keys(below, f"{path}{name}.") if below else []
+    return found
+
+
+def test_json_is_the_dataclasses_and_says_whether_all_is_well() -> None:
+    document = as_dict(ABOUT, [replace(REPORT, proof=PROOF)], {"lite": "sqlite3"})
+    assert json.loads(json.dumps(document))["aliases"][0]["proof"]["control"]["code"] == 2006
+    assert (document["schema"], document["ok"]) == (1, True)
+    assert document["ignored"] == [{"alias": "lite", "engine": "sqlite3"}]
+    wrong = replace(REPORT, findings=(finding("lost", "."),))
+    assert as_dict(ABOUT, [wrong], {})["ok"] is False
+
+
+def test_json_keys_are_those_of_the_document() -> None:
+    """A key that goes or is renamed needs another number of SCHEMA, and each needs a line."""
+    listed = []
+    for part in _section("JSON").split("\n### ")[1:]:
+        heading, _, rest = part.partition("\n")
+        path = heading.strip("`").replace("[]", "")
+        path = "" if path == "The document" else f"{path}."
+        for cell in re.findall(r"^\| (`.*?`) \|", rest, re.MULTILINE):
+            listed += [path + name for name in re.findall(r"`(\w+)`", cell)]
+    there = ["schema", "ok", "ignored", "ignored.alias", "ignored.engine"]
+    there += ["environment", *keys(shape(Environment), "environment.")]
+    there += ["aliases", *keys(shape(AliasReport), "aliases.")]
+    # Both limits have the same keys, and are described together.
+    there = [name.replace("aliases.max_age.", "aliases.idle_limit.") for name in there]
+    assert sorted(listed) == sorted(set(there))
+
+
+# ##### The document #####
+
+
+def _section(title: str) -> str:
+    _, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(f"\n## {title}\n")
+    return rest.partition("\n## ")[0]
+
+
+def test_document_lists_the_findings_as_the_code_has_them() -> None:
+    rows = re.findall(
+        r"^\| `([a-z_]+)` \| (\w+) \| (.*?) \| (.*?) \|$", _section("Findings"), re.MULTILINE
+    )
+    assert {row[0]: row[1:] for row in rows} == {
+        name: (kind.level, kind.about, kind.hint or "by the number, see below")
+        for name, kind in KINDS.items()
+    }
+
+
+def test_document_lists_the_hints_for_errors_of_connecting() -> None:
+    rows = re.findall(r"^\| (\d{4}) \| (.*) \|$", _section("Findings"), re.MULTILINE)
+    assert {int(number): hint for number, hint in rows} == CONNECT_HINTS
+
+
+def test_finding_has_the_level_and_hint_of_its_kind() -> None:
+    assert finding("proxy", "there") == Finding(
+        "django_mysql_recycle.proxy", "note", "there", KINDS["proxy"].hint
+    )
+    assert findings.connect_hint(1045) == CONNECT_HINTS[1045]
+    assert findings.connect_hint(None) == findings.OTHER_HINT

@@ -390,7 +390,7 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
             idle = clock() - record.contact
             error = recycler.state_lost(record, idle, raised=not recycler.at_boundary)
             if not recycler.at_boundary:
-                recycler.untold = error
+                recycler.owe(error)
         record.pins = SessionState()
         if self.connection is None:
             record.connection = CLOSED  # and with it goes the last result

@@ -138,7 +138,8 @@ def state_lost(
         connection.alias,
         reason,
         idle,
-        description,
+        # The kinds alone: the name of a lock can be a parameter, that of a variable is SQL.
+        ", ".join("user variable" if kind.startswith("@") else kind for kind in state),
     )
     _send(
         signals.session_state_lost,
@@ -147,6 +148,7 @@ def state_lost(
         age=age,
         idle=idle,
         state=state,
+        description=description,
         raised=raised,
     )
 

@@ -201,6 +201,9 @@ class ConnectionKeeper:
             idle_limit=record.idle_limit,
             max_age=record.max_age,
         )
+        if db.connection is None:  # a receiver has closed it
+            with db.wrap_database_errors:
+                db.connect()
 
     def _release(self, record: ConnectionRecord) -> None:
         """Close a connection, politely if the server may still be listening."""
@@ -237,20 +240,34 @@ class ConnectionKeeper:
         reason = record.gone
         record.pins = SessionState()
         record.refresh()
-        events.state_lost(
-            self.db,
-            reason=reason,
-            age=now - record.opened,
-            idle=idle,
-            state=kinds,
-            description=description,
-            raised=raised,
-        )
-        return SessionStateLost(
+        error = SessionStateLost(
             record.lost_code or 2006,
             f"the connection of {self.db.alias!r} is gone ({reason}, idle {idle:.1f} s) "
             f"and session state with it: {description}",
         )
+        try:
+            events.state_lost(
+                self.db,
+                reason=reason,
+                age=now - record.opened,
+                idle=idle,
+                state=kinds,
+                description=description,
+                raised=raised,
+            )
+        except BaseException:
+            # Ctrl-C in a receiver: the loss is still to be heard about.
+            if raised:
+                self.owe(error)
+            raise
+        return error
+
+    def owe(self, error: SessionStateLost) -> None:
+        """Let the next statement tell a loss, on whichever connection it runs."""
+        self.untold = error
+        if self.record is not NO_RECORD:
+            self.record.owing = True
+            self.record.refresh()
 
     # ##### Units of work, processes #####
 

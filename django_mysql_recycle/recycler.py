@@ -52,6 +52,7 @@ class Recycler(ConnectionKeeper):
             raise untold
         if self.left_behind and statement.reads:
             self._refuse_stale_reads(record, statement)
+        replaced = False
         while True:
             now = clock()
             idle: float = now - record.contact
@@ -81,7 +82,12 @@ class Recycler(ConnectionKeeper):
                 return idle
             if verdict.action is Action.RECYCLE:
                 self.replace(verdict.reason)
-                return 0.0
+                record = self.record
+                if replaced or clock() - record.contact < REST:
+                    return 0.0
+                # Receivers took their time, in which the server may have closed it again.
+                replaced, safe = True, self.is_safe(record)
+                continue
             if verdict.action is Action.STATE_LOST:
                 record.mark_lost(verdict.reason)
                 raise self.state_lost(record, idle, statement)
@@ -277,7 +283,10 @@ class Recycler(ConnectionKeeper):
         """Tell that a statement is run once more, and get it a connection."""
         age = clock() - record.opened
         events.repeated(self.db, reason=record.gone, age=age, idle=idle)
-        self.replace(record.gone)
+        if self.is_in_use(record):
+            self.replace(record.gone)
+        else:  # a receiver has closed it, or run something, for which it was replaced
+            self.db.ensure_connection()
 
     def guard(self, record: Any, call: Callable[[], T]) -> T:
         """Fetching and closing: they talk to the server in the middle of a result."""

@@ -45,6 +45,7 @@ connection_recycled = _EventSignal()
 statement_repeated = _EventSignal()
 
 #: A connection is gone and session state with it. Also carries ``state``, a tuple of the kinds
-#: of state, and ``raised``: False where Django's own check found it at the boundary of a unit
-#: of work, so that nobody gets an exception.
+#: of state, ``description`` (the same with names, as the exception has it), and ``raised``: False
+#: where Django's own check found it at the boundary of a unit of work, so that nobody gets an
+#: exception.
 session_state_lost = _EventSignal()

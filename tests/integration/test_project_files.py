@@ -52,7 +52,7 @@ def test_source_distribution_holds_what_the_tests_need(tmp_path: Path) -> None:
         folders = {name.split("/")[1] for name in archive.getnames() if "/" in name}
     assert {"django_mysql_recycle", "servers", "tests", "LICENSE", "README.md"} <= folders
     # The unit tests hold these to the code.
-    assert {"docs", "example_project", "scripts"} <= folders
+    assert {"docs", "example_project", "scripts", "Makefile", "CONTRIBUTING.md"} <= folders
 
 
 def test_compose_accepts_its_file() -> None:

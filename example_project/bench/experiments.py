@@ -71,6 +71,7 @@ class Bench:
             "journal": self.journal.name,
             "now": now,
             "events": self.journal.since(since),
+            "wait_timeout": settings.WAIT_TIMEOUT,
             "lanes": {alias: lane.snapshot() for alias, lane in self.lanes.items()},
             "experiment": self._name,
             "step": self._step,
@@ -94,15 +95,13 @@ class Bench:
     def _idle(self) -> None:
         self._begin_anew()
         self._be_silent()
-        self._each("select")
+        self._run_twice()
 
     def _lock_lost(self) -> None:
         self._begin_anew()
         self._each("lock")
         self._be_silent()
-        self._each("select")
-        self._pause("and once more", REST)
-        self._each("select")
+        self._run_twice()
 
     def _transaction_lost(self) -> None:
         self._begin_anew()
@@ -110,8 +109,8 @@ class Bench:
         self._each("insert")
         self._be_silent()
         self._each("insert")
-        self._pause("and outside of it", REST)
-        self._each("select")
+        self._pause("the same, outside of it", REST)
+        self._run_twice()
 
     def _kill(self) -> None:
         self._begin_anew()
@@ -124,22 +123,22 @@ class Bench:
         finally:
             connection.close()
         self._pause("killed", REST)
-        self._each("select")
+        self._run_twice()
 
     def _restart(self) -> None:
         self._begin_anew()
         self._ask("restart", "server restarts", "restarting the server")
         self.journal.write("both", "trouble", "server is back")
-        self._each("select")
+        self._run_twice()
 
     def _stop(self) -> None:
         self._begin_anew()
         self._ask("stop", "server stops", "stopping the server")
-        self._each("select")
+        self._run_twice()
 
     def _start(self) -> None:
         self._ask("start", "server starts", "starting the server")
-        self._each("select")
+        self._run_twice()
 
     def _cut(self) -> None:
         self._begin_anew()
@@ -155,7 +154,7 @@ class Bench:
         self._begin_anew()
         self._ask("hang up", "proxy hangs up", "hanging up")
         self._pause("the proxy has hung up", REST)
-        self._each("select")
+        self._run_twice()
 
     # ##### Their parts #####
 
@@ -166,8 +165,12 @@ class Bench:
         if not self.control.running:
             self._ask("start", "server starts", "starting the server")
         self._each("close")
+        self._run_twice()
+
+    def _run_twice(self) -> None:
+        """Is it one statement that fails, or the connection?"""
         self._each("select")
-        self._pause("both connections are new", REST)
+        self._pause("SELECT, a short rest, SELECT", REST)
         self._each("select")
 
     def _ask(self, act: str, event: str, step: str) -> None:

@@ -79,15 +79,13 @@ class Lane:
     def snapshot(self) -> dict[str, Any]:
         """What the page shows of it. Touches no driver."""
         now = monotonic()
-        idle_limit: float | None = settings.WAIT_TIMEOUT
-        if recycler := getattr(self._db, "recycler", None):
-            idle_limit = getattr(recycler.record, "idle_limit", None)
+        recycler = getattr(self._db, "recycler", None)
         return {
             "connection": self.connection,
             "about": self.about,
             "age": now - self._opened if self.connection else None,
             "idle": now - self._contact if self.connection else None,
-            "idle_limit": idle_limit,
+            "idle_limit": getattr(getattr(recycler, "record", None), "idle_limit", None),
             "max_age": settings.DATABASES[self.alias]["CONN_MAX_AGE"],
             "pins": self.pins,
             "transaction": self._atomic is not None,

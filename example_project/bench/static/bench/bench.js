@@ -69,6 +69,7 @@ function showLane(alias, lane) {
   byId(alias).dataset.tone = tone;
   set(".state", word);
   set(".id", lane.connection ? `connection ${lane.connection}` : "");
+  part(".id").classList.toggle("lost", tone === "bad");
   const event = seen.events.findLast((one) => one.lane === alias && ["ok", "error"].includes(one.kind));
   let answer = "no statement yet";
   if (lane.waiting > 0.5) answer = `${lane.waiting_for} ...`;
@@ -89,7 +90,7 @@ function showLane(alias, lane) {
 function showGauge(alias, name, value, limit) {
   const element = byId(alias).querySelector(`.${name}`);
   const known = value !== null;
-  const text = !known ? "-" : `${value.toFixed(1)} s${limit ? ` of ${limit.toFixed(1)} s` : ""}`;
+  const text = known ? `${value.toFixed(1)} s of ${limit} s` : "-";
   element.textContent = text;
   element.classList.toggle("over", Boolean(known && limit && value > limit));
   const share = known && limit ? Math.min(1, value / limit) : 0;
@@ -108,7 +109,7 @@ function showServer(state) {
     button.classList.toggle("primary", on);
   };
   turn("stop", !state.running, state.running ? "stop" : "start", state.running ? "Stop the server" : "Start the server");
-  turn("cut", state.silent, state.silent ? "mend" : "cut", state.silent ? "Mend the path" : "Cut the path");
+  turn("cut", state.silent, state.silent ? "mend" : "cut", state.silent ? "Mend the path" : "Cut the path in silence");
   // Not `disabled`: that would take the focus away from whoever uses the keyboard.
   for (const button of document.querySelectorAll("button[data-act]")) {
     button.setAttribute("aria-disabled", String(Boolean(state.experiment)));
@@ -155,6 +156,13 @@ async function act(name) {
   await poll();
 }
 
+// On a phone the buttons fill the screen, and what they do is below.
+function lookAtLanes() {
+  if (byId("stock").getBoundingClientRect().top > innerHeight - 100) {
+    byId("news").scrollIntoView({ behavior: still.matches ? "auto" : "smooth" });
+  }
+}
+
 function draw() {
   if (!seen.state) return;
   const now = performance.now() / 1000 + seen.offset;
@@ -162,9 +170,11 @@ function draw() {
   for (const [alias, lane] of Object.entries(seen.state.lanes)) {
     const events = seen.events.filter((event) => event.lane === alias || event.lane === "both");
     const later = (value) => (value === null ? null : value + late);
-    drawTimeline(document.querySelector(`#${alias} .timeline`), events, { ...lane, waiting: lane.waiting && lane.waiting + late }, now);
-    showGauge(alias, "idle", later(lane.idle), lane.idle_limit);
-    showGauge(alias, "age", later(lane.age), lane.max_age);
+    const limit = lane.idle_limit ?? seen.state.wait_timeout;
+    const waiting = lane.waiting && lane.waiting + late;
+    drawTimeline(document.querySelector(`#${alias} .timeline`), events, { ...lane, limit, waiting }, now);
+    showGauge(alias, "idle", lane.error ? null : later(lane.idle), limit);
+    showGauge(alias, "age", lane.error ? null : later(lane.age), lane.max_age);
   }
 }
 
@@ -178,9 +188,11 @@ async function turns(what, pause) {
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-act]");
-  if (button) act(button.dataset.act);
+  if (!button) return;
+  lookAtLanes();
+  act(button.dataset.act);
 });
 turns(poll, () => POLL);
 turns(draw, () => (still.matches ? 1000 : 100));
-turns(async () => { if (byId("auto").value !== "0" && seen.state && !seen.state.experiment) await act("select"); },
+turns(async () => { if (byId("auto").value !== "0") await act("select"); },
   () => 1000 * (Number(byId("auto").value) || 1));

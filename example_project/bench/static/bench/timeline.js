@@ -47,8 +47,7 @@ function drawTimeline(svg, events, lane, now) {
   const x = (t) => Math.max(-20, width - 8 - ((now - t) / WINDOW) * (width - 16));
   const { lives, pins, waits, marks } = history(events);
   if (lane.waiting > 0.3) waits.push({ start: now - lane.waiting, end: null });
-  const limit = lane.idle_limit;
-  const most = Math.max(5, (limit || 0) * 1.25);
+  const most = lane.limit * 1.6;
   const y = (idle) => ROW.bottom - (Math.min(idle, most) / most) * (ROW.bottom - ROW.top);
   svg.replaceChildren();
   shape(svg, "path", { class: "m-axis", d: `M0 ${ROW.bottom}H${width}` });
@@ -61,14 +60,12 @@ function drawTimeline(svg, events, lane, now) {
   }
   for (const life of lives) {
     if (life.end !== null && now - life.end > WINDOW) continue;
-    drawIdle(svg, life, limit, x, y, now);
+    drawIdle(svg, life, lane.limit, x, y, now);
     drawBar(svg, life, x, now);
   }
-  if (limit) {
-    const name = lane.recycles ? "idle limit" : "wait_timeout";
-    shape(svg, "path", { class: "m-limit", d: `M0 ${y(limit)}H${width}` });
-    shape(svg, "text", { x: 2, y: y(limit) - 4 }, `${name} ${limit.toFixed(1)} s`);
-  }
+  shape(svg, "path", { class: "m-limit", d: `M0 ${y(lane.limit)}H${width}` });
+  const name = lane.idle_limit ? "idle limit" : "wait_timeout";
+  shape(svg, "text", { x: 2, y: y(lane.limit) - 4 }, `${name} ${lane.limit} s`);
   for (const span of waits) bar(svg, span, x, now, { class: "m-wait", y: ROW.mark - 6, height: 12 });
   for (const span of pins) bar(svg, span, x, now, { class: "m-pin", y: ROW.pin, height: 5 }, span.text);
   let free = -Infinity;
@@ -90,16 +87,24 @@ function drawBar(svg, life, x, now) {
   if (life.lost !== null) {
     bar(svg, { start: life.lost, end: life.end }, x, now, { class: "m-bar lost", y: ROW.bar, height: 18 });
   }
-  const from = Math.max(2, x(life.start)), room = x(life.end ?? now) - from;
-  if (room > 20) {
-    const name = room > 96 ? `connection ${life.id}` : `${life.id}`;
-    shape(svg, "text", { class: "strong", x: from + 7, y: ROW.bar + 13 }, name);
+  write(svg, x(life.start), x(lost ?? now), [`connection ${life.id}`, `${life.id}`]);
+  if (life.lost !== null) write(svg, x(life.lost), x(life.end ?? now), ["lost, and stays so", "lost"]);
+}
+
+// The first text that has room on a bar.
+function write(svg, from, to, texts) {
+  const start = Math.max(2, from) + 9;
+  const label = shape(svg, "text", { class: "strong", x: start, y: ROW.bar + 13 });
+  for (const text of texts) {
+    label.textContent = text;
+    if (start + label.getComputedTextLength() + 6 < to) return;
   }
+  label.remove();
 }
 
 function drawIdle(svg, life, limit, x, y, now) {
   life.contacts.forEach((contact, index) => {
-    const until = life.contacts[index + 1] ?? life.end ?? now;
+    const until = life.contacts[index + 1] ?? life.lost ?? life.end ?? now;
     if (now - until > WINDOW || until - contact < 0.05) return;
     const area = (floor, name) => {
       const start = contact + floor;
@@ -109,7 +114,7 @@ function drawIdle(svg, life, limit, x, y, now) {
       shape(svg, "path", { class: name, d });
     };
     area(0, "m-idle");
-    if (limit) area(limit, "m-over");
+    area(limit, "m-over");
   });
 }
 

@@ -4,7 +4,7 @@ import json
 import os
 
 ENGINE = os.environ["RECIPE_ENGINE"]
-if os.environ["DJANGO_MYSQL_RECYCLE_DRIVER"] == "pymysql" and ENGINE == "django.db.backends.mysql":
+if os.environ["DJANGO_MYSQL_RECYCLE_DRIVER"] == "pymysql" and ENGINE != "django_mysql_recycle":
     import pymysql
 
     pymysql.install_as_MySQLdb()
@@ -21,6 +21,7 @@ DATABASES = {
     }
 }
 INSTALLED_APPS = ["bank"]
+STATIC_URL = "static/"
 ROOT_URLCONF = "mysite.urls"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 SECRET_KEY = "for tests only"

@@ -79,15 +79,15 @@ def check_links(path: Path, root: Path) -> Iterator[Finding]:
 
 
 def check_index(root: Path) -> Iterator[Finding]:
-    """Every page of docs/ is named in its index."""
-    index = root / "docs" / "README.md"
-    if not index.exists():
-        return
-    text = index.read_text(encoding="utf-8")
-    named = {(index.parent / target.partition("#")[0]).resolve() for *_, target in links_of(text)}
-    for page in sorted((root / "docs").rglob("*.md")):
-        if page != index and page.resolve() not in named:
-            yield Finding(index, 1, f"expected a line for {page.relative_to(root)}, found none")
+    """Every page of docs/ is named in the index of its folder, and that in the one above."""
+    for index in sorted((root / "docs").rglob("README.md")):
+        text = index.read_text(encoding="utf-8")
+        targets = (target.partition("#")[0] for *_, target in links_of(text))
+        named = {(index.parent / target).resolve() for target in targets}
+        pages = {*index.parent.glob("*.md"), *index.parent.glob("*/README.md")} - {index}
+        for page in sorted(pages):
+            if page.resolve() not in named:
+                yield Finding(index, 1, f"expected a line for {page.relative_to(root)}, found none")
 
 
 def external(paths: Sequence[Path]) -> dict[str, tuple[Path, int]]:

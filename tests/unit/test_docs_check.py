@@ -132,11 +132,22 @@ def test_what_only_looks_like_a_link_is_none(links: ModuleType, project: Path) -
     assert found(links, project, text) == []
 
 
-def test_page_that_the_index_does_not_name_is_found(links: ModuleType, project: Path) -> None:
-    assert list(links.check_index(project)) == []
+def test_page_that_no_index_names_is_found(links: ModuleType, project: Path) -> None:
+    def told() -> list[str]:
+        return [finding.text for finding in links.check_index(project)]
+
+    assert told() == []
     (project / "docs" / "new.md").write_text("# New\n")
-    (finding,) = links.check_index(project)
-    assert finding.text == "expected a line for docs/new.md, found none"
+    folder = project / "docs" / "folder"
+    folder.mkdir()
+    (folder / "README.md").write_text("# Folder\n\n[one](one.md)\n")
+    (folder / "one.md").write_text("# One\n")
+    (folder / "two.md").write_text("# Two\n")
+    assert told() == [
+        "expected a line for docs/folder/README.md, found none",
+        "expected a line for docs/new.md, found none",
+        "expected a line for docs/folder/two.md, found none",
+    ]
 
 
 def test_quoted_number_that_was_recorded_is_no_finding(numbers: ModuleType, project: Path) -> None:

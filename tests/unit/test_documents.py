@@ -103,10 +103,14 @@ def test_a_row_decides_whatever_the_rows_below_it_say(number: int) -> None:
 
 def test_every_module_has_its_reason_to_change() -> None:
     table = rows(HOW_IT_WORKS, "Modules")
-    named = [name for cells in table for name in re.findall(r"`([\w*]+\.py)`", cells[0])]
-    for module in (ROOT / "django_mysql_recycle").glob("*.py"):
-        found = any(fnmatch(module.name, name) for name in named)
-        assert found or module.name == "__init__.py", module.name
+    named = [name for cells in table for name in re.findall(r"`([\w*]+(?:\.py|/))`", cells[0])]
+    package = ROOT / "django_mysql_recycle"
+    modules = [path.name for path in package.glob("*.py") if path.name != "__init__.py"]
+    modules += [f"{path.parent.name}/" for path in package.glob("*/__init__.py")]
+    for module in modules:
+        assert any(fnmatch(module, name) for name in named), module
+    for name in named:
+        assert any(fnmatch(module, name) for module in modules), name
 
 
 # ##### Error numbers #####

@@ -82,8 +82,8 @@ OTHER_HINT = "The driver's own words; docs/troubleshooting.md goes by its number
 KINDS: dict[str, Kind] = {
     "not_loaded": Kind(
         ERROR,
-        "the backend of the alias cannot be loaded",
-        "Install the driver, or correct ENGINE.",
+        "the backend of the alias cannot be loaded with these settings",
+        "Install the driver, or correct ENGINE and OPTIONS.",
     ),
     "unreachable": Kind(ERROR, "connecting failed, with the driver's number and text", ""),
     "lost": Kind(
@@ -122,7 +122,8 @@ KINDS: dict[str, Kind] = {
     ),
     "stock_backend": Kind(
         NOTE,
-        "the alias is on Django's own backend: nothing here guards it",
+        "the alias is on Django's own backend, or on another one made from it: nothing here "
+        "guards its connections",
         "Set ENGINE to 'django_mysql_recycle'.",
     ),
     "session_differs": Kind(

@@ -121,16 +121,15 @@ def _judge(
     if control is not None and not control.error:
         return "inconclusive", (
             f"connection {before} was replaced by {after}, but the stock backend's went on, too: "
-            "the server did not close it"
+            "nobody closed it"
         )
     if control is None and not closed:
         return "inconclusive", (
-            f"connection {before} was replaced by {after}, but nobody saw the server close it"
+            f"connection {before} was replaced by {after}, but nobody saw it being closed"
         )
     beside = "" if control is None else f"; the stock backend's raised {control.code}"
     return "proven", (
-        f"the server closed connection {before}, and the next statement ran on connection {after}"
-        + beside
+        f"connection {before} was closed, and the next statement ran on connection {after}{beside}"
     )
 
 

@@ -181,8 +181,12 @@ def _cost(cost: Cost, *, guarded: bool) -> Iterator[Row]:
 
 def _proof(proof: Proof) -> Iterator[Row]:
     yield "proof", f"{proof.outcome}: {proof.explanation}"
-    seen = {True: "and the server hung up", False: "and nobody hung up", None: ""}[proof.closed]
-    yield "", f"wait_timeout {proof.wait_timeout} s, {proof.waited:.1f} s of silence {seen}".strip()
+    seen = {True: ", until the server hung up", False: ", and nobody hung up", None: ""}[
+        proof.closed
+    ]
+    if proof.closed and proof.waited < proof.wait_timeout - 0.1:
+        seen = ", until somebody on the way hung up"
+    yield "", f"wait_timeout {proof.wait_timeout} s, {proof.waited:.1f} s of silence{seen}"
     if proof.next_ms is not None:
         reason = f" (recycled: {proof.reason})" if proof.reason else ""
         yield (

@@ -350,6 +350,9 @@ def test_proof_shows_what_it_cost() -> None:
     told = text(replace(REPORT, proof=PROOF))
     assert "  proof               proven: the server closed connection 7" in told
     assert "next statement 1.2 ms (recycled: closed), a normal one 0.05 ms" in told
+    assert "wait_timeout 2 s, 2.0 s of silence, until the server hung up" in told
+    early = text(replace(REPORT, proof=replace(PROOF, waited=1.0)))
+    assert "1.0 s of silence, until somebody on the way hung up" in early
     failed = replace(PROOF, outcome="failed", next_ms=None, closed=None, reason="")
     assert "a normal one" not in text(replace(REPORT, proof=failed))
 

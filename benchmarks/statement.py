@@ -58,7 +58,7 @@ def rows(run: Run) -> Iterator[Row]:
                     name: timed(make(wrapper), 200 if run.quick else 2000, clock=thread_time)
                     for name, wrapper in wrappers.items()
                 }
-                samples = alternate(blocks, run.rounds(150))
+                samples = alternate(blocks, run.rounds(150), seconds=6)
             added = difference_of(samples["ours"], samples["stock"])
             yield run.row(
                 case.name,

@@ -12,16 +12,20 @@ Block = Callable[[], float]
 
 
 def alternate(
-    blocks: Mapping[str, Block], rounds: int, *, warm_up: int = 3
+    blocks: Mapping[str, Block], rounds: int, *, warm_up: int = 3, seconds: float = 20.0
 ) -> dict[str, list[float]]:
     """Run one block of each per round, in an order that is drawn anew for each round.
 
     Returns the samples by name; the samples with the same index belong together. The first
-    `warm_up` rounds are thrown away.
+    `warm_up` rounds are thrown away. On a slow machine there are fewer rounds, at least two: it
+    ends after `seconds`.
     """
+    deadline = perf_counter() + seconds
     names = list(blocks)
     samples: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(warm_up + rounds):
+        if perf_counter() > deadline and turn >= warm_up + 2:
+            break
         random.shuffle(names)
         for name in names:
             value = blocks[name]()

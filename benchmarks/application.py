@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import Any
 
 import django
@@ -52,7 +53,9 @@ def item(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
 
 
 def handler500(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
-    return _answer("failed", 500)
+    error = sys.exc_info()[1]
+    # The driver's number, for the report.
+    return _answer(f"error {error.args[0]}" if error and error.args else "failed", 500)
 
 
 urlpatterns: list[Any] = [path("", item)]

@@ -121,7 +121,10 @@ class Clients:
         if status == 200:
             load.latencies.append(time.perf_counter() - client.asked)
         else:
-            load.failures[f"HTTP {status}"] += 1
+            # A short text says what it was.
+            body = client.answer.partition(b"\r\n\r\n")[2]
+            text = body.decode("ascii", "replace") if len(body) <= 20 else ""
+            load.failures[f"HTTP {status} {text}".strip()] += 1
         if last or not data:
             client.close()
         return True

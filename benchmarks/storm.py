@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from .admin import Admin
@@ -97,27 +98,28 @@ class Storm:
             cursor.fetchall()
         wrapper.close_if_unusable_or_obsolete()
 
-    def per_bin(self) -> list[tuple[float, float]]:
-        """Connections that the server took in each bin, by the bin's end."""
-        bins = []
-        before, end = float(self.counted[0][1]), BIN
-        for (t0, n0), (t1, n1) in zip(self.counted, self.counted[1:], strict=False):
-            while t0 <= end < t1:
-                now = n0 + (n1 - n0) * (end - t0) / (t1 - t0)
-                bins.append((round(end, 3), now - before))
-                before, end = now, end + BIN
-        return bins
+
+def bins_of(counted: list[tuple[float, int]], width: float) -> list[tuple[float, float]]:
+    """How many more in each bin, by the bin's end; `counted` is a total at certain times."""
+    bins = []
+    before, end = float(counted[0][1]), width
+    for (t0, n0), (t1, n1) in pairwise(counted):
+        while t0 <= end < t1:
+            now = n0 + (n1 - n0) * (end - t0) / (t1 - t0)
+            bins.append((round(end, 3), now - before))
+            before, end = now, end + width
+    return bins
 
 
 def rows(run: Run) -> Iterator[Row]:
-    size, max_age = (20, 1.0) if run.quick else (200, 8.0)
+    size, max_age = (20, 1.0) if run.quick else (200, 7.0)
     most: dict[str, Summary] = {}
     times: dict[str, Summary] = {}
     series: dict[str, list[list[float]]] = {}
     for name in VARIANTS:
         storm = Storm(run, name, size, max_age)
         storm.last(max_age * 2.3)
-        bins = storm.per_bin()
+        bins = bins_of(storm.counted, BIN)
         # Opening all of them was a storm, too, and none that could be spread.
         most[name] = count(round(max(number for end, number in bins if end > max_age / 4)))
         ordered = sorted(storm.latencies)
@@ -135,7 +137,7 @@ def rows(run: Run) -> Iterator[Row]:
         most,
         transport="tcp",
         note="as the server counts them, over two lives of the connections, their opening "
-        "excluded; jitter is a share of CONN_MAX_AGE, so that an hour is spread over 450 times "
+        "excluded; jitter is a share of CONN_MAX_AGE, so that an hour is spread over 500 times "
         "as long as this; the series is in connects per second",
     )
     row["series"] = series

@@ -84,7 +84,7 @@ def rows(run: Run) -> Iterator[Row]:
             names = [name for name in names if name in QUICK]
         with sites(run, web_server, names) as started:
             with Admin(run.target) as admin:
-                tallies = measure(started, run.rounds(5, 1), 0.2 if run.quick else 0.8, admin=admin)
+                tallies = measure(started, run.rounds(5, 1), 0.2 if run.quick else 0.7, admin=admin)
             yield from told(run, web_server, tallies)
             yield run.row(
                 f"{web_server}: connections open at the server",
@@ -110,7 +110,7 @@ def rows(run: Run) -> Iterator[Row]:
             ):
                 # While the others are asked, each rests for longer than wait_timeout.
                 seconds = (SHORT + 0.6) / (len(names) - 1)
-                tallies = measure(started, run.rounds(8, 2), seconds)
+                tallies = measure(started, run.rounds(7, 2), seconds)
                 yield from told(run, f"{web_server}, bursts, wait_timeout {SHORT} s", tallies)
 
 

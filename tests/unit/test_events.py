@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import logging
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -155,6 +157,35 @@ def test_each_reason_is_counted_by_its_name_and_logged_by_its_level(
     assert record.getMessage() == (
         f"recycled the connection of 'somewhere': {reason} (age 9.0 s, idle 3.0 s)"
     )
+
+
+def _reasons_in_the_code() -> Iterator[str]:
+    """What mark_lost() is called with, what `lost` is set to, what verdicts say, `gone`."""
+    package = Path(events.__file__).parent
+    for module in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                if name in ("mark_lost", "Verdict"):
+                    yield from _texts(*node.args)
+            elif isinstance(node, ast.Assign):
+                if any(getattr(target, "attr", "") == "lost" for target in node.targets):
+                    yield from _texts(node.value)
+            elif isinstance(node, ast.FunctionDef) and node.name == "gone":
+                returned = (part.value for part in ast.walk(node) if isinstance(part, ast.Return))
+                yield from _texts(
+                    *(part for value in returned if value for part in ast.walk(value))
+                )
+
+
+def _texts(*nodes: ast.AST) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value:
+            yield node.value
+
+
+def test_every_reason_in_the_code_has_its_level_and_every_level_a_reason() -> None:
+    assert set(_reasons_in_the_code()) == set(events.LEVELS)
 
 
 def test_counters_are_a_copy_for_the_caller_to_keep() -> None:

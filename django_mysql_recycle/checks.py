@@ -80,7 +80,7 @@ def _misplaced(alias: str, settings: Mapping[str, Any]) -> Iterator[checks.Check
             id="django_mysql_recycle.E002",
         )
     for key in settings:
-        if key.lower() in _OURS | _OF_OTHERS:
+        if str(key).lower() in _OURS | _OF_OTHERS:
             yield checks.Warning(
                 f"DATABASES[{alias!r}][{key!r}] has no effect: nothing reads it there.",
                 hint=f"The settings of this backend are in {path_of(alias)}.",

@@ -81,6 +81,8 @@ def _unix_socket(name: str, settings: Mapping[str, Any]) -> str:
     options = driver_options(settings)
     if host.startswith("/"):
         return "HOST is a unix socket"
+    if options.get("read_default_group") and not options.get("read_default_file"):
+        return ""  # the driver reads files that are not named here
     host = str(options.get("host") or host or _from_file(options, "host") or "")
     by_name = sys.platform != "win32" and host in ("", "localhost")
     if options.get("unix_socket") and (name == "pymysql" or by_name):

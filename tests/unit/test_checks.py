@@ -85,6 +85,7 @@ def test_the_defaults_contradict_nothing(check: Check) -> None:
         ({"keepalive": 30}, {"HOST": "localhost", "OPTIONS": {"unix_socket": "/s"}}, ["W005"]),
         ({"keepalive": 30}, {"HOST": "127.0.0.1", "OPTIONS": {"unix_socket": "/s"}}, []),
         ({"keepalive": 30}, {"HOST": "", "OPTIONS": {"host": "db"}}, []),
+        ({"keepalive": 30}, {"HOST": "", "OPTIONS": {"read_default_group": "mine"}}, []),
         ({"keepalive": None}, {"HOST": "/s"}, []),
         ({}, {"HOST": "/s", "CONN_MAX_AGE": None}, []),
         ({"jitter": 0.1}, {"CONN_MAX_AGE": 0}, ["W006"]),

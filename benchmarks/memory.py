@@ -3,7 +3,7 @@
 Real statements on a real server over its unix socket: autocommit, texts that are never the same
 twice, transactions, named locks. The memory of the process, Python's objects, descriptors and
 threads are sampled, and a line is laid through the samples. The budget is a leak's: a few bytes a
-statement would already exceed it.
+statement would already exceed it. On MariaDB alone: what grows would grow on either server.
 """
 
 from __future__ import annotations

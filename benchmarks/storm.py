@@ -1,7 +1,7 @@
 """Measure 7: connections that were opened together and reach their max age together.
 
 Threads ask in units of work, as requests do, every fifth of a second each. The server is asked how
-many connections it has taken so far.
+many connections it has taken so far. With mysqlclient on MariaDB alone: it is the policy that is seen.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 The sites run side by side, and are asked in turn, for a short while each, again and again. Server,
 web server and load generator share the machine: the numbers compare configurations with one
-another, and tell nothing of what a machine of one's own would serve.
+another, and tell nothing of what a machine of one's own would serve. A KILL that meets a running
+statement is an error in every configuration: the statement may have run. Left out: PyMySQL on
+MariaDB, mysqlclient on MySQL, TLS, unix sockets; PyMySQL on MySQL under other web servers.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from django.db.utils import InterfaceError, OperationalError
 from django_mysql_recycle import errors
 from django_mysql_recycle.errors import NOT_NOW, Proof, judge
 from django_mysql_recycle.lifecycle import Action, Facts, Verdict, decide
+from tests.comparison.table import GOOD, load
 
 ROOT = Path(__file__).resolve().parents[2]
 HOW_IT_WORKS = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
@@ -196,3 +197,39 @@ def test_every_test_that_holds_a_guarantee_exists() -> None:
 def test_every_guarantee_and_refusal_names_a_test_that_holds_it() -> None:
     for section in re.split(r"^### ", GUARANTEES, flags=re.MULTILINE)[1:]:
         assert "\nHeld by: [`test_" in section, section.splitlines()[0]
+
+
+# ##### The comparison #####
+
+COMPARED = {
+    "idle past `wait_timeout` between requests": "idle_between_requests",
+    "the same inside a request, in a command, task or thread": "idle_inside",
+    "`KILL`, server restart, crash; then a statement outside requests": "killed",
+    "path that drops packets in silence": "silent_path",
+    "connection lost inside a transaction": "lost_inside_atomic",
+    "answer to a write lost": "answer_lost",
+}
+COLUMNS = ["persistent", "health_checks", "pool", "has_gone", "ours"]
+
+
+def test_the_comparison_in_the_readme_says_what_was_recorded() -> None:
+    recorded = load()["found"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = {row[0]: row[1:] for row in rows(readme, "Comparison")}
+    for title, failure in COMPARED.items():
+        for name, cell in zip(COLUMNS, table[title], strict=True):
+            word = cell.partition(",")[0]
+            for found in recorded.values():
+                good = found[name][failure][0] in GOOD
+                if word.startswith("only with `CONN_MAX_AGE = 0`"):
+                    assert not good and found["age_0"][failure][0] in GOOD
+                else:
+                    assert word == ("yes" if good else "no"), (title, name)
+
+
+def test_this_backend_fails_in_no_row_of_the_comparison() -> None:
+    for found in load()["found"].values():
+        verdicts = {failure: verdict for failure, (verdict, _) in found["ours"].items()}
+        # The write that a demoted node refuses is told.
+        assert verdicts.pop("turned_read_only") == "error once"
+        assert set(verdicts.values()) <= GOOD

@@ -143,11 +143,15 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
     def create_cursor(self, name: str | None = None) -> Any:
         # Django makes a new one for nearly every statement; some are held across a pause.
         inner = super().create_cursor(name)
-        if self.recycler.connecting:
+        recycler = self.recycler
+        if recycler.connecting:
             return inner
-        made_by_driver = getattr(inner, "cursor", inner)
+        try:
+            made_by_driver = inner.cursor
+        except AttributeError:
+            made_by_driver = inner
         kind = StreamingCursor if isinstance(made_by_driver, unbuffered) else RecyclingCursor
-        cursor = kind(self, self.recycler, inner)
+        cursor = kind(self, recycler, inner)
         if name is not None:
             cursor.name = name
         return cursor
@@ -167,14 +171,16 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
             recycler.decide()
         return bool(self.autocommit)
 
-    def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
+    def set_autocommit(
+        self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False
+    ) -> None:
         # Django opens the connection, logs a BEGIN, sets the flag and runs on_commit hooks.
         try:
             if self.recycler.connecting and self.recycler.carried is not None:
                 self._set_autocommit(autocommit)  # the log would show it as the application's
                 self.autocommit = autocommit
             else:
-                super().set_autocommit(autocommit, *args, **kwargs)
+                super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
         except BaseException as error:
             if not isinstance(error, _HEARD) and self.autocommit != autocommit:
                 self._mode_cut_short(autocommit)
@@ -201,14 +207,17 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
         elif autocommit:
             self._leave(record)
         else:
-            self._enter()
+            self._enter(record)
 
-    def _enter(self) -> None:
+    def _enter(self, record: Any) -> None:
         """Enter a transaction: nothing has been done yet, so a loss here is repeated."""
         recycler = self.recycler
-        idle = recycler.decide()
-        record = recycler.record
-        safe = recycler.is_safe(record)
+        idle = recycler.idle_if_fresh(record)
+        safe = idle is not None
+        if idle is None:
+            idle = recycler.decide()
+            record = recycler.record
+            safe = recycler.is_safe(record)
         try:
             super()._set_autocommit(False)
         except BaseException as error:
@@ -244,7 +253,8 @@ class RecycleMixin(_Wrapper):  # type: ignore[misc]
                 return
             raise
         record.contact = clock()
-        record.pins.autocommit_seen(False, record.contact)
+        if not record.calm:
+            record.pins.autocommit_seen(False, record.contact)
         record.transaction_ended()
 
     def _commit(self) -> None:

@@ -79,9 +79,10 @@ class RecyclingCursor:
             elif db.autocommit and not db._thread_sharing_count:
                 now = clock()
                 idle = now - record.contact
-                if mark[0] and (
-                    idle < WINDOW
-                    or (idle < record.quiet and now < record.age_due and not record.hung_up())
+                if (
+                    mark[0]
+                    and now < record.age_due
+                    and (idle < WINDOW or (idle < record.quiet and not record.hung_up()))
                 ):
                     try:
                         result = self._inner.execute(query, args)

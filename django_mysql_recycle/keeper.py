@@ -33,18 +33,20 @@ LAST_INSERT_ID = "LAST_INSERT_ID()"
 ARGUMENTS = "@_"  # how the variables begin in which callproc() leaves its arguments
 
 
+#: Stands for a connection that there is no more, or not yet: none is it, and neither is None.
+CLOSED: Any = object()
+
+
 class _NoRecord:
     """Stands for the record of no connection on the path that every statement takes."""
 
     calm = False
-    connection = None
+    connection = CLOSED
     unread = None
     gone = "closed"
 
 
 NO_RECORD: Any = _NoRecord()
-#: Stands for a connection that the application has closed.
-CLOSED: Any = object()
 
 
 class NoAnswer(Exception):
@@ -92,15 +94,17 @@ class ConnectionKeeper:
 
     def current(self) -> Any:
         """The record of the connection in use, or None if there is no connection."""
-        processes.look()
+        if not processes.mark[0]:
+            processes.look()
+        db: Any = self._db()
         record = self.record
-        connection = self.db.connection
-        if connection is None:
+        if record.connection is db.connection:
+            return record
+        if db.connection is None:
             return None
-        if record.connection is not connection:
-            # Somebody has put it there without connect().
-            options = Options.of(self.db.alias, self.db.settings_dict)
-            record = self.record = ConnectionRecord(self.driver, connection, options, None)
+        # Somebody has put it there without connect().
+        options = Options.of(db.alias, db.settings_dict)
+        record = self.record = ConnectionRecord(self.driver, db.connection, options, None)
         return record
 
     def is_in_use(self, record: ConnectionRecord) -> bool:
@@ -135,12 +139,12 @@ class ConnectionKeeper:
         except self.db.Database.Error as error:
             self.take_note(record, error, ran=False)
             if not record.gone:
-                record.contact = clock()
+                record.touch()
             raise
         except BaseException:
             record.mark_interrupted()
             raise
-        record.contact = clock()
+        record.touch()
         return rows
 
     def take_note(
@@ -274,11 +278,12 @@ class ConnectionKeeper:
     def unit_of_work_ended(self) -> None:
         """Django has looked at the connection between two units of work, and kept it."""
         record = self.record
-        if record.connection is None or record.connection is not self.db.connection:
+        if record.connection is not self.db.connection:
             return
-        record.pins.end_unit_of_work()
-        record.unit_begins = True
-        record.refresh()
+        record.unit_ended_at = record.contact
+        if not record.calm:
+            record.pins.end_unit_of_work()
+            record.refresh()
         self.left_behind.clear()
 
     def forget_parent(self) -> None:

@@ -51,7 +51,7 @@ class ConnectionRecord:
         "quiet",
         "read_only_declared",
         "socket",
-        "unit_begins",
+        "unit_ended_at",
         "wrong_node",
     )
 
@@ -75,7 +75,8 @@ class ConnectionRecord:
         #: The wrapper has a loss of session state to tell.
         self.owing = False
         self.wrong_node = False
-        self.unit_begins = False
+        #: The last contact when a unit of work ended.
+        self.unit_ended_at = 0.0
         #: Something has run since the last COMMIT or ROLLBACK. Only meaningful with autocommit
         #: off; Django's own flag for the hooks is no proof.
         self.dirty = False
@@ -101,12 +102,23 @@ class ConnectionRecord:
             or self.lost
             or self.interrupted
             or self.wrong_node
-            or self.unit_begins
             or self.owing
             or self.executing
             or self._unread is not None
             or self.pins.pinned
         )
+
+    @property
+    def unit_begins(self) -> bool:
+        """Nothing has run in this unit of work yet."""
+        return self.contact == self.unit_ended_at
+
+    def touch(self) -> None:
+        """It has talked to the server, on the backend's own account."""
+        begins = self.unit_begins
+        self.contact = liveness.clock()
+        if begins:
+            self.unit_ended_at = self.contact
 
     @property
     def unread(self) -> Any:
@@ -164,8 +176,9 @@ class ConnectionRecord:
     def transaction_ended(self) -> None:
         """COMMIT or ROLLBACK was acknowledged, or the server rolls back by itself."""
         self.dirty = False
-        self.pins.transaction_ended()
-        self.refresh()
+        if not self.calm:  # else nothing is pinned
+            self.pins.transaction_ended()
+            self.refresh()
 
     @property
     def gone(self) -> str:

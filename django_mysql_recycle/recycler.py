@@ -6,6 +6,7 @@ what the policy says; base.py calls it at the seams.
 
 from __future__ import annotations
 
+import _thread
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 from django.db.utils import OperationalError
 
 from . import events
-from .cursors import RecyclingCursor, StreamingCursor
+from .cursors import WINDOW, RecyclingCursor, StreamingCursor
 from .errors import Proof, SessionStateLost
 from .keeper import ARGUMENTS, LAST_INSERT_ID, NO_RECORD, ConnectionKeeper, NoAnswer
 from .lifecycle import REST, Action, Facts, decide
@@ -40,6 +41,29 @@ class Recycler(ConnectionKeeper):
     """Decides and acts around the statements of one connection wrapper."""
 
     # ##### Before a statement #####
+
+    def idle_if_fresh(self, record: Any) -> float | None:
+        """The idle seconds if nothing speaks against using the connection as it is.
+
+        None: that has to be decided. The cursor does the same in place, before each statement.
+        """
+        db = self.db
+        if (
+            not record.calm
+            or record.connection is not db.connection
+            or not db.autocommit
+            or db.in_atomic_block
+            or db._thread_sharing_count
+            or db._thread_ident != _thread.get_ident()
+        ):
+            return None
+        now = clock()
+        idle: float = now - record.contact
+        if now < record.age_due and (
+            idle < WINDOW or (idle < record.quiet and not record.hung_up())
+        ):
+            return idle
+        return None
 
     def decide(self, statement: Statement = PLAIN, cursor: RecyclingCursor | None = None) -> float:
         """Apply the policy. Returns the idle seconds of the connection that is left."""
@@ -76,9 +100,6 @@ class Recycler(ConnectionKeeper):
                 )
             )
             if verdict.action is Action.RUN:
-                if safe and record.unit_begins:
-                    record.unit_begins = False
-                    record.refresh()
                 return idle
             if verdict.action is Action.RECYCLE:
                 self.replace(verdict.reason)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from django.db import Error, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.mysql.validation import DatabaseValidation
 
+from django_mysql_recycle.checks import settings_findings
 from django_mysql_recycle.checks_driver import _unix_socket
 from django_mysql_recycle.driver_versions import is_connector_c
 from django_mysql_recycle.validation import ServerValidation, server_findings, with_server_checks
-from servers import Server
+from servers import FaultProxy, Server
+from servers.certificates import make_certificates
 
 from .admin import Admin
 from .connections import OURS, STOCK, ConnectionFactory
@@ -117,11 +120,11 @@ def test_djangos_own_checks_work_and_say_it_once(make_connection: ConnectionFact
 
 
 def test_server_that_cannot_be_reached_is_told_as_by_the_stock_backend(
-    make_connection: ConnectionFactory, own_server: Callable[..., Server]
+    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
 ) -> None:
-    gone = own_server()
-    aliases = [make_connection(engine, server=gone).alias for engine in (OURS, STOCK)]
-    gone.stop()
+    gone = proxy()
+    aliases = [make_connection(engine, via=gone).alias for engine in (OURS, STOCK)]
+    gone.close()  # nobody listens there any more
     raised = []
     for alias in aliases:
         with pytest.raises(OperationalError) as caught:
@@ -195,6 +198,7 @@ def test_settings_that_cannot_be_used_are_told_once(make_connection: ConnectionF
 
 
 PROJECT = """
+import sys
 from django.conf import settings
 settings.configure(
     DATABASES={{"default": {database}}},
@@ -204,7 +208,9 @@ settings.configure(
     USE_TZ=True,
 )
 from django.core.management import execute_from_command_line
-execute_from_command_line(["manage.py", {command}])
+for command in {commands}:
+    sys.stderr.write("\\f")
+    execute_from_command_line(["manage.py", *command])
 """
 
 
@@ -215,23 +221,63 @@ def test_manage_py_shows_them(make_connection: ConnectionFactory) -> None:
     )
     names = ("ENGINE", "HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS")
     database = {name: connection.settings_dict[name] for name in names}
-    said = {}
-    for command in ('"check"', '"check", "--database", "default"', '"migrate", "--plan"'):
-        ran = subprocess.run(
-            [sys.executable, "-c", PROJECT.format(database=database, command=command)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=50,
-        )
-        assert ran.returncode == 0, ran.stderr
-        said[command] = ran.stdout + ran.stderr
-        assert said[command].count("(django_mysql_recycle.W001)") == 1
-        assert database["PASSWORD"] not in said[command]
-    assert ["W101" in text for text in said.values()] == [False, True, True]
+    commands = [("check",), ("check", "--database", "default"), ("migrate", "--plan")]
+    ran = subprocess.run(
+        [sys.executable, "-c", PROJECT.format(database=database, commands=commands)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert database["PASSWORD"] not in ran.stdout + ran.stderr
+    _, *said = ran.stderr.split("\f")
+    assert [text.count("(django_mysql_recycle.W001)") for text in said] == [1, 1, 1]
+    assert [text.count("(django_mysql_recycle.W101)") for text in said] == [0, 1, 1]
 
 
 # What the checks know about drivers, asked of the drivers.
+
+
+def test_checks_know_the_driver(driver: str) -> None:
+    cursors = import_module(f"{'MySQLdb' if driver == 'mysqlclient' else 'pymysql'}.cursors")
+
+    def told(**options: Any) -> list[str]:
+        database = {"HOST": "127.0.0.1", "OPTIONS": options}
+        found = settings_findings("default", database)
+        return [str(message.id).partition(".")[2] for message in found]
+
+    assert told(cursorclass=cursors.SSCursor) == ["W010"]
+    assert told(cursorclass=cursors.DictCursor) == []
+    of_mysqlclient = driver == "mysqlclient"
+    assert told(connect_timeout=0) == (["W011"] if of_mysqlclient else [])
+    assert told(ssl=True) == (["I001"] if of_mysqlclient and is_connector_c() else [])
+
+
+def test_misplaced_setting_is_refused_by_the_driver(make_connection: ConnectionFactory) -> None:
+    """What E002 says."""
+    for misplaced in ({"idle_limit": 5}, {"pool": True}):
+        connection = make_connection(options=misplaced)
+        with pytest.raises(TypeError, match=next(iter(misplaced))):
+            connection.ensure_connection()
+
+
+def test_what_the_stock_backend_makes_of_our_settings(make_connection: ConnectionFactory) -> None:
+    """What E003 says."""
+    with pytest.raises(TypeError, match="recycle"):
+        make_connection(STOCK, recycle={}).ensure_connection()
+
+
+def test_connect_timeout_of_nothing_is_refused_by_pymysql(
+    make_connection: ConnectionFactory, driver: str
+) -> None:
+    """Why W011 is for mysqlclient alone."""
+    connection = make_connection(options={"connect_timeout": 0})
+    if driver == "pymysql":
+        with pytest.raises(ValueError, match="connect_timeout"):
+            connection.ensure_connection()
+    else:
+        assert value(connection, "SELECT 1") == 1
 
 
 def _host_info(connection: BaseDatabaseWrapper) -> str:
@@ -283,12 +329,12 @@ def test_naming_an_authority_makes_mysqlclient_verify(
     make_connection: ConnectionFactory,
     server: Server,
     driver: str,
-    own_server: Callable[..., Server],
+    tmp_path: Path,
 ) -> None:
     """I001 recommends it: it must not verify less than before, and says that it verifies more."""
     if driver != "mysqlclient":
         return  # the check is for mysqlclient alone; for PyMySQL a context is kept (tls.py)
-    other = str(own_server().ca)  # a real one, of another server
+    other = str(make_certificates(tmp_path / "tls", server.host).ca)
     required = make_connection(options={"ssl_mode": "REQUIRED"})
     assert _cipher(required)  # self-signed, and taken all the same
     assert ids(required) == (["I001"] if is_connector_c() else [])

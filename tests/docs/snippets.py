@@ -48,7 +48,8 @@ class Snippet:
     setup_line: int = 0
 
     def __str__(self) -> str:
-        return f"{self.path.relative_to(ROOT)}:{self.line}"
+        root = ROOT if ROOT in self.path.parents else self.path.parent
+        return f"{self.path.relative_to(root)}:{self.line}"
 
     @property
     def file(self) -> str:

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from django.core.management.base import CommandError
 from django.db import connections
 
 from servers import Server
@@ -90,3 +91,24 @@ def test_block_that_does_not_run_fails(tmp_path: Path, server: Server) -> None:
     (snippet,) = snippets(page)
     with pytest.raises(Exception, match="unknown key 'idel_limit'"):
         run_python(snippet, {}, server)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "make tea",
+        "python -m nobody",
+        "python manage.py nothing",
+        "python manage.py migrate --sideways",
+        "python manage.py loop --sideways",
+        "pip install '.[oracle]'",
+        "pytest tests/nowhere",
+        "python scripts/nothing.py",
+    ],
+)
+def test_shell_lines_that_name_what_is_not_there_fail(tmp_path: Path, line: str) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"```sh\nA=1 {line}  # a comment\n```\n")
+    (snippet,) = snippets(page)
+    with pytest.raises((AssertionError, CommandError)):
+        check_shell(snippet)

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from servers import guard
 from servers.machine import free_port
 
 from .admin import Admin
@@ -57,6 +58,8 @@ class Site:
         self.database = database
         self.port = port
         self.process = process
+        # Killed if this process is; gunicorn's workers follow their master.
+        guard.register(f"site {process.pid}", pid=process.pid)
 
     def end(self) -> None:
         if self.process.poll() is None:
@@ -66,6 +69,7 @@ class Site:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        guard.forget(f"site {self.process.pid}")
 
 
 @contextmanager

@@ -65,6 +65,17 @@ class Carried:
     run_hooks: bool
 
 
+@dataclass(slots=True)
+class LeftBehind:
+    """The end of a connection in which an earlier statement had left something."""
+
+    reason: str
+    age: float
+    idle: float
+    #: Each read of it is refused; the signal and the log tell it once.
+    told: bool = False
+
+
 class ConnectionKeeper:
     """Keeps the connection of one wrapper, whatever the policy says about it."""
 
@@ -83,7 +94,7 @@ class ConnectionKeeper:
         #: The loss of session state that nobody has heard of yet.
         self.untold: SessionStateLost | None = None
         #: What earlier statements left in connections that have been replaced since.
-        self.left_behind: set[str] = set()
+        self.left_behind: dict[str, LeftBehind] = {}
 
     @property
     def db(self) -> Any:
@@ -185,10 +196,11 @@ class ConnectionKeeper:
         """Close the connection and open a new one through Django's connect(). At a safe point."""
         db, record = self.db, self.record
         now = clock()
+        left = LeftBehind(reason, now - record.opened, now - record.contact)
         if record.inserted:
-            self.left_behind.add(LAST_INSERT_ID)
+            self.left_behind[LAST_INSERT_ID] = left
         if record.arguments_left:
-            self.left_behind.add(ARGUMENTS)
+            self.left_behind[ARGUMENTS] = left
         if self.carried is None:
             self.carried = Carried(
                 db.autocommit, db.run_on_commit, db.run_commit_hooks_on_set_autocommit_on
@@ -296,7 +308,7 @@ class ConnectionKeeper:
         processes.leave(db.connection)
         self.record = NO_RECORD
         self.untold = self.carried = None
-        self.left_behind = set()
+        self.left_behind = {}
         self.connecting = self.at_boundary = False
         db.run_on_commit = []
         db.run_commit_hooks_on_set_autocommit_on = False

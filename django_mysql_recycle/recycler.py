@@ -130,12 +130,24 @@ class Recycler(ConnectionKeeper):
             # The variables of callproc() are told by how their names begin: @_procedure_0.
             left = ARGUMENTS if read.startswith(ARGUMENTS) else read
             renewed = left == LAST_INSERT_ID and record.inserted
-            if left in self.left_behind and not renewed:
-                raise SessionStateLost(
-                    2006,
-                    f"{read} was left in a connection that has been replaced since; "
-                    f"the connection of {self.db.alias!r} has no answer to it",
+            end = self.left_behind.get(left)
+            if end is None or renewed:
+                continue
+            description = f"{read} was left in a connection that has been replaced since"
+            if not end.told:
+                end.told = True
+                events.state_lost(
+                    self.db,
+                    reason=end.reason,
+                    age=end.age,
+                    idle=end.idle,
+                    state=(read,),
+                    description=description,
+                    raised=True,
                 )
+            raise SessionStateLost(
+                2006, f"{description}; the connection of {self.db.alias!r} has no answer to it"
+            )
 
     def _probe(self, record: ConnectionRecord, *, read_limit: bool) -> None:
         try:
@@ -218,7 +230,7 @@ class Recycler(ConnectionKeeper):
             record.inserted = True
         if leaves_arguments:
             record.arguments_left = True
-            self.left_behind.discard(ARGUMENTS)
+            self.left_behind.pop(ARGUMENTS, None)
         if statement.read_only:
             record.read_only_declared = True
         if statement.mentions_wait_timeout:

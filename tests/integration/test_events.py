@@ -160,6 +160,25 @@ def test_state_lost_while_closing(
     assert_works(connection, admin)
 
 
+def test_what_was_left_in_a_replaced_connection_is_told_lost_once(
+    connection: BaseDatabaseWrapper, admin: Admin, caplog: pytest.LogCaptureFixture
+) -> None:
+    insert(connection, "first")
+    kill(admin, connection)
+    with listening(connection) as told:
+        run(connection, "SELECT 1")
+        assert (told.recycled, told.lost) == (["closed"], [])
+        for _ in range(2):
+            with pytest.raises(SessionStateLost, match="LAST_INSERT_ID"):
+                run(connection, "SELECT LAST_INSERT_ID()")
+    (lost,) = told.lost
+    assert (lost["state"], lost["reason"]) == (("LAST_INSERT_ID()",), "closed")
+    assert 0 <= lost["idle"] <= lost["age"] < 10 and lost["raised"]
+    assert counters()[connection.alias]["state_lost"] == {"closed": 1}
+    insert(connection, "second")
+    assert value(connection, "SELECT LAST_INSERT_ID()") == 2
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_ctrl_c_in_a_receiver_passes_and_leaves_a_sound_connection(
     connection: BaseDatabaseWrapper, admin: Admin, error: type[BaseException]

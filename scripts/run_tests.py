@@ -24,10 +24,10 @@ sys.path.insert(0, str(ROOT))
 
 from servers import VENDORS, NotAvailable, check_vendor, obtain_installation  # noqa: E402
 from servers.apt import install  # noqa: E402
+from servers.chromium import obtain_browser  # noqa: E402
 from servers.haproxy import obtain_haproxy  # noqa: E402
 from servers.machine import find_program, is_root  # noqa: E402
 from servers.netns import obtain_programs  # noqa: E402
-from tests.browser.browser import obtain_browser  # noqa: E402
 
 MODULES = {"mysqlclient": "MySQLdb", "pymysql": "pymysql"}
 

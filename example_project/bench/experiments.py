@@ -47,7 +47,7 @@ class Bench:
             "hang-up": self._hang_up,
         }
         self._running = threading.Lock()
-        self._name = self._step = ""
+        self._step = ""
         self._until = 0.0
 
     def run_statement(self, name: str) -> None:
@@ -62,7 +62,6 @@ class Bench:
         act = self.harmless.get(name) or self.destructive[name]
         if not self._running.acquire(blocking=False):
             raise Refused("an experiment is under way")
-        self._name = name
         threading.Thread(target=self._perform, args=(act,), name=name, daemon=True).start()
 
     def state(self, since: int) -> dict[str, Any]:
@@ -73,7 +72,7 @@ class Bench:
             "events": self.journal.since(since),
             "wait_timeout": settings.WAIT_TIMEOUT,
             "lanes": {alias: lane.snapshot() for alias, lane in self.lanes.items()},
-            "experiment": self._name,
+            "experiment": self._running.locked(),
             "step": self._step,
             "left": max(0.0, self._until - now),
             "running": self.control.running,
@@ -88,7 +87,7 @@ class Bench:
         except (Refused, DatabaseError) as error:
             self.journal.write("both", "refused", str(error))
         finally:
-            self._name = self._step = ""
+            self._step = ""
             self._until = 0.0
             self._running.release()
 

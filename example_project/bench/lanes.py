@@ -39,7 +39,7 @@ class Lane:
         self.connection: int | None = None  #: the number that the server knows it by
         self.about: tuple[str, ...] = ()
         self.error = ""  #: of the last statement
-        self.told = ""  #: the last error since the connection was closed by hand
+        self.told = ""  #: the first error of those that came last
         self.pins: tuple[str, ...] = ()
         self.waiting_for = ""
         self._since = self._opened = self._contact = 0.0
@@ -184,8 +184,15 @@ class Lane:
         self._write_statement("ok", what, begun, answer=answer)
 
     def _failed(self, what: str, error: Exception, begun: float) -> None:
-        self.error = self.told = f"{type(error).__name__}: {error}"
+        self._note(error)
         self._write_statement("error", what, begun, answer=self.error)
+
+    def _note(self, error: Exception) -> None:
+        """The first error of several says most: the later ones only that it is still so."""
+        text = f"{type(error).__name__}: {error}"
+        if not self.error:
+            self.told = text
+        self.error = text
 
     def _write_statement(self, kind: str, what: str, begun: float, **more: Any) -> None:
         spent = monotonic() - begun
@@ -200,7 +207,7 @@ class Lane:
             try:
                 job()
             except Exception as error:  # what no statement is meant to raise: it is to be seen
-                self.error = self.told = f"{type(error).__name__}: {error}"
+                self._note(error)
                 self._journal.write(self.alias, "error", "unexpected", answer=self.error)
             self.waiting_for = ""
             self._look_at_pins()

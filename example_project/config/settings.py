@@ -45,7 +45,7 @@ DATABASES = {
         # Django takes a HOST that begins with a slash for a unix socket.
         "HOST": _database.get("MYSQL_HOST") or _database["MYSQL_SOCKET"],
         "PORT": port(_database.get("MYSQL_PORT", "3306")),
-        "CONN_MAX_AGE": 600,
+        "CONN_MAX_AGE": None,
     }
 }
 

@@ -18,9 +18,8 @@ from urllib.request import urlopen
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
-from servers import NotAvailable
-from servers.apt import install
-from servers.machine import find_program, free_port
+from servers.chromium import find_browser
+from servers.machine import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / "example_project"
@@ -39,32 +38,10 @@ _OPTIONS = (
 )
 
 
-def find_browser() -> tuple[str, str] | None:
-    """The paths of Chromium, or Chrome, and of its driver."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    browser = next(filter(None, map(find_program, names)), None)
-    driver = find_program("chromedriver")
-    return (browser, driver) if browser and driver else None
-
-
-def obtain_browser() -> tuple[str, str]:
-    """The same; installed through apt if they are missing. Raises `NotAvailable`."""
-    found = find_browser()
-    if found is None:
-        install("chromium", "chromium-driver")
-        found = find_browser()
-    if found is None:
-        raise NotAvailable(
-            "no Chromium with its driver: install the packages chromium and chromium-driver, "
-            "so that chromium and chromedriver are on the PATH"
-        )
-    return found
-
-
 @contextmanager
 def browser(*, width: int = 1280, height: int = 900, dark: bool = False) -> Iterator[Chrome]:
     """A fresh one with a profile of its own."""
-    program, driver = obtain_browser()
+    program, driver = find_browser()
     with tempfile.TemporaryDirectory(prefix="recycle-chromium-") as profile:
         options = ChromeOptions()
         options.binary_location = program

@@ -73,11 +73,13 @@ function showLane(alias, lane) {
   const event = seen.events.findLast((one) => one.lane === alias && ["ok", "error"].includes(one.kind));
   let answer = "no statement yet";
   if (lane.waiting > 0.5) answer = `${lane.waiting_for} ...`;
-  else if (lane.error) answer = lane.error;
+  else if (lane.error) answer = lane.told;
   else if (event) answer = `${event.text}${event.answer ? ` = ${event.answer}` : ""}, ${event.ms.toFixed(1)} ms`;
   set(".answer code", answer);
-  part(".told").hidden = !(lane.told && !lane.error);
-  set(".told code", lane.told);
+  const again = lane.error && lane.error !== lane.told;
+  part(".told").hidden = !lane.told || (Boolean(lane.error) && !again);
+  set(".told span", again ? "and since then:" : "before that:");
+  set(".told code", again ? lane.error : lane.told);
   const pins = lane.recycles ? lane.pins.join(", ") || "nothing" : lane.transaction ? "yes" : "no";
   set(".pins", pins);
   if (lane.recycles) {

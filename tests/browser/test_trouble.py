@@ -1,0 +1,126 @@
+"""A person causes each trouble: stock fails or waits, ours goes on or says what was lost."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from .bench import BenchPage
+
+#: What a client hears whose connection is gone, by driver, server and transport (docs/errors.md).
+GONE = re.compile(r"Error: \((2006|2013|2026|4031|0), ")
+
+
+def test_stock_turns_red_after_wait_timeout_and_ours_goes_on(page: BenchPage) -> None:
+    page.disconnect()
+    page.click("idle")
+    page.until(lambda: page.ours.tone == page.stock.tone == "good")
+    before = {page.ours.connection, page.stock.connection}
+    green = page.stock.colour
+    assert green[1] > green[0]
+    page.until(lambda: "wait_timeout is 3 s" in page.headline())
+    page.rest()
+    red = page.stock.colour
+    assert page.stock.tone == "bad" and red[0] > 2 * red[1]
+    assert GONE.search(page.stock.text("answer"))
+    assert GONE.search(page.stock.events("error")[0])
+    assert len(page.stock.events("error")) >= 2  # and still at the second try
+    assert page.stock.draws("m-error")
+    assert page.ours.tone == "good" and page.ours.colour == green
+    assert page.ours.connection not in before
+    assert str(page.ours.connection) in page.ours.text("answer")
+    assert "recycled: idle limit" in page.ours.events("recycle")[0]
+    assert page.ours.draws("m-recycle")
+    assert "recycled: idle limit" in page.ours.text("counters")
+    assert page.headline() == (
+        f"Django's own backend failed. This backend goes on with connection {page.ours.connection}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("act", "event"),
+    [("kill", "KILL"), ("restart", "server is back"), ("hang-up", "proxy hangs up")],
+)
+def test_lost_connection_stays_lost_on_stock_and_is_replaced_on_ours(
+    page: BenchPage, act: str, event: str
+) -> None:
+    page.perform(act)
+    assert any(event in row for row in page.rows("trouble"))
+    assert page.stock.tone == "bad"
+    assert GONE.search(page.stock.text("answer"))
+    assert page.ours.tone == "good"
+    assert page.ours.events("recycle")
+    assert page.ours.draws("m-trouble")
+
+
+def test_stopped_server_fails_both_and_started_again_only_stock(page: BenchPage) -> None:
+    page.perform("stop")
+    assert page.stock.tone == page.ours.tone == "bad"
+    assert page.chrome.find_element("id", "server").text == "server stopped"
+    page.perform("start")
+    assert page.chrome.find_element("id", "server").text == "server runs"
+    assert page.stock.tone == "bad"
+    assert page.ours.tone == "good"
+
+
+def test_stock_waits_on_a_silent_path_until_it_is_mended(page: BenchPage) -> None:
+    page.perform("cut")
+    page.until(lambda: page.stock.text("state").startswith("waiting for"))
+    # ours: one second of rest, then a ping that waits two.
+    page.until(lambda: page.ours.tone == "good" and page.ours.events("recycle"), 8)
+    assert "recycled: no answer" in page.ours.events("recycle")[0]
+    page.until(lambda: page.stock.text("state") == "waiting for 4 s", 8)
+    assert page.stock.tone == "warn"
+    assert page.stock.draws("m-wait")
+    assert page.headline().startswith("Django's own backend is waiting for an answer. This")
+    # The page is alive, and so is what does not hang.
+    connection = page.ours.connection
+    page.perform("select")
+    assert page.ours.events("ok")[0].count(str(connection))
+    page.perform("mend")
+    page.until(lambda: page.stock.tone == "bad")
+    assert GONE.search(page.stock.text("answer"))
+
+
+def test_lost_lock_is_named_by_ours_alone(page: BenchPage) -> None:
+    page.disconnect()
+    page.click("lock-lost")
+    page.until(lambda: page.ours.text("pins") == "named lock")
+    assert page.ours.draws("m-pin")
+    page.rest()
+    assert page.ours.text("pins") == "nothing"
+    told = page.ours.text("told")
+    assert "SessionStateLost: (" in told
+    assert "named lock 'bench of django_mysql_recycle, ours' taken 4 s ago" in told
+    assert page.ours.tone == "good"  # told once
+    assert page.ours.events("lost")
+    assert page.stock.tone == "bad"
+    assert "lock" not in page.stock.text("answer")
+
+
+def test_lost_transaction_is_an_error_on_both(page: BenchPage) -> None:
+    page.perform("transaction-lost")
+    for lane in (page.stock, page.ours):
+        assert GONE.search(lane.events("error")[0])
+        assert lane.events("rollback")
+        # Django leaves the block, which closes the connection of either.
+        assert lane.tone == "good"
+
+
+def test_statements_of_ones_own_run_on_both(page: BenchPage) -> None:
+    page.disconnect()
+    for act in ("begin", "insert", "commit", "lock", "unlock", "select"):
+        page.perform(act)
+    for lane in (page.stock, page.ours):
+        answered = " ".join(lane.events("ok")[:6])
+        for what in ("enter atomic()", "INSERT", "leave atomic()", "GET_LOCK", "RELEASE_LOCK"):
+            assert what in answered
+    assert page.ours.events("unpin")
+
+
+def test_select_repeats_itself(page: BenchPage) -> None:
+    page.disconnect()
+    page.chrome.execute_script("const auto = document.getElementById('auto'); auto.value = '1';")
+    before = len(page.ours.events("ok"))
+    page.until(lambda: len(page.ours.events("ok")) >= before + 3)

@@ -53,6 +53,7 @@ types: $(VENV)/.ready-dev
 
 docs-check: $(VENV)/.ready-test
 	@$(BIN)/python scripts/docs_check.py
+	@$(BIN)/python -m benchmarks.report --check
 
 coverage: $(VENV)/.ready-test
 	@$(BIN)/python scripts/run_tests.py --coverage

@@ -15,16 +15,20 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from contextlib import ExitStack, suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from servers import VENDORS, NotAvailable, Server
 
 from . import report
+from .admin import Admin
 from .catalogue import NAMES, Measure, available, measure
 from .facts import ROOT, load, machine
 from .measure import DRIVERS, TRANSPORTS, environment_of
+from .pinning import unpin
 
 RESULTS = ROOT / "benchmarks" / "results"
 #: A quick run shows that the measures work. Its numbers mean nothing and are kept apart.
@@ -53,35 +57,59 @@ def main() -> int:
             return 1
         facts = machine({server.vendor: server.version for server in servers})
         for name in options.only or available():
-            chosen = measure(name)
-            print(f"\n{chosen.title}", flush=True)
-            rows: list[Any] = []
-            failures: list[str] = []
-            load_before = load()
-            for server in servers:
-                for driver in options.drivers:
-                    if chosen.pairs and (driver, server.vendor) not in chosen.pairs:
-                        continue
-                    found, failure = _run(chosen, driver, server, deadline, options)
-                    rows += found
-                    if failure:
-                        failures.append(f"{driver} on {server.vendor}: {failure}")
-                        print(f"  FAILED {failures[-1]}", flush=True)
-            result = {
-                "measure": name,
-                "title": chosen.title,
-                "quick": options.quick,
-                "machine": {**facts, "load": load_before, "load_after": load()},
-                "failures": failures,
-                "rows": rows,
-            }
+            result = _measure(name, servers, deadline, options)
+            result["machine"] = {**facts, **result["machine"]}
             text = json.dumps(result, indent=1)
             (output / f"{name}.json").write_text(text + "\n")
-            failed = failed or bool(failures)
+            failed = failed or bool(result["failures"])
     document = report.DOCUMENT if output == RESULTS else output / "performance.md"
     report.write(output, document)
     print(f"\n{time.monotonic() - began:.0f} s. Results: {output}; report: {document}")
     return 1 if failed else 0
+
+
+def _measure(
+    name: str, servers: list[Server], deadline: float, options: argparse.Namespace
+) -> dict[str, Any]:
+    """One measure with every driver on every server: what is written as its results."""
+    rows: list[Any] = []
+    failures: list[str] = []
+    load_before = load()
+    title = name
+    try:
+        chosen = measure(name)
+        title = chosen.title
+        print(f"\n{title}", flush=True)
+        for server, driver in product(servers, options.drivers):
+            if chosen.pairs and (driver, server.vendor) not in chosen.pairs:
+                continue
+            found, failure = _run(chosen, driver, server, deadline, options)
+            rows += found
+            if failure:
+                failures.append(f"{driver} on {server.vendor}: {failure}")
+                print(f"  FAILED {failures[-1]}", flush=True)
+                _restore(server)
+    except Exception as error:
+        # Whatever it is, the other measures are still to be made.
+        traceback.print_exc()
+        failures.append(f"{type(error).__name__}: {error}")
+    return {
+        "measure": name,
+        "title": title,
+        "quick": options.quick,
+        "machine": {"load": load_before, "load_after": load()},
+        "failures": failures,
+        "rows": rows,
+    }
+
+
+def _restore(server: Server) -> None:
+    """Undo what a measure does to the server that all of them share, if it was ended halfway."""
+    unpin(server.pid)
+    with Admin(server) as admin:
+        admin.rows("SET GLOBAL general_log = OFF")
+        admin.rows("SET GLOBAL log_output = 'FILE'")
+        admin.rows("SET GLOBAL wait_timeout = DEFAULT")
 
 
 def _parse() -> argparse.Namespace:
@@ -123,12 +151,20 @@ def _run(
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                rows.append(json.loads(line))
-                print(f"  {report.line(rows[-1])}", flush=True)
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    print(f"  {line.rstrip()}", flush=True)
+                    continue
+                rows.append(row)
+                print(f"  {report.line(row)}", flush=True)
             status = process.wait()
         finally:
             timer.cancel()
             _end(process)
+            assert process.stdout is not None
+            process.stdout.close()
+            process.wait()
         errors.seek(0)
         tail = errors.read().strip().splitlines()[-15:]
     seconds = time.monotonic() - began

@@ -29,6 +29,12 @@ def pinned(server_pid: int | None) -> Iterator[str]:
             _pin_threads(server_pid, everywhere)
 
 
+def unpin(pid: int) -> None:
+    """Let a server run anywhere again, after a measure that was ended before it could."""
+    if hasattr(os, "sched_getaffinity"):
+        _pin_threads(pid, os.sched_getaffinity(0))
+
+
 def _pin_threads(pid: int, cpus: set[int]) -> bool:
     # Affinity belongs to threads; those that the server starts later inherit it.
     tasks = Path(f"/proc/{pid}/task")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,8 +52,13 @@ def draw(found: dict[str, Any], folder: Path) -> None:
         "storm": _storm,
     }
     for name, plot in plots.items():
-        if name in found and found[name]["rows"]:
+        if name not in found:
+            continue
+        try:
             plot(found[name]["rows"], folder)
+        except Exception:
+            # A plot that fails costs neither the tables nor the other plots.
+            traceback.print_exc()
 
 
 @contextmanager
@@ -94,6 +100,8 @@ def _points(axes: Any, rows: list[Any], labels: list[str], label_of: Any, spread
 
 
 def _added(rows: list[Any], folder: Path) -> None:
+    if not rows:
+        return
     labels = list(dict.fromkeys(row["case"] for row in rows))
     with _figure(folder, "added", 7.5, 0.5 * len(labels) + 1.4) as figure:
         axes = figure.subplots()
@@ -110,6 +118,8 @@ def _added(rows: list[Any], folder: Path) -> None:
 
 def _ratios(rows: list[Any], folder: Path) -> None:
     rows = [row for row in rows if row["ratio"]]
+    if not rows:
+        return
 
     def label_of(row: Any) -> str:
         return f"{row['case']}, {row['transport']}"
@@ -126,6 +136,8 @@ def _ratios(rows: list[Any], folder: Path) -> None:
 
 def _opening(rows: list[Any], folder: Path) -> None:
     rows = [row for row in rows if row["unit"] == "ms"]
+    if not rows:
+        return
     rows.sort(key=lambda row: (row["transport"], row["case"], row["driver"], row["server"]))
     labels = [
         f"{row['transport']}, {row['case'].removeprefix('time to connect, ')}: "
@@ -197,6 +209,8 @@ def _recovery(rows: list[Any], folder: Path) -> None:
 
 def _throughput(rows: list[Any], folder: Path) -> None:
     """One driver on one server: the one with the most rows. The table has the others."""
+    if not rows:
+        return
     counts: dict[tuple[str, str], int] = {}
     for row in rows:
         pair = (row["driver"], row["server"])

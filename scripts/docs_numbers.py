@@ -19,6 +19,7 @@ from docs_pages import FENCE, Finding, line_of, without_code
 #: Pages, or parts of them, that a command writes from recorded results, and that command.
 GENERATED = {
     "docs/comparison.md": "tests.comparison",
+    "docs/fault-matrix.md": "tests.fault_matrix",
     "docs/performance.md": "benchmarks.report",
 }
 

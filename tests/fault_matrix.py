@@ -1,6 +1,8 @@
 """`python -m tests.fault_matrix` writes docs/fault-matrix.md, with both drivers on both servers.
 
 The cells are those of tests/integration/matrix.py; the stock backend goes through the same faults.
+What was found is recorded in docs/measured/fault-matrix.json; `--check` only compares the page with
+it, for which the standard library is enough.
 """
 
 from __future__ import annotations
@@ -8,11 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections import defaultdict
 from contextlib import ExitStack
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,10 +24,10 @@ from typing import Any
 from servers import FaultProxy, Namespace, Server
 
 from .choice import VENDOR
-from .standalone import ground
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "fault-matrix.md"
+RECORDED = ROOT / "docs" / "measured" / "fault-matrix.json"
 DRIVERS = {"mysqlclient": "mysqlclient", "pymysql": "PyMySQL"}
 SERVERS = {"mariadb": "MariaDB", "mysql": "MySQL"}
 
@@ -56,34 +60,63 @@ end, and then it rests.
 answer. No client can tell these two apart, which is why neither is repeated.
 
 Over plain TCP, TLS and unix sockets where the fault exists there; all agree unless one is named.
+
+{ground}
 """
 
 Cells = list[list[str]]
+#: By situation and fault: what becomes of it with ours, and with the stock backend.
+Table = dict[str, dict[str, list[str]]]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fault_matrix", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="is the page made of the record?")
     parser.add_argument("--cells", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--output", type=Path, default=TARGET)
     options = parser.parse_args()
     if options.cells:
         options.cells.write_text(json.dumps(collect()))
         return 0
-    tables: dict[str, list[str]] = defaultdict(list)
+    if options.check:
+        if TARGET.read_text(encoding="utf-8") == page(json.loads(RECORDED.read_text())):
+            return 0
+        print(f"{TARGET.relative_to(ROOT)}: is not what {RECORDED.relative_to(ROOT)} makes of it")  # noqa: T201
+        return 1
+    recorded = record()
+    RECORDED.parent.mkdir(exist_ok=True)
+    RECORDED.write_text(json.dumps(recorded, indent=1) + "\n", encoding="utf-8")
+    TARGET.write_text(page(recorded), encoding="utf-8")
+    return 0
+
+
+def record() -> dict[str, Any]:
+    """Go through all cells, and keep what the page says of them."""
+    tables: dict[str, Table] = {}
+    servers: dict[str, str] = {}
     firsts: list[str] = []
     for driver, vendor in product(DRIVERS, SERVERS):
         name = f"{DRIVERS[driver]} on {SERVERS[vendor]}"
         print(name, flush=True)  # noqa: T201
-        cells = run(driver, vendor)
-        firsts = list(dict.fromkeys(cell[4] for cell in cells))
-        tables[table(cells)].append(name)
-    parts = [HEAD.format(firsts=", ".join(firsts))]
-    parts += [f"## {', '.join(names)}\n\n{text}" for text, names in tables.items()]
-    options.output.write_text("\n".join(parts))
-    return 0
+        found = run(driver, vendor)
+        servers[vendor] = f"{SERVERS[vendor]} {found['server']}"
+        firsts = list(dict.fromkeys(cell[4] for cell in found["cells"]))
+        tables[name] = table(found["cells"])
+    drivers = [f"{DRIVERS[driver]} {version(driver)}" for driver in DRIVERS]
+    ground = [f"Django {version('django')}", *drivers, *servers.values()]
+    return {"ground": f"Seen with {', '.join(ground)}.", "firsts": firsts, "tables": tables}
 
 
-def run(driver: str, vendor: str) -> Cells:
+def page(recorded: dict[str, Any]) -> str:
+    """The page as the record makes it; drivers and servers that agree share a table."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for name, found in recorded["tables"].items():
+        names[text_of(found)].append(name)
+    parts = [HEAD.format(firsts=", ".join(recorded["firsts"]), ground=recorded["ground"])]
+    parts += [f"## {', '.join(who)}\n\n{text}" for text, who in names.items()]
+    return "\n".join(parts)
+
+
+def run(driver: str, vendor: str) -> dict[str, Any]:
     """All cells of one driver on one server: a driver is chosen once per process."""
     with tempfile.TemporaryDirectory() as folder:
         cells = Path(folder) / "cells.json"
@@ -93,11 +126,13 @@ def run(driver: str, vendor: str) -> Cells:
             env={**os.environ, "RECYCLE_TEST_DRIVER": driver, "RECYCLE_TEST_SERVER": vendor},
             check=True,
         )
-        found: Cells = json.loads(cells.read_text())
+        found: dict[str, Any] = json.loads(cells.read_text())
     return found
 
 
-def collect() -> Cells:
+def collect() -> dict[str, Any]:
+    from .standalone import ground
+
     with ground() as (server, admin, factory):
         from .integration.connections import OURS, STOCK
         from .integration.matrix import TRANSPORTS, Matrix
@@ -126,18 +161,16 @@ def collect() -> Cells:
                 for cell, verdict in verdicts.items()
             ]
         matrix.close()
-    return found
+        number = re.match(r"[\d.]+", server.version)
+        return {"server": number[0] if number else "", "cells": found}
 
 
-def table(cells: Cells) -> str:
-    """Situations down, faults across."""
+def table(cells: Cells) -> Table:
     faults = list(dict.fromkeys(cell[1] for cell in cells))
     situations = list(dict.fromkeys(cell[3] for cell in cells))
-    lines = [f"| | {' | '.join(faults)} |", "| --- |" + " --- |" * len(faults)]
-    for situation in situations:
-        fields = []
-        for fault in faults:
-            ours, stock = (
+    return {
+        situation: {
+            fault: [
                 summary(
                     {
                         (transport, first): verdict
@@ -146,8 +179,19 @@ def table(cells: Cells) -> str:
                     }
                 )
                 for kind in ("ours", "stock")
-            )
-            fields.append(f"**{ours}** \\| {stock}")
+            ]
+            for fault in faults
+        }
+        for situation in situations
+    }
+
+
+def text_of(found: Table) -> str:
+    """Situations down, faults across."""
+    faults = list(next(iter(found.values())))
+    lines = [f"| | {' | '.join(faults)} |", "| --- |" + " --- |" * len(faults)]
+    for situation, cells in found.items():
+        fields = [f"**{ours}** \\| {stock}" for ours, stock in cells.values()]
         lines.append(f"| {situation} | {' | '.join(fields)} |")
     return "\n".join(lines) + "\n"
 

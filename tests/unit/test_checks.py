@@ -13,13 +13,18 @@ from typing import Any
 import django
 import pytest
 from django.core.checks import CheckMessage, run_checks
+from django.core.checks.registry import registry
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.utils import ConnectionHandler
 from MySQLdb.cursors import DictCursor, SSCursor
 
+import django_mysql_recycle
 from django_mysql_recycle import driver_versions
-from django_mysql_recycle.checks import settings_findings
+from django_mysql_recycle.apps import MySQLRecycleConfig
+from django_mysql_recycle.checks import check_settings, settings_findings
+from django_mysql_recycle.server_facts import ServerFacts
+from django_mysql_recycle.validation import server_findings
 
 ROOT = Path(__file__).parents[2]
 Check = Callable[..., list[CheckMessage]]
@@ -279,7 +284,7 @@ pymysql.install_as_MySQLdb()
 
 def test_pymysql_that_was_made_to_claim_an_old_version() -> None:
     said = _check_project(SHIM.format(claim=(1, 4, 6, "final", 0)))
-    if django.VERSION < (6,):
+    if django.VERSION < (6,):  # pragma: no cover - coverage is measured on the newest Django
         assert "(django_mysql_recycle.W009)" in said
     else:
         # Django refuses the driver before any check can run: the refusal says why.
@@ -306,6 +311,33 @@ def test_claim_that_django_6_would_refuse_is_told(monkeypatch: pytest.MonkeyPatc
     assert message.id == "django_mysql_recycle.W009"
     monkeypatch.undo()
     assert list(_check_version("default", "pymysql")) == []
+
+
+def test_refusal_of_djangos_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import pymysql
+
+    refusal = ImproperlyConfigured("mysqlclient 2.2.1 or newer is required; you have 1.4.6.")
+    monkeypatch.setattr(pymysql, "version_info", (1, 4, 6, "final", 0))
+    assert "remove that line" in str(driver_versions.explained("pymysql", refusal))
+    _pretend_installed(tmp_path, "PyMySQL", "1.1.1")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "PyMySQL 1.2 and later" in str(driver_versions.explained("pymysql", refusal))
+
+
+def test_app_registers_what_the_backend_registers() -> None:
+    before: set[Any] = set(registry.registered_checks)
+    MySQLRecycleConfig("django_mysql_recycle", django_mysql_recycle).ready()
+    assert registry.registered_checks == before
+    assert check_settings in before
+
+
+@pytest.mark.parametrize("facts", [ServerFacts("mysql", ""), ServerFacts("mysql", "9.7", "", 1)])
+def test_what_the_server_does_not_tell_is_not_judged(facts: ServerFacts) -> None:
+    settings = {
+        "CONN_MAX_AGE": 9e9,
+        "OPTIONS": {"recycle": {"idle_limit": 9e9, "ping_after": 9e8}},
+    }
+    assert server_findings("default", settings, facts) == []
 
 
 def test_another_refusal_of_djangos_stays_as_it_is() -> None:

@@ -189,12 +189,12 @@ class _Inquiry:
             reachable=True,
             max_age=max_age_told(self.alias, settings, options),
         )
+        facts = read(connection)
+        # Only now: somebody may have closed the first connection, and this is another.
         raw, driver = connection.connection, choose()
-        # Before anything else is asked: what the driver believes open is open.
         descriptor = driver.descriptor(raw)
         transport = transport_of(descriptor)
         kernel = kernel_options(descriptor, options)
-        facts = read(connection)
         tls = tls_of(raw, facts, settings, library_of(driver))
         evidence = proxy_evidence(raw, transport, facts)
         self.report = replace(
@@ -206,7 +206,8 @@ class _Inquiry:
             idle_limit=idle_limit_told(facts.wait_timeout, options),
         )
         self.found += of_server(facts, settings, options)
-        ping_ms, liveness_check_us = measure(driver, raw)
+        with connection.wrap_database_errors:
+            ping_ms, liveness_check_us = measure(driver, raw)
         if self.with_checks and self.report.guarded:
             self.found += map(of_check, connection.validation.check(databases=[self.alias]))
         # The first connect also pays for what a process pays for once.

@@ -76,7 +76,6 @@ def prove(
                 cursor.execute(f"SET SESSION wait_timeout = {wait_timeout:d}")
             if not connection.get_autocommit():
                 connection.commit()  # in a transaction nothing is replaced
-        closed, waited = _be_silent(open_, driver, wait_timeout + patience, progress)
         recycles: list[str] = []
 
         def note(connection: Any, reason: str, **_facts: Any) -> None:
@@ -85,6 +84,7 @@ def prove(
 
         connection_recycled.connect(note)
         stack.callback(connection_recycled.disconnect, note)
+        closed, waited = _be_silent(open_, driver, wait_timeout + patience, progress)
         after = next_ms = None
         error = ""
         try:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,20 @@ from django.core.management import CommandError, call_command
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
-from django.db.utils import ConnectionHandler
+from django.db.utils import ConnectionHandler, OperationalError
 
-from django_mysql_recycle import counters, liveness
+from django_mysql_recycle import counters, diagnosis_path, liveness
 from django_mysql_recycle.diagnosis_proof import prove
 from django_mysql_recycle.drivers import choose
 from django_mysql_recycle.management.commands.mysql_recycle import Command
+from django_mysql_recycle.server_facts import read
 from servers import FaultProxy, HAProxy, Server
 from servers.certificates import make_certificates
 from servers.machine import free_port
 
 from .admin import Admin
 from .connections import OURS, STOCK, ConnectionFactory
-from .queries import connection_id, run
+from .queries import connection_id, kill, run, settle
 
 PASSWORD = "Plainly-Visible-7319"
 """Nothing that is printed may contain it."""
@@ -41,7 +43,9 @@ class Outcome:
         self.status, self.error = 0, ""
         try:
             # By its class: the settings of the tests do not list the app.
-            call_command(Command(), database=list(aliases), stdout=out, stderr=err, **options)
+            call_command(
+                Command(), database=list(aliases) or None, stdout=out, stderr=err, **options
+            )
         except CommandError as error:
             self.status, self.error = error.returncode, str(error)
         self.out, self.err = out.getvalue(), err.getvalue()
@@ -60,6 +64,14 @@ class Outcome:
     @property
     def found(self) -> dict[str, dict[str, Any]]:
         return {found["id"].partition(".")[2]: found for found in self.alias["findings"]}
+
+
+def wait_until_gone(admin: Admin, before: set[int]) -> None:
+    """Return once the server has no other connections than those of `before`."""
+    deadline = time.monotonic() + 5
+    while admin.connection_ids() - before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -143,12 +155,28 @@ def test_it_opens_its_own_connections_and_closes_them(
         assert connection_id(connection) == mine
         assert connection.in_atomic_block
     assert counters() == before
-    for number in admin.connection_ids() - {mine}:
-        admin.wait_until_gone(number)
+    wait_until_gone(admin, {mine})
+
+
+def test_table_names_what_is_ignored(
+    make_connection: ConnectionFactory,
+    add_alias: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lite = add_alias(ENGINE="django.db.backends.sqlite3", NAME=":memory:")
+    mine = make_connection().alias
+    for alias in {*connections.settings} - {lite, mine}:
+        monkeypatch.delitem(connections.settings, alias)
+    ignored = f"\nNot on MySQL or MariaDB: {lite} (django.db.backends.sqlite3)\n"
+    assert Outcome().out.endswith(ignored)
+    assert ignored not in Outcome(mine).out
+    monkeypatch.delitem(connections.settings, mine)
+    nothing = Outcome()
+    assert (nothing.status, nothing.out.splitlines()[-1]) == (0, "No alias is on MySQL or MariaDB.")
 
 
 def test_alias_on_the_stock_backend_is_named_as_such(make_connection: ConnectionFactory) -> None:
-    outcome = Outcome(make_connection(STOCK).alias, json=True)
+    outcome = Outcome(make_connection(STOCK, options={"connect_timeout": 3}).alias, json=True)
     assert outcome.status == 0  # a note
     assert list(outcome.found) == ["stock_backend"]
     assert outcome.alias["guarded"] is False
@@ -169,6 +197,8 @@ def test_options_of_ours_on_the_stock_backend_are_told(make_connection: Connecti
     outcome = Outcome(make_connection(STOCK, recycle={"idle_limit": 5}).alias, json=True)
     assert {"E003", "unreachable"} <= outcome.found.keys()
     assert outcome.status == 1
+    alone = Outcome(outcome.alias["alias"], json=True, skip_checks=True)
+    assert alone.found.keys() == {"stock_backend", "unreachable"}
 
 
 def test_aliases_on_other_databases_are_ignored(
@@ -241,23 +271,87 @@ def test_user_without_privileges_gets_the_whole_report(
     assert outcome.alias["server"]["client_port"] == outcome.alias["transport"]["local_port"]
 
 
-def test_server_that_refuses_to_answer_is_a_finding(
+@pytest.fixture
+def tired(admin: Admin) -> Iterator[Callable[[int], dict[str, Any]]]:
+    """`tired(50)`: the settings of an account that may ask so many questions."""
+
+    def create(questions: int) -> dict[str, Any]:
+        admin.rows("DROP USER IF EXISTS tired@'127.0.0.1'")
+        admin.rows(
+            "CREATE USER tired@'127.0.0.1' IDENTIFIED BY 'tired'"
+            f" WITH MAX_QUERIES_PER_HOUR {questions}"
+        )
+        admin.rows("GRANT SELECT ON recycle.* TO tired@'127.0.0.1'")
+        return {"transport": "tls", "USER": "tired", "PASSWORD": "tired"}
+
+    yield create
+    admin.rows("DROP USER IF EXISTS tired@'127.0.0.1'")
+
+
+def test_connection_that_is_killed_at_once_is_an_error(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
-    admin.rows(
-        "CREATE USER IF NOT EXISTS tired@'127.0.0.1' IDENTIFIED BY 'tired'"
-        " WITH MAX_QUERIES_PER_HOUR 6"
-    )
-    admin.rows("GRANT SELECT ON recycle.* TO tired@'127.0.0.1'")
+    def end(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+        admin.kill(connection.connection.thread_id())
+        settle()
+
+    alias = make_connection(STOCK).alias
+    connection_created.connect(end)
     try:
-        connection = make_connection(transport="tls", USER="tired", PASSWORD="tired")
-        outcome = Outcome(connection.alias, json=True)
+        outcome = Outcome(alias, json=True)
     finally:
-        admin.rows("DROP USER tired@'127.0.0.1'")
+        connection_created.disconnect(end)
+    assert outcome.found.keys() == {"stock_backend", "lost"}
     assert outcome.status == 1
+
+
+@pytest.mark.parametrize("questions", [6, 14])
+def test_server_that_refuses_to_answer_is_a_finding(
+    make_connection: ConnectionFactory,
+    tired: Callable[[int], dict[str, Any]],
+    questions: int,
+) -> None:
+    outcome = Outcome(make_connection(**tired(questions)).alias, json=True)
+    assert outcome.status == 1
+    assert outcome.found.keys() == {"refused"} or questions == 6
     assert outcome.found["refused"]["level"] == "warning"
     assert "1226" in outcome.found["refused"]["message"]
     assert outcome.alias["reachable"] is True
+
+
+def test_what_the_server_refuses_is_noted_and_its_greeting_still_names_it(
+    make_connection: ConnectionFactory, tired: Callable[[int], dict[str, Any]], vendor: str
+) -> None:
+    connection = make_connection(STOCK, **tired(50))
+    with pytest.raises(OperationalError, match="1226"):
+        for _ in range(60):
+            run(connection, "DO 0")
+    facts = read(connection)
+    assert facts.vendor == vendor
+    assert facts.version
+    assert [code for code, _text in facts.refusals] == [1226] * 6
+    assert (facts.wait_timeout, facts.connection_id, facts.read_only) == (None, None, ())
+
+
+def test_connection_that_is_lost_while_it_is_asked_is_no_refusal(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    stock = make_connection(STOCK)
+    kill(admin, stock)
+    with pytest.raises(OperationalError, match=r"20(06|13|26)"):
+        read(stock)
+
+
+def test_ping_that_is_not_answered_ends(
+    make_connection: ConnectionFactory, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = make_connection()
+    connection.ensure_connection()
+    monkeypatch.setattr(diagnosis_path, "PING_TIMEOUT", 0.1)
+    server.pause()
+    with pytest.raises(TimeoutError, match=r"no answer to a ping within 0\.1 s"):
+        diagnosis_path.measure(choose(), connection.connection)
+    server.resume()
 
 
 @pytest.mark.parametrize(
@@ -371,10 +465,37 @@ def test_authority_that_is_named_is_verified_against_as_the_report_says(
     assert "certificate" in outcome.found["unreachable"]["message"]
 
 
+def test_certificates_that_are_loaded_each_time_are_told_once(
+    make_connection: ConnectionFactory,
+) -> None:
+    connection = make_connection(transport="tls")
+    connection.settings_dict["OPTIONS"] = {"ssl_mode": "REQUIRED"}
+    if choose().name == "mysqlclient":
+        found = Outcome(connection.alias, json=True, skip_checks=False).found
+        assert "I001" in found and "tls_connect_cost" not in found
+
+
+def test_system_that_lacks_something_is_a_note(
+    make_connection: ConnectionFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(socket, "TCP_USER_TIMEOUT")
+    monkeypatch.setattr(liveness, "_poll", None)
+    outcome = Outcome(make_connection().alias, json=True)
+    assert outcome.status == 0
+    assert outcome.found["platform_lacks"]["message"] == (
+        "This system lacks poll, TCP_USER_TIMEOUT."
+    )
+    assert outcome.alias["cost"]["liveness_check_us"] is None
+    assert outcome.document["environment"]["missing_guards"] == ["poll", "TCP_USER_TIMEOUT"]
+
+
 # ##### The proof #####
 
 
-def test_proof_shows_a_new_connection_and_what_it_cost(make_connection: ConnectionFactory) -> None:
+def test_proof_shows_a_new_connection_and_what_it_cost(
+    make_connection: ConnectionFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "django_mysql_recycle")
     outcome = Outcome(make_connection().alias, json=True, prove=True)
     proof = outcome.alias["proof"]
     assert outcome.status == 0, outcome.out
@@ -388,11 +509,8 @@ def test_proof_shows_a_new_connection_and_what_it_cost(make_connection: Connecti
     lines = outcome.err.splitlines()
     assert len(lines) >= 2 and all("waiting for the server to hang up" in line for line in lines)
     assert not set(outcome.err) & {"\r", "\x1b", "\b"}
-
-
-def test_proof_works_with_autocommit_off(make_connection: ConnectionFactory) -> None:
-    ours, stock = make_connection(AUTOCOMMIT=False), make_connection(STOCK, AUTOCOMMIT=False)
-    assert prove(ours, stock, choose(), lambda *_: None, wait_timeout=1).outcome == "proven"
+    # The report tells it; the project's log may be on stdout, and somebody may be alarmed.
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 def test_connection_that_was_not_closed_proves_nothing(make_connection: ConnectionFactory) -> None:
@@ -422,6 +540,48 @@ def test_connection_that_only_ours_replaced_proves_nothing(
     assert "the stock backend's went on, too" in proof.explanation
 
 
+def test_proof_needs_a_witness(
+    make_connection: ConnectionFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "_poll", None)  # nobody sees a connection being closed
+    ours, stock = make_connection(), make_connection(STOCK, PASSWORD="another")
+    proof = prove(ours, stock, choose(), lambda *_: None, wait_timeout=1, patience=0.2)
+    assert proof.closed is None
+    assert proof.connection_id_after != proof.connection_id_before
+    assert proof.outcome == "inconclusive"
+
+
+def test_recycle_of_another_connection_is_not_taken_for_that_of_the_proof(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    ours, stock, third = make_connection(), make_connection(STOCK), make_connection()
+
+    def meanwhile(waited: float, _at_most: float) -> None:
+        if not waited < 0.3:
+            kill(admin, third)
+            run(third, "DO 0")
+
+    proof = prove(ours, stock, choose(), meanwhile, patience=-1.5)
+    assert proof.reason == ""
+
+
+def test_interrupted_proof_is_an_error_with_the_status_of_ctrl_c(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    class Impatient(io.StringIO):
+        def write(self, text: str) -> int:
+            raise KeyboardInterrupt
+
+    before = admin.connection_ids()
+    alias = make_connection().alias
+    with pytest.raises(CommandError, match="interrupted") as error:
+        call_command(
+            Command(), database=alias, prove=True, stdout=io.StringIO(), stderr=Impatient()
+        )
+    assert error.value.returncode == 130
+    wait_until_gone(admin, before)
+
+
 def test_proof_tells_who_hung_up_first(
     make_connection: ConnectionFactory, haproxy: Callable[..., HAProxy]
 ) -> None:
@@ -436,23 +596,31 @@ def test_proof_that_fails_says_so(
     make_connection: ConnectionFactory, own_server: Callable[..., Server]
 ) -> None:
     server = own_server()
-    ours = make_connection(server=server, recycle={"connect_retries": 0})
-    stock = make_connection(STOCK, server=server)
 
-    def stop(*_: float) -> None:
-        if server.running:
-            server.kill()
+    class Saboteur(io.StringIO):
+        def write(self, text: str) -> int:
+            server.destroy()
+            return len(text)
 
-    proof = prove(ours, stock, choose(), stop)
-    assert proof.outcome == "failed"
-    assert "OperationalError" in proof.explanation
-    assert (proof.connection_id_after, proof.next_ms) == (None, None)
+    alias = make_connection(server=server, recycle={"connect_retries": 0}).alias
+    out = io.StringIO()
+    with pytest.raises(CommandError, match=f"{alias}: 1 error") as error:
+        call_command(
+            Command(), database=alias, prove=True, json=True, stdout=out, stderr=Saboteur()
+        )
+    assert error.value.returncode == 1
+    (told,) = json.loads(out.getvalue())["aliases"]
+    assert [found["id"] for found in told["findings"]] == ["django_mysql_recycle.proof_failed"]
+    assert told["proof"]["outcome"] == "failed"
+    assert "OperationalError" in told["proof"]["explanation"]
+    assert (told["proof"]["connection_id_after"], told["proof"]["next_ms"]) == (None, None)
 
 
-def test_proof_goes_without_a_control_that_cannot_connect(
+def test_proof_works_with_autocommit_off_and_without_a_control_that_cannot_connect(
     make_connection: ConnectionFactory,
 ) -> None:
-    ours, stock = make_connection(), make_connection(STOCK, PASSWORD="another")
+    ours = make_connection(AUTOCOMMIT=False)
+    stock = make_connection(STOCK, PASSWORD="another")
     proof = prove(ours, stock, choose(), lambda *_: None, wait_timeout=1)
     assert (proof.outcome, proof.control) == ("proven", None)
     run(ours, "DO 0")  # closed, and may be used again

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
+import select
+import socket
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import OutputWrapper
 from django.core.management.color import no_style
 
 from django_mysql_recycle import diagnosis_findings as findings
+from django_mysql_recycle import diagnosis_report
 from django_mysql_recycle.diagnosis_findings import CONNECT_HINTS, KINDS, Finding, finding
 from django_mysql_recycle.diagnosis_path import (
     Cost,
@@ -20,7 +27,10 @@ from django_mysql_recycle.diagnosis_path import (
     TlsFacts,
     Transport,
     asked_of,
+    kernel_options,
+    missing_guards,
     proxy_evidence,
+    transport_of,
     verified_by_library,
 )
 from django_mysql_recycle.diagnosis_proof import Control, Proof
@@ -32,6 +42,7 @@ from django_mysql_recycle.diagnosis_report import (
     max_age_told,
 )
 from django_mysql_recycle.diagnosis_text import alias_text, environment_text, ignored_text, summary
+from django_mysql_recycle.management.commands.mysql_recycle import _Progress
 from django_mysql_recycle.options import Options
 from django_mysql_recycle.server_facts import ServerFacts
 
@@ -294,6 +305,75 @@ def test_password_is_masked(settings: dict[str, Any], shown: str) -> None:
     assert findings.without_password("with s3cret in it", settings) == shown
 
 
+def test_system_without_something_is_told_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(select, "POLLRDHUP")
+    monkeypatch.delattr(os, "register_at_fork")
+    assert missing_guards() == ("POLLRDHUP", "fork")
+
+
+def test_environment_goes_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    def choose() -> None:
+        raise ImproperlyConfigured
+
+    monkeypatch.setattr(diagnosis_report, "choose", choose)
+    assert diagnosis_report.environment().driver is None
+
+
+def test_connection_that_is_not_open_tells_nothing() -> None:
+    assert transport_of(None) == Transport("", "", None)
+    assert kernel_options(None, None) == ()
+
+
+def test_address_of_the_newer_protocol_is_in_brackets() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
+        port = listening.getsockname()[1]
+        with socket.create_connection(("::1", port)) as client:
+            assert transport_of(client.fileno()).address == f"[::1]:{port}"
+
+
+# ##### The command's progress #####
+
+
+class Stream(io.StringIO):
+    def __init__(self, *, terminal: bool) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+def progress_on(stream: Stream) -> str:
+    progress = _Progress(OutputWrapper(stream), "default")
+    for waited in (0.0, 0.1, 0.9, 1.0, 2.05):
+        progress(waited, 4)
+    progress.clear()
+    progress.clear()
+    return stream.getvalue()
+
+
+def test_progress_rewrites_one_line_of_a_terminal_and_clears_it() -> None:
+    told = progress_on(Stream(terminal=True))
+    *lines, blank, empty = told.split("\r")
+    assert [line.strip()[-24:] for line in lines[1:]] == [
+        "0 s [                    ]"[-24:],
+        "0 s [                    ]"[-24:],
+        "1 s [####                ]"[-24:],
+        "1 s [#####               ]"[-24:],
+        "2 s [##########          ]"[-24:],
+    ]
+    assert (set(blank), empty) == ({" "}, "")
+    assert "\n" not in told
+
+
+def test_progress_writes_a_line_for_each_second_to_a_pipe() -> None:
+    assert progress_on(Stream(terminal=False)).splitlines() == [
+        "default: waiting for the server to hang up, 0 s",
+        "default: waiting for the server to hang up, 1 s",
+        "default: waiting for the server to hang up, 2 s",
+    ]
+
+
 # ##### The table #####
 
 
@@ -326,8 +406,15 @@ def test_table_shows_what_counts() -> None:
 def test_what_is_missing_is_said_or_left_out() -> None:
     bare = AliasReport("a", "django_mysql_recycle", True, False, None, False, None)
     assert text(bare) == "a (django_mysql_recycle, not connected)"
-    socket = replace(REPORT, transport=Transport("socket", "/run/s", None), kernel=())
-    assert "  keepalive           none on a unix socket\n" in text(socket)
+    lost = replace(bare, reachable=True)
+    assert text(lost) == (
+        "a (django_mysql_recycle)\n  CONN_MAX_AGE        None\n  CONN_HEALTH_CHECKS  False"
+    )
+    stranger = replace(REPORT, guarded=False, findings=(Finding("x.E1", "error", "Oh.", ""),))
+    assert "liveness check" not in text(stranger)
+    assert text(stranger).endswith("\n  error               Oh. (x.E1)")
+    unix = replace(REPORT, transport=Transport("socket", "/run/s", None), kernel=())
+    assert "  keepalive           none on a unix socket\n" in text(unix)
     windows = replace(REPORT, transport=Transport("", "", None), kernel=(), cost=Cost(1, 1, None))
     assert "keepalive" not in text(windows)
     assert "  liveness check      not on this system" in text(windows)

@@ -90,8 +90,6 @@ class Command(BaseCommand):
         try:
             return diagnose(alias, with_checks=not options["without_checks"], progress=progress)
         except KeyboardInterrupt:
-            if progress is not None:
-                progress.clear()
             raise CommandError("interrupted", returncode=INTERRUPTED) from None
         finally:
             if progress is not None:

@@ -9,13 +9,11 @@ from pathlib import Path
 import pytest
 
 import django_mysql_recycle
-from django_mysql_recycle import errors
 from django_mysql_recycle.options import Options
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 SETTINGS = (ROOT / "docs" / "settings.md").read_text()
-ERRORS = (ROOT / "docs" / "troubleshooting.md").read_text()
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "example_project" / "README.md",
@@ -46,20 +44,6 @@ def test_each_setting_is_described_in_one_shape_with_its_default() -> None:
         assert shape == ["Default", "Takes", "What it does", "When to set it", "Watch out"]
 
 
-def test_every_judged_error_number_is_documented() -> None:
-    documented = {int(number) for number in re.findall(r"\b\d{4}\b", ERRORS)}
-    for first, last in re.findall(r"\b(\d{4}) to (\d{4})\b", ERRORS):
-        documented.update(range(int(first), int(last) + 1))
-    judged = {
-        number
-        for name, numbers in vars(errors).items()
-        if isinstance(numbers, set) and name.isupper()
-        for number in numbers
-    }
-    assert len(judged) > 20
-    assert judged <= documented
-
-
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
@@ -70,3 +54,9 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
 def test_the_readme_names_only_what_the_package_has() -> None:
     for name in re.findall(r"django_mysql_recycle\.(\w+)\(", README):
         assert hasattr(django_mysql_recycle, name), name
+
+
+def test_the_readme_names_every_target_of_the_makefile() -> None:
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert phony is not None
+    assert set(re.findall(r"\bmake ([a-z][\w-]*)", README)) == set(phony[1].split()) - {"help"}

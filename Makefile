@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 # Drivers that `make test` has to find; unset, it takes those that could be installed.
 DRIVERS :=
 
-.PHONY: help demo run test bench unit lint types format coverage docs-check clean
+.PHONY: help demo run picture test bench unit lint types format coverage docs-check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      the original problem and its cure, on a real server, in a minute"
 	@echo "make run       the example project's page, on a throwaway server"
+	@echo "make picture   the page's pictures in docs/images, taken in a headless Chromium"
 	@echo "make test      all tests, with both drivers on both servers"
 	@echo "make bench     what it costs, both drivers and servers, in 15 minutes (QUICK=1: in two)"
 	@echo "make unit      the tests that need no server"
@@ -30,6 +31,9 @@ demo: $(VENV)/.ready-use
 
 run: $(VENV)/.ready-use
 	@$(BIN)/python example_project/serve.py
+
+picture: $(VENV)/.ready-test
+	@$(BIN)/python -m tests.browser.picture
 
 test: $(VENV)/.ready-test
 	@$(BIN)/python scripts/run_tests.py $(if $(DRIVERS),--drivers $(DRIVERS))

@@ -35,6 +35,7 @@ _OPTIONS = (
     "--disable-sync",
     "--no-first-run",
     "--hide-scrollbars",
+    "--disable-lcd-text",  # letters without coloured edges
 )
 
 

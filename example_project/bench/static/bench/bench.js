@@ -43,7 +43,7 @@ function addRow(event, now) {
   row.dataset.kind = event.kind;
   const cost = event.ms === undefined ? "" : `${event.ms.toFixed(1)} ms`;
   const number = event.connection ? `connection ${event.connection}` : "";
-  const answered = event.kind === "ok" ? [number, cost] : [event.answer, cost];
+  const answered = event.kind === "ok" ? [number, cost] : [event.answer];
   const time = new Date(Date.now() - (now - event.t) * 1000).toTimeString().slice(0, 8);
   for (const text of [time, NAMES[event.lane], event.text, answered.filter(Boolean).join(", ")]) {
     row.insertCell().textContent = text;

@@ -165,19 +165,22 @@ class _Inquiry:
         if missing := missing_guards():
             self.found.append(finding("platform_lacks", f"This system lacks {', '.join(missing)}."))
         if not isinstance(connection, RecycleMixin):
-            self.found.append(finding("stock_backend", f"The engine is {self.report.engine}."))
+            # GeoDjango's backend has its own counterpart.
+            suits = "django_mysql_recycle" + (".gis" if ".gis." in self.report.engine else "")
+            told = f"The engine is {self.report.engine}."
+            self.found.append(finding("stock_backend", told, f"Set ENGINE to {suits!r}."))
             if self.with_checks:
                 self.found += _told_of_another_engine(self.alias)
             return True
         self.report = replace(self.report, guarded=True)
-        told = [*map(of_check, settings_findings(self.alias, self.settings))]
+        of_settings = [*map(of_check, settings_findings(self.alias, self.settings))]
         try:
             self.options = Options.of(self.alias, self.settings)
             max_age_of(self.alias, self.settings)
         except ImproperlyConfigured:
-            self.found += told  # connecting would raise the same
+            self.found += of_settings  # connecting would raise the same
             return False
-        self.found += told if self.with_checks else []
+        self.found += of_settings if self.with_checks else []
         self.report = replace(self.report, recycle=asdict(self.options))
         return True
 

@@ -124,7 +124,7 @@ KINDS: dict[str, Kind] = {
         NOTE,
         "the alias is on Django's own backend, or on another one made from it: nothing here "
         "guards its connections",
-        "Set ENGINE to 'django_mysql_recycle'.",
+        "Set ENGINE to 'django_mysql_recycle' ('django_mysql_recycle.gis' for GeoDjango).",
     ),
     "session_differs": Kind(
         NOTE,

@@ -179,6 +179,7 @@ def test_alias_on_the_stock_backend_is_named_as_such(make_connection: Connection
     outcome = Outcome(make_connection(STOCK, options={"connect_timeout": 3}).alias, json=True)
     assert outcome.status == 0  # a note
     assert list(outcome.found) == ["stock_backend"]
+    assert outcome.found["stock_backend"]["hint"] == "Set ENGINE to 'django_mysql_recycle'."
     assert outcome.alias["guarded"] is False
     assert all(option["asked"] is None for option in outcome.alias["kernel"])
 

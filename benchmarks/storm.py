@@ -112,7 +112,7 @@ def bins_of(counted: list[tuple[float, int]], width: float) -> list[tuple[float,
 
 
 def rows(run: Run) -> Iterator[Row]:
-    size, max_age = (20, 1.0) if run.quick else (200, 7.0)
+    size, max_age = (20, 1.0) if run.quick else (200, 6.0)
     most: dict[str, Summary] = {}
     times: dict[str, Summary] = {}
     series: dict[str, list[list[float]]] = {}
@@ -137,7 +137,7 @@ def rows(run: Run) -> Iterator[Row]:
         most,
         transport="tcp",
         note="as the server counts them, over two lives of the connections, their opening "
-        "excluded; jitter is a share of CONN_MAX_AGE, so that an hour is spread over 500 times "
+        "excluded; jitter is a share of CONN_MAX_AGE, so that an hour is spread over 600 times "
         "as long as this; the series is in connects per second",
     )
     row["series"] = series

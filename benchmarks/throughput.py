@@ -84,9 +84,11 @@ def rows(run: Run) -> Iterator[Row]:
         names = list(CONFIGURATIONS) if web_server == "uvicorn" else WSGI
         if run.quick:
             names = [name for name in names if name in QUICK]
+        # It has one site more, and varies less.
+        rounds = run.rounds(4 if web_server == "uvicorn" else 5, 1)
         with sites(run, web_server, names) as started:
             with Admin(run.target) as admin:
-                tallies = measure(started, run.rounds(5, 1), 0.2 if run.quick else 0.7, admin=admin)
+                tallies = measure(started, rounds, 0.2 if run.quick else 0.7, admin=admin)
             yield from told(run, web_server, tallies)
             yield run.row(
                 f"{web_server}: connections open at the server",

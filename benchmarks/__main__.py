@@ -21,7 +21,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from servers import VENDORS, NotAvailable, Server
+from servers import VENDORS, NotAvailable, Server, guard
 
 from . import report
 from .admin import Admin
@@ -146,6 +146,8 @@ def _run(
             # With all that it starts: a gunicorn that outlives its measure would disturb the next.
             start_new_session=True,
         )
+        # If this process is killed, so is the measure, whose own guard ends what it has started.
+        guard.register(f"measure {process.pid}", pid=process.pid)
         timer = threading.Timer(limit, _end, [process])
         timer.start()
         try:
@@ -165,6 +167,7 @@ def _run(
             assert process.stdout is not None
             process.stdout.close()
             process.wait()
+            guard.forget(f"measure {process.pid}")
         errors.seek(0)
         tail = errors.read().strip().splitlines()[-15:]
     seconds = time.monotonic() - began

@@ -16,6 +16,7 @@ PLOTS = {
     "recovery.svg": ("recovery", "time from a dead connection to a row read"),
     "throughput.svg": ("throughput", "requests per second and requests failed"),
     "storm.svg": ("storm", "connections opened per second in a storm"),
+    "memory.svg": ("memory", "memory of the process over statements and recycles"),
 }
 
 NOT_MEASURED = """\
@@ -56,7 +57,17 @@ def table(found: dict[str, Any]) -> str:
     for result in found.values():
         parts.append(f"## {result['title']}\n")
         for columns, rows in _alike(result["rows"]):
-            head = ["case", "driver", "server", "transport", *columns, "unit", "ratio", "budget"]
+            head = [
+                "case",
+                "driver",
+                "server",
+                "transport",
+                *columns,
+                "unit",
+                "ratio",
+                "budget",
+                "note",
+            ]
             body = [
                 [
                     row["case"],
@@ -67,6 +78,7 @@ def table(found: dict[str, Any]) -> str:
                     row["unit"],
                     _spread(row["ratio"], ratio_text) if row["ratio"] else "",
                     f"{number(row['budget'])}: {verdict(row)}" if verdict(row) else "",
+                    row["note"].replace("|", "\\|"),
                 ]
                 for row in rows
             ]

@@ -50,6 +50,7 @@ def draw(found: dict[str, Any], folder: Path) -> None:
         "recovery": _recovery,
         "throughput": _throughput,
         "storm": _storm,
+        "memory": _memory,
     }
     for name, plot in plots.items():
         if name not in found:
@@ -270,6 +271,27 @@ def _storm(rows: list[Any], folder: Path) -> None:
         axes.set_ylim(bottom=0)
         axes.set_title(f"{row['driver']} on {row['server']}", loc="left")
         axes.legend(loc="upper right")
+
+
+def _memory(rows: list[Any], folder: Path) -> None:
+    """One panel for each kind of work, one curve for each driver, server and transport."""
+    curves = [row for row in rows if row.get("series")]
+    names = list(dict.fromkeys(name for row in curves for name in row["series"]))
+    if not names:
+        return
+    with _figure(folder, "memory", 7.5, 2.3 * len(names)) as figure:
+        panels = figure.subplots(len(names), 1, squeeze=False)[:, 0]
+        for axes, name in zip(panels, names, strict=True):
+            mine = [row for row in curves if name in row["series"]]
+            for row, colour in zip(mine, COLOURS, strict=False):
+                points = row["series"][name]
+                label = f"{row['driver']} on {row['server']}, {row['transport']}"
+                axes.plot([x for x, _ in points], [y for _, y in points], color=colour, label=label)
+            axes.set_ylim(bottom=0)
+            axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+            axes.set_xlabel(name.removeprefix("MiB after "))
+            axes.set_ylabel("MiB")
+            axes.legend(loc="lower right")
 
 
 def _plain(value: float, _position: int) -> str:

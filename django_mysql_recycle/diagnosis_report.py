@@ -10,7 +10,8 @@ from typing import Any
 import django
 from django.core.exceptions import ImproperlyConfigured
 
-from .diagnosis_findings import ERROR, WARNING, Finding
+from .diagnosis_findings import Finding
+from .diagnosis_kinds import ERROR, WARNING
 from .diagnosis_path import (
     Cost,
     DriverFacts,

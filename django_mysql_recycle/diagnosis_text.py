@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from textwrap import wrap
 from typing import Any
 
-from .diagnosis_findings import ERROR, WARNING, Finding
+from .diagnosis_findings import Finding
+from .diagnosis_kinds import ERROR, WARNING
 from .diagnosis_path import Cost, KernelOption, TlsFacts, Transport
 from .diagnosis_proof import Proof
 from .diagnosis_report import AliasReport, Environment, Limit

@@ -19,7 +19,8 @@ from django.core.management.color import no_style
 
 from django_mysql_recycle import diagnosis_findings as findings
 from django_mysql_recycle import diagnosis_report
-from django_mysql_recycle.diagnosis_findings import CONNECT_HINTS, KINDS, Finding, finding
+from django_mysql_recycle.diagnosis_findings import Finding, finding
+from django_mysql_recycle.diagnosis_kinds import CONNECT_HINTS, KINDS, OTHER_HINT
 from django_mysql_recycle.diagnosis_path import (
     Cost,
     DriverFacts,
@@ -549,4 +550,4 @@ def test_finding_has_the_level_and_hint_of_its_kind() -> None:
         "django_mysql_recycle.proxy", "note", "there", KINDS["proxy"].hint
     )
     assert findings.connect_hint(1045) == CONNECT_HINTS[1045]
-    assert findings.connect_hint(None) == findings.OTHER_HINT
+    assert findings.connect_hint(None) == OTHER_HINT

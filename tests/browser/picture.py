@@ -57,7 +57,8 @@ def take(page: BenchPage) -> list[Path]:
         picture = FOLDER / name
         with Image.open(BytesIO(page.chrome.get_screenshot_as_png())) as image:
             # As many colours as a palette holds are enough for it, and a third of the bytes.
-            image.quantize(256, dither=Image.Dither.NONE).save(picture, optimize=True)
+            small = image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+            small.save(picture, optimize=True)
         pictures.append(picture)
     return pictures
 

@@ -92,6 +92,34 @@ def test_page_survives_silence_in_the_middle_of_a_request(
         _get(port, "/")
 
 
+_BENCH = """
+import django
+django.setup()
+from django.test import Client, override_settings
+pages = ["/", "/bench/state/"]
+posts = ["/bench/do/select/", "/bench/do/kill/"]
+
+def answers(**who):
+    client = Client(SERVER_NAME="127.0.0.1", **who)
+    return [client.get(p).status_code for p in pages] + [client.post(p).status_code for p in posts]
+
+print("here", answers())
+print("elsewhere", answers(REMOTE_ADDR="192.0.2.1"))
+with override_settings(DEBUG=False):
+    print("deployed", answers())
+"""
+
+
+def test_bench_is_for_development_on_this_machine(server: Server) -> None:
+    env = variables(server, DJANGO_SETTINGS_MODULE="config.settings")
+    result = run("-c", _BENCH, env=env, timeout=30)
+    assert result.returncode == 0, result.stdout
+    # The server is named by the environment: the statement is welcome, KILL is not.
+    assert "here [200, 200, 202, 403]" in result.stdout
+    assert "elsewhere [403, 403, 403, 403]" in result.stdout
+    assert "deployed [404, 404, 404, 404]" in result.stdout
+
+
 def _get(port: int, path: str, *, until: float = 0) -> tuple[int, str]:
     """Status and text of a page; asked for again for `until` seconds while nobody listens."""
     deadline = time.monotonic() + until

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -269,6 +270,26 @@ def test_stalled_proxy_answers_nothing_until_resumed(
     between.resume()
     with connect(server, port=between.port) as connection:
         assert value(connection, "SELECT 1") == 1
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_stalled_proxy_does_not_say_that_the_server_is_gone(
+    proxy: Callable[..., FaultProxy], own_server: Callable[..., Server], end: str
+) -> None:
+    server = own_server()
+    between = proxy(server)
+    connection = connect(server, port=between.port, read_timeout=10)
+    stream = connection._sock  # type: ignore[attr-defined]
+    stream.settimeout(1)
+    between.stall()
+    getattr(server, end)()
+    with pytest.raises(TimeoutError):
+        stream.recv(1)
+    between.resume()
+    stream.settimeout(10)
+    with contextlib.suppress(ConnectionResetError):
+        while stream.recv(100):
+            pass  # the last words
 
 
 def test_proxy_delays_by_its_latency_each_way(

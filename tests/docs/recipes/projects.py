@@ -66,19 +66,23 @@ class Program:
         self.process.wait(timeout)
         return self.output
 
-    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End the program in good order, and what it leaves behind without mercy."""
-        if self.running:
-            self.process.send_signal(number)
+    def kill(self) -> None:
+        """End the program and its workers at once: the group is its own."""
         try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            pass
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)  # its workers: the group is its own
+            os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
         self.process.wait()
+
+    def end(self) -> None:
+        """End the program in good order, and what it leaves behind without mercy."""
+        if self.running:
+            self.process.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            pass
+        self.kill()
 
 
 class Project:

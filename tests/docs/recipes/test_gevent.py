@@ -87,4 +87,4 @@ def test_tasks_go_on_after_a_pause(make_project: Callable[[str], Project], bank:
         assert "OperationalError" in stock.wait_for("raised unexpected")
         assert balances(bank) == {"ann": 1, "bob": 0}
         for one in workers:
-            one.process.terminate()
+            one.kill()

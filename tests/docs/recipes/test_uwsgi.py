@@ -12,7 +12,6 @@ from servers.machine import free_port
 from tests.integration.admin import Admin
 
 from . import pages
-from .conftest import PAUSE
 from .projects import OURS, STOCK, Project, get, wrong_answers
 
 # The hook tells whether uWSGI has called it, so that the test knows what it tests.
@@ -52,7 +51,7 @@ def test_each_worker_has_a_connection_of_its_own(
         assert ("a hook ran" in program.output) is hooks
 
 
-def test_request_goes_on_after_a_pause_and_stock_shares_the_masters_connection(
+def test_stocks_workers_share_the_masters_connection_and_get_each_others_answers(
     make_project: Callable[[str], Project], bank: Admin
 ) -> None:
     project = make_project("uwsgi")
@@ -64,6 +63,4 @@ def test_request_goes_on_after_a_pause_and_stock_shares_the_masters_connection(
         assert get(f"{url}/who/", stock)["connection"] == master
         assert wrong_answers(url, stock) > 0
     with project.start(OURS, *command, database={"CONN_MAX_AGE": None}) as ours:
-        first, second = get(f"{url}/slow/", ours, timeout=PAUSE + 20)["connections"]
-        assert first != second
         assert wrong_answers(url, ours) == 0

@@ -2,7 +2,6 @@ import os
 
 from django.db import connection
 from django.http import JsonResponse
-from elsewhere import convert
 
 
 def connection_id():
@@ -13,12 +12,6 @@ def connection_id():
 
 def who(request):
     return JsonResponse({"pid": os.getpid(), "connection": connection_id()})
-
-
-def slow(request):
-    first = connection_id()
-    convert("statement")
-    return JsonResponse({"pid": os.getpid(), "connections": [first, connection_id()]})
 
 
 def echo(request):

@@ -1,8 +1,4 @@
 from bank import views
 from django.urls import path
 
-urlpatterns = [
-    path("who/", views.who),
-    path("slow/", views.slow),
-    path("echo/", views.echo),
-]
+urlpatterns = [path("who/", views.who), path("echo/", views.echo)]

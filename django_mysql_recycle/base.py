@@ -13,11 +13,11 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.db.utils import Error, InterfaceError, OperationalError
 
-from . import driver_versions, liveness, processes
+from . import liveness, processes
 from .checks import check_settings
 from .connecting import open_in_time
 from .cursors import QuietCursorWrapper, RecyclingCursor, StreamingCursor
-from .drivers import choose
+from .drivers import choose, versions
 from .keeper import CLOSED, NO_RECORD, NoAnswer
 from .liveness import clock
 from .option_files import sets_connect_timeout
@@ -32,7 +32,7 @@ driver = choose()  # before the next import, which binds it by name
 try:
     from django.db.backends.mysql.base import DatabaseWrapper as MySQLDatabaseWrapper
 except ImproperlyConfigured as error:
-    raise driver_versions.explained(driver.name, error) from error
+    raise versions.explained(driver.name, error) from error
 
 __all__ = ["DatabaseWrapper", "RecycleMixin"]
 

@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.utils import Error
 
 from . import server_facts
-from .driver_versions import numbers, text
+from .drivers.versions import numbers, text
 from .lifecycle import idle_limit_of
 from .options import Options, max_age_of, path_of
 from .server_facts import ServerFacts

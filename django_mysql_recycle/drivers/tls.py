@@ -60,6 +60,8 @@ class ContextKeeper:
 
         Returns what keeps the context of the connection that the driver opens with them.
         """
+        if params.get("ssl_disabled"):
+            return _keep_nothing  # none is built, so no file is worth a look
         if isinstance(params.get("ssl"), ssl.SSLContext):
             return _keep_nothing  # the user's own
         # Before the driver looks at the files: what changes in between is then seen next time.

@@ -18,8 +18,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.mysql.validation import DatabaseValidation
 
 from django_mysql_recycle.checks import settings_findings
-from django_mysql_recycle.checks_driver import _unix_socket
-from django_mysql_recycle.driver_versions import is_connector_c
+from django_mysql_recycle.checks.driver import _unix_socket
+from django_mysql_recycle.drivers.versions import is_connector_c
 from django_mysql_recycle.validation import ServerValidation, server_findings, with_server_checks
 from servers import FaultProxy, Server
 from servers.certificates import make_certificates

@@ -18,8 +18,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.utils import ConnectionHandler, OperationalError
 
-from django_mysql_recycle import counters, diagnosis_path, liveness
-from django_mysql_recycle.diagnosis_proof import prove
+from django_mysql_recycle import counters, liveness
+from django_mysql_recycle.diagnosis import path as diagnosis_path
+from django_mysql_recycle.diagnosis.proof import prove
 from django_mysql_recycle.drivers import choose
 from django_mysql_recycle.management.commands.mysql_recycle import Command
 from django_mysql_recycle.server_facts import read

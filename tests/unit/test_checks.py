@@ -20,9 +20,9 @@ from django.db.utils import ConnectionHandler
 from MySQLdb.cursors import DictCursor, SSCursor
 
 import django_mysql_recycle
-from django_mysql_recycle import driver_versions
 from django_mysql_recycle.apps import MySQLRecycleConfig
 from django_mysql_recycle.checks import check_settings, settings_findings
+from django_mysql_recycle.drivers import versions as driver_versions
 from django_mysql_recycle.server_facts import ServerFacts
 from django_mysql_recycle.validation import server_findings
 
@@ -305,7 +305,7 @@ def test_claim_that_django_6_would_refuse_is_told(monkeypatch: pytest.MonkeyPatc
     import pymysql
 
     monkeypatch.setattr(pymysql, "version_info", (1, 4, 6, "final", 0))
-    from django_mysql_recycle.checks_driver import _check_version
+    from django_mysql_recycle.checks.driver import _check_version
 
     (message,) = _check_version("default", "pymysql")
     assert message.id == "django_mysql_recycle.W009"
@@ -361,7 +361,7 @@ def test_findings_never_raise_and_never_show_the_password() -> None:
 
 def test_every_check_is_documented_and_every_documented_one_exists() -> None:
     package = ROOT / "django_mysql_recycle"
-    modules = [*package.glob("checks*.py"), package / "validation.py"]
+    modules = [*package.glob("checks/*.py"), package / "validation.py"]
     pattern = r"django_mysql_recycle\.([EIW]\d{3})"
     coded = {found for module in modules for found in re.findall(pattern, module.read_text())}
     page = (ROOT / "docs" / "checks.md").read_text()

@@ -17,11 +17,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import OutputWrapper
 from django.core.management.color import no_style
 
-from django_mysql_recycle import diagnosis_findings as findings
-from django_mysql_recycle import diagnosis_report
-from django_mysql_recycle.diagnosis_findings import Finding, finding
-from django_mysql_recycle.diagnosis_kinds import CONNECT_HINTS, KINDS, OTHER_HINT
-from django_mysql_recycle.diagnosis_path import (
+from django_mysql_recycle.diagnosis import findings
+from django_mysql_recycle.diagnosis import report as diagnosis_report
+from django_mysql_recycle.diagnosis.findings import Finding, finding
+from django_mysql_recycle.diagnosis.kinds import CONNECT_HINTS, KINDS, OTHER_HINT
+from django_mysql_recycle.diagnosis.path import (
     Cost,
     DriverFacts,
     KernelOption,
@@ -34,15 +34,15 @@ from django_mysql_recycle.diagnosis_path import (
     transport_of,
     verified_by_library,
 )
-from django_mysql_recycle.diagnosis_proof import Control, Proof
-from django_mysql_recycle.diagnosis_report import (
+from django_mysql_recycle.diagnosis.proof import Control, Proof
+from django_mysql_recycle.diagnosis.report import (
     AliasReport,
     Environment,
     as_dict,
     idle_limit_told,
     max_age_told,
 )
-from django_mysql_recycle.diagnosis_text import alias_text, environment_text, ignored_text, summary
+from django_mysql_recycle.diagnosis.text import alias_text, environment_text, ignored_text, summary
 from django_mysql_recycle.management.commands.mysql_recycle import _Progress
 from django_mysql_recycle.options import Options
 from django_mysql_recycle.server_facts import ServerFacts

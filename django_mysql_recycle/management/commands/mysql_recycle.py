@@ -11,8 +11,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.management.color import no_style
 
 from django_mysql_recycle.diagnosis import diagnose, survey
-from django_mysql_recycle.diagnosis_report import AliasReport, as_dict, environment
-from django_mysql_recycle.diagnosis_text import (
+from django_mysql_recycle.diagnosis.report import AliasReport, as_dict, environment
+from django_mysql_recycle.diagnosis.text import (
     alias_text,
     environment_text,
     ignored_text,

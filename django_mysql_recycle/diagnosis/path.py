@@ -15,11 +15,11 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from . import liveness
-from .driver_versions import installed, is_connector_c
-from .drivers import Driver
-from .options import Options
-from .server_facts import ServerFacts
+from .. import liveness
+from ..drivers import Driver
+from ..drivers.versions import installed, is_connector_c
+from ..options import Options
+from ..server_facts import ServerFacts
 
 __all__ = [
     "Cost",

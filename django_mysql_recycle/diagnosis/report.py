@@ -10,9 +10,13 @@ from typing import Any
 import django
 from django.core.exceptions import ImproperlyConfigured
 
-from .diagnosis_findings import Finding
-from .diagnosis_kinds import ERROR, WARNING
-from .diagnosis_path import (
+from ..drivers import choose
+from ..lifecycle import idle_limit_of
+from ..options import Options, max_age_of
+from ..server_facts import ServerFacts
+from .findings import Finding
+from .kinds import ERROR, WARNING
+from .path import (
     Cost,
     DriverFacts,
     KernelOption,
@@ -21,11 +25,7 @@ from .diagnosis_path import (
     driver_facts,
     missing_guards,
 )
-from .diagnosis_proof import Proof
-from .drivers import choose
-from .lifecycle import idle_limit_of
-from .options import Options, max_age_of
-from .server_facts import ServerFacts
+from .proof import Proof
 
 __all__ = [
     "SCHEMA",

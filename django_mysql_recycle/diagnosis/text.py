@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from textwrap import wrap
 from typing import Any
 
-from .diagnosis_findings import Finding
-from .diagnosis_kinds import ERROR, WARNING
-from .diagnosis_path import Cost, KernelOption, TlsFacts, Transport
-from .diagnosis_proof import Proof
-from .diagnosis_report import AliasReport, Environment, Limit
-from .server_facts import ServerFacts
+from ..server_facts import ServerFacts
+from .findings import Finding
+from .kinds import ERROR, WARNING
+from .path import Cost, KernelOption, TlsFacts, Transport
+from .proof import Proof
+from .report import AliasReport, Environment, Limit
 
 __all__ = ["alias_text", "environment_text", "ignored_text", "summary"]
 

@@ -12,8 +12,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.utils import Error, load_backend
 
-from .checks import check_settings, settings_findings
-from .diagnosis_findings import (
+from ..checks import check_settings, settings_findings
+from ..drivers import choose
+from ..errors import Proof, code_of, judge
+from ..option_files import sets_connect_timeout
+from ..options import DEFAULT_CONNECT_TIMEOUT, Options, max_age_of, path_of
+from ..server_facts import read
+from .findings import (
     Finding,
     connect_hint,
     finding,
@@ -21,7 +26,7 @@ from .diagnosis_findings import (
     of_connection,
     of_server,
 )
-from .diagnosis_path import (
+from .path import (
     Cost,
     kernel_options,
     library_of,
@@ -31,13 +36,8 @@ from .diagnosis_path import (
     tls_of,
     transport_of,
 )
-from .diagnosis_proof import Progress, prove
-from .diagnosis_report import AliasReport, idle_limit_told, max_age_told
-from .drivers import choose
-from .errors import Proof, code_of, judge
-from .option_files import sets_connect_timeout
-from .options import DEFAULT_CONNECT_TIMEOUT, Options, max_age_of, path_of
-from .server_facts import read
+from .proof import Progress, prove
+from .report import AliasReport, idle_limit_told, max_age_told
 
 __all__ = ["STOCK", "Inquiry"]
 
@@ -102,7 +102,7 @@ class Inquiry:
     def _wrapper(self) -> Any:
         """A wrapper that is nobody else's."""
         wrapper: Any = connections.create_connection(self.alias)
-        from .base import RecycleMixin
+        from ..base import RecycleMixin
 
         if isinstance(wrapper, RecycleMixin):
             return wrapper
@@ -110,7 +110,7 @@ class Inquiry:
 
     def _look_at_settings(self, connection: Any) -> bool:
         """Whether the settings let us connect."""
-        from .base import RecycleMixin
+        from ..base import RecycleMixin
 
         if missing := missing_guards():
             self.found.append(finding("platform_lacks", f"This system lacks {', '.join(missing)}."))

@@ -9,10 +9,10 @@ from typing import Any
 
 from django.core import checks
 
-from .diagnosis_kinds import CONNECT_HINTS, ERROR, KINDS, NOTE, OTHER_HINT, WARNING
-from .diagnosis_path import Cost, KernelOption, TlsFacts, Transport
-from .options import Options
-from .server_facts import ServerFacts
+from ..options import Options
+from ..server_facts import ServerFacts
+from .kinds import CONNECT_HINTS, ERROR, KINDS, NOTE, OTHER_HINT, WARNING
+from .path import Cost, KernelOption, TlsFacts, Transport
 
 __all__ = [
     "Finding",

@@ -11,10 +11,10 @@ from typing import Any
 
 from django.db.utils import Error
 
-from . import liveness
-from .drivers import Driver
-from .errors import code_of
-from .signals import connection_recycled
+from .. import liveness
+from ..drivers import Driver
+from ..errors import code_of
+from ..signals import connection_recycled
 
 __all__ = ["Control", "Progress", "Proof", "prove"]
 

@@ -11,10 +11,9 @@ from typing import Any
 
 from django.core import checks
 
-from . import driver_versions
-from .checks_options import driver_options, own_settings
-from .drivers import choose
-from .options import path_of
+from ..drivers import choose, versions
+from ..options import path_of
+from .options import driver_options, own_settings
 
 __all__ = ["driver_findings"]
 
@@ -31,11 +30,11 @@ def driver_findings(alias: str, settings: Mapping[str, Any]) -> Iterator[checks.
 
 
 def _check_version(alias: str, name: str) -> Iterator[checks.CheckMessage]:
-    oldest = driver_versions.OLDEST[name]
-    installed = driver_versions.installed(name)
-    package = driver_versions.PACKAGES[name]
-    if installed is not None and driver_versions.numbers(installed) < oldest:
-        needed = driver_versions.text(oldest)
+    oldest = versions.OLDEST[name]
+    installed = versions.installed(name)
+    package = versions.PACKAGES[name]
+    if installed is not None and versions.numbers(installed) < oldest:
+        needed = versions.text(oldest)
         yield checks.Warning(
             f"{package} {installed} is installed, which alias {alias!r} uses: this backend is "
             f"made for {needed} and later.",
@@ -44,7 +43,7 @@ def _check_version(alias: str, name: str) -> Iterator[checks.CheckMessage]:
             id="django_mysql_recycle.W008",
         )
         return
-    claimed = driver_versions.false_claim(name)
+    claimed = versions.false_claim(name)
     if claimed is not None:
         yield checks.Warning(
             f"pymysql.version_info has been set to {claimed}, which alias {alias!r} uses: "
@@ -137,7 +136,7 @@ def _check_tls(alias: str, settings: Mapping[str, Any]) -> Iterator[checks.Check
         or _system_trusts_few()
         or _from_file(options, "ssl-ca")
         or _from_file(options, "ssl-capath")
-        or not driver_versions.is_connector_c()
+        or not versions.is_connector_c()
     ):
         return
     yield checks.Info(

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core import checks
 
-from .options import Options, max_age_of, path_of
+from ..options import Options, max_age_of, path_of
 
 __all__ = ["driver_options", "option_findings", "own_settings"]
 

@@ -13,12 +13,12 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from .diagnosis_findings import without_password
-from .diagnosis_inquiry import STOCK, Inquiry
-from .diagnosis_kinds import ERROR, WARNING
-from .diagnosis_proof import Progress
-from .diagnosis_report import AliasReport
-from .drivers import choose
+from ..drivers import choose
+from .findings import without_password
+from .inquiry import STOCK, Inquiry
+from .kinds import ERROR, WARNING
+from .proof import Progress
+from .report import AliasReport
 
 __all__ = ["diagnose", "survey"]
 

@@ -15,9 +15,9 @@ from typing import Any
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 
-from .checks_driver import driver_findings
-from .checks_options import option_findings
-from .options import Options, max_age_of, path_of
+from ..options import Options, max_age_of, path_of
+from .driver import driver_findings
+from .options import option_findings
 
 __all__ = ["check_settings", "settings_findings"]
 
@@ -41,7 +41,7 @@ def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:  # noqa: ARG001 
         except ImproperlyConfigured:
             continue  # the backend's trouble, which the first use of it will tell
         # Where no alias has loaded base.py it stays unloaded: it needs a driver.
-        base = sys.modules.get(f"{__package__}.base")
+        base = sys.modules.get("django_mysql_recycle.base")
         if base is not None and isinstance(connection, base.RecycleMixin):
             messages += settings_findings(alias, connection.settings_dict)
         else:

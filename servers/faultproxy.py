@@ -144,6 +144,13 @@ class FaultProxy:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._carry(reader, writer)
+        except asyncio.CancelledError:
+            # By close(). Some versions of asyncio print a traceback of a handler that was cancelled.
+            return
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(writer)
         self.connections.append(connection)
         try:

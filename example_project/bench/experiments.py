@@ -9,7 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.utils import DatabaseError
+from django.db.utils import Error
 
 from .control import Control, Refused
 from .journal import Journal
@@ -84,7 +84,7 @@ class Bench:
     def _perform(self, act: Callable[[], None]) -> None:
         try:
             act()
-        except (Refused, DatabaseError) as error:
+        except (Refused, Error) as error:
             self.journal.write("both", "refused", str(error))
         finally:
             self._step = ""

@@ -20,7 +20,7 @@ from .keeper import ARGUMENTS, LAST_INSERT_ID, NO_RECORD, ConnectionKeeper, NoAn
 from .lifecycle import REST, Action, Facts, decide
 from .liveness import clock
 from .record import ConnectionRecord
-from .session_state import PLAIN, Statement, examine
+from .session_state import PLAIN, Statement, examine, transactions_only
 
 __all__ = ["Recycler", "interrupted"]
 
@@ -189,6 +189,8 @@ class Recycler(ConnectionKeeper):
         if record is None:
             self.db.ensure_connection()
             record = self.record
+        if statement.changes and not record.options.pin_session_state:
+            statement = transactions_only(statement)
         if record.unread is cursor and not record.gone:
             self._discard_leftovers(cursor, record)
         idle = self.decide(statement, cursor)
@@ -236,7 +238,7 @@ class Recycler(ConnectionKeeper):
         if statement.mentions_wait_timeout:
             record.set_wait_timeout(None, unread=True)
         record.pins_after = None
-        if record.options.pin_session_state and statement is not PLAIN:
+        if statement is not PLAIN:
             self._apply(record, statement, args, cursor, many, now)
         self.note_unread(cursor, doubtful=statement.calls or not statement.single, executed=True)
 
@@ -288,7 +290,7 @@ class Recycler(ConnectionKeeper):
         """Act on what the error proves. True: there is a new connection, run it once more."""
         proof = self.take_note(record, error)
         if proof is Proof.ALIVE:
-            if statement.changes and record.options.pin_session_state:
+            if statement.changes:
                 # INSERT ... SELECT GET_LOCK() that meets a duplicate key keeps the lock.
                 record.pins.apply_begins(statement, args, clock(), many=not repeatable)
                 record.refresh()

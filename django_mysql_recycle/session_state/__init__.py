@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .meaning import judge
 from .pins import SessionState
-from .statements import PLAIN, PLAIN_INSERT, Change, Statement
+from .statements import PLAIN, PLAIN_INSERT, Change, Statement, transactions_only
 
 __all__ = [
     "PLAIN",
@@ -20,6 +20,7 @@ __all__ = [
     "cache_get",
     "examine",
     "examine_callproc",
+    "transactions_only",
 ]
 
 #: Longer texts are examined each time: they are rarely sent twice, and dear to keep.

@@ -28,6 +28,7 @@ __all__ = [
     "Statement",
     "in_doubt",
     "together",
+    "transactions_only",
 ]
 
 BEGIN = "begin"
@@ -90,6 +91,17 @@ class Statement:
 
 PLAIN = Statement()
 PLAIN_INSERT = Statement(inserts=True)
+
+
+def transactions_only(statement: Statement) -> Statement:
+    """The same without the session state that ``pin_session_state = False`` gives up.
+
+    Half a transaction must never be committed by its second half, whatever the settings say.
+    """
+    changes = tuple(
+        change for change in statement.changes if change.kind in (TRANSACTION, AUTOCOMMIT_OFF)
+    )
+    return replace(statement, changes=changes, lone_lock_call="")
 
 
 def in_doubt(one: Statement, other: Statement) -> Statement:

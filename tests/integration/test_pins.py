@@ -267,6 +267,26 @@ def test_code_in_an_executable_comment_is_code(
 def test_pinning_can_be_turned_off(make_connection: ConnectionFactory, admin: Admin) -> None:
     connection = make_connection(recycle={"pin_session_state": False})
     run(connection, "SELECT GET_LOCK('untold', 0)")
+    run(connection, "SET @v = 1")
+    run(connection, "CREATE TEMPORARY TABLE untold (a INT)")
+    kill(admin, connection)
+    assert_works(connection, admin)
+
+
+@pytest.mark.parametrize("begin", ["BEGIN", "START TRANSACTION", "SET autocommit = 0"])
+def test_transaction_by_sql_pins_although_pinning_is_turned_off(
+    make_connection: ConnectionFactory, admin: Admin, begin: str
+) -> None:
+    connection = make_connection(recycle={"pin_session_state": False})
+    run(connection, begin)
+    run(connection, "INSERT INTO testapp_item (name, created) VALUES ('first half', NOW())")
+    kill(admin, connection)
+    with pytest.raises(SessionStateLost):
+        run(connection, "INSERT INTO testapp_item (name, created) VALUES ('second', NOW())")
+    assert admin.value("SELECT COUNT(*) FROM testapp_item") == 0
+    run(connection, begin)
+    run(connection, "COMMIT")
+    run(connection, "SET autocommit = 1")
     kill(admin, connection)
     assert_works(connection, admin)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 from servers.machine import free_port
 from tests.integration.admin import Admin
@@ -15,6 +18,7 @@ from .conftest import PAUSE, balances
 from .projects import OURS, STOCK, Program, Project, get
 from .test_celery import CONFIG, QUIET
 
+PLAIN = {"ssl_disabled": True}  # a handshake takes longer than these statements may
 IMPORT_USES_DATABASE = """
 from bank.models import Account
 
@@ -64,6 +68,29 @@ def test_preloaded_application_needs_the_patch_first(
         url, program = serve(project, stack, STOCK, *late)
         assert get(f"{url}/hurried/", program) == {"status": 500}
         assert "created in a thread can only be used in that same thread" in program.output
+
+
+def test_answer_is_never_that_of_a_statement_cut_short(
+    make_project: Callable[[str], Project], bank: Admin
+) -> None:
+    project = make_project("gevent")
+    project.write("hurry.py", Path(__file__).with_name("hurry.py").read_text())
+    seen = {}
+    for engine in (OURS, STOCK):
+        before = balances(bank)["ann"]
+        output = project.run(
+            engine, "python", "hurry.py", driver="pymysql", database={"OPTIONS": PLAIN}
+        )
+        found = [line for line in output.splitlines() if line.startswith("{")]
+        assert found, output
+        seen[engine] = Counter(json.loads(found[0]))
+        # A COMMIT that was cut short may have been done.
+        done = balances(bank)["ann"] - before
+        committed = seen[engine]["committed"]
+        assert committed <= done <= committed + seen[engine]["cut short"]
+    assert seen[OURS]["wrong"] == seen[OURS]["errors"] == 0
+    assert seen[OURS]["cut short"] > 10 and seen[OURS]["right"] > 10
+    assert seen[STOCK]["errors"] > 0
 
 
 def test_tasks_go_on_after_a_pause(make_project: Callable[[str], Project], bank: Admin) -> None:

@@ -108,7 +108,9 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], output: Any) -> No
             with urlopen(address, timeout=10):
                 return
         except URLError:
-            if process.poll() is not None or time.monotonic() > deadline:
+            if (
+                process.poll() is not None or time.monotonic() > deadline
+            ):  # pragma: no cover - broken
                 output.seek(0)
                 raise AssertionError(f"serve.py does not answer:\n{output.read()}") from None
             time.sleep(0.05)

@@ -18,7 +18,7 @@ _CONTRASTS = (Path(__file__).parent / "contrast.js").read_text()
 
 def test_everything_works_by_keyboard(page: BenchPage) -> None:
     reached: list[str] = []
-    for _ in range(40):
+    while reached[-1:] != ["select"]:
         ActionChains(page.chrome).send_keys(Keys.TAB).perform()
         focused = page.chrome.switch_to.active_element
         act = focused.get_attribute("data-act")
@@ -26,8 +26,6 @@ def test_everything_works_by_keyboard(page: BenchPage) -> None:
             reached.append(act)
             assert float(focused.value_of_css_property("outline-width").removesuffix("px")) >= 2
             assert focused.value_of_css_property("outline-style") != "none"
-        if act == "select":
-            break
     assert reached == page.acts()[: len(reached)]
     before = page.newest()
     ActionChains(page.chrome).send_keys(Keys.SPACE).perform()
@@ -88,11 +86,11 @@ def test_reduced_motion_draws_once_a_second(page: BenchPage) -> None:
     const done = arguments[0]; let drawn = 0;
     const watch = new MutationObserver(() => { drawn += 1; });
     watch.observe(document.querySelector("#ours .timeline"), { childList: true });
-    setTimeout(() => { watch.disconnect(); done(drawn); }, 2000);
+    setTimeout(() => { watch.disconnect(); done(drawn); }, 1200);
     """
-    assert page.chrome.execute_async_script(count) > 5
+    assert page.chrome.execute_async_script(count) >= 3
     prefer(page.chrome, still=True)
-    assert page.chrome.execute_async_script(count) <= 4
+    assert page.chrome.execute_async_script(count) <= 2
     transition = page.ours.part("bar i").value_of_css_property("transition-duration")
     assert transition == "0s"
 

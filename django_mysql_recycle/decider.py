@@ -1,0 +1,156 @@
+"""Before a statement: ask the policy (lifecycle.py), and do what it says."""
+
+from __future__ import annotations
+
+import _thread
+from typing import Any
+
+from django.db.utils import OperationalError
+
+from . import events
+from .cursors import WINDOW, RecyclingCursor
+from .errors import SessionStateLost
+from .keeper import ARGUMENTS, LAST_INSERT_ID, ConnectionKeeper, NoAnswer
+from .lifecycle import REST, Action, Facts, decide
+from .liveness import clock
+from .record import ConnectionRecord
+from .session_state import PLAIN, Statement
+
+__all__ = ["Decider", "interrupted"]
+
+
+def interrupted(record: ConnectionRecord) -> OperationalError:
+    return OperationalError(
+        record.lost_code or 2013,
+        "an earlier statement of this transaction was cut short; the next answer might be its. "
+        "Leave the transaction: the connection is closed then",
+    )
+
+
+class Decider(ConnectionKeeper):
+    """Decides whether a connection may carry the next statement, and replaces it if not."""
+
+    def idle_if_fresh(self, record: Any) -> float | None:
+        """The idle seconds if nothing speaks against using the connection as it is.
+
+        None: that has to be decided. The cursor does the same in place, before each statement.
+        """
+        db = self.db
+        if (
+            not record.calm
+            or record.connection is not db.connection
+            or not db.autocommit
+            or db.in_atomic_block
+            or db._thread_sharing_count
+            or db._thread_ident != _thread.get_ident()
+        ):
+            return None
+        now = clock()
+        idle: float = now - record.contact
+        if now < record.age_due and (
+            idle < WINDOW or (idle < record.quiet and not record.hung_up())
+        ):
+            return idle
+        return None
+
+    def decide(self, statement: Statement = PLAIN, cursor: RecyclingCursor | None = None) -> float:
+        """Apply the policy. Returns the idle seconds of the connection that is left."""
+        record = self.record
+        safe = self.is_safe(record)
+        if safe and self.untold is not None:
+            untold, self.untold = self.untold, None
+            record.owing = False
+            record.refresh()
+            raise untold
+        if self.left_behind and statement.reads:
+            self._refuse_stale_reads(record, statement)
+        replaced = False
+        while True:
+            now = clock()
+            idle: float = now - record.contact
+            verdict = decide(
+                Facts(
+                    safe=safe,
+                    unread=self._somebody_reads(record, cursor),
+                    pinned=record.pins.pinned,
+                    reads_state=bool(statement.reads),
+                    lost=record.lost,
+                    interrupted=record.interrupted,
+                    wrong_node=record.wrong_node,
+                    unit_begins=record.unit_begins,
+                    idle=idle,
+                    age=now - record.opened,
+                    idle_limit=record.idle_limit,
+                    max_age=record.max_age,
+                    ping_after=record.options.ping_after,
+                    limit_unread=record.limit_unread,
+                    closed=record.is_closed,
+                )
+            )
+            if verdict.action is Action.RUN:
+                return idle
+            if verdict.action is Action.RECYCLE:
+                self.replace(verdict.reason)
+                record = self.record
+                if replaced or clock() - record.contact < REST:
+                    return 0.0
+                # Receivers took their time, in which the server may have closed it again.
+                replaced, safe = True, self.is_safe(record)
+                continue
+            if verdict.action is Action.STATE_LOST:
+                record.mark_lost(verdict.reason)
+                raise self.state_lost(record, idle, statement)
+            if verdict.action is Action.INTERRUPTED:
+                raise interrupted(record)
+            # Either the connection has talked to the server now, or it is marked lost.
+            self._probe(record, read_limit=verdict.action is Action.READ_LIMIT)
+
+    def _somebody_reads(self, record: ConnectionRecord, cursor: RecyclingCursor | None) -> bool:
+        reader = record.unread
+        if reader is None and record.may_be_unread:
+            # The cursor was dropped with rows unread: PyMySQL drains them at the next command.
+            return self.driver.has_more_results(record.connection, None, doubtful=False)
+        return reader is not None and reader is not cursor
+
+    def _refuse_stale_reads(self, record: ConnectionRecord, statement: Statement) -> None:
+        """A new connection would answer 0 or NULL to what an earlier one was told."""
+        for read in statement.reads:
+            # The variables of callproc() are told by how their names begin: @_procedure_0.
+            left = ARGUMENTS if read.startswith(ARGUMENTS) else read
+            renewed = left == LAST_INSERT_ID and record.inserted
+            end = self.left_behind.get(left)
+            if end is None or renewed:
+                continue
+            description = f"{read} was left in a connection that has been replaced since"
+            if not end.told:
+                end.told = True
+                events.state_lost(
+                    self.db,
+                    reason=end.reason,
+                    age=end.age,
+                    idle=end.idle,
+                    state=(read,),
+                    description=description,
+                    raised=True,
+                )
+            raise SessionStateLost(
+                2006, f"{description}; the connection of {self.db.alias!r} has no answer to it"
+            )
+
+    def _probe(self, record: ConnectionRecord, *, read_limit: bool) -> None:
+        try:
+            if not read_limit:
+                self.ask(record, b"DO 0")
+                return
+            rows = self.ask(record, b"SELECT @@SESSION.wait_timeout")
+            seconds = float(rows[0][0])
+            if not seconds > 0:
+                raise ValueError
+            record.set_wait_timeout(seconds)
+        except NoAnswer:
+            pass
+        except (self.db.Database.Error, ValueError, TypeError, IndexError, KeyError):
+            if read_limit and not record.gone:
+                # Refused, or nonsense: the liveness check alone, from now on.
+                record.set_wait_timeout(None)
+                events.limit_unknown(self.db.alias)

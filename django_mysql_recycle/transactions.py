@@ -1,0 +1,213 @@
+"""The seams in Django where a transaction begins and ends; base.py has the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db.utils import Error, InterfaceError, OperationalError
+
+from .decider import interrupted
+from .liveness import clock
+from .record import ConnectionRecord
+from .recycler import Recycler
+
+__all__ = ["TransactionSeams"]
+
+#: What is no interruption: the database's errors, and Django's refusal to work inside an event
+#: loop, which comes before anything is done.
+_HEARD = (Error, SynchronousOnlyOperation)
+
+#: Django's wrapper, whose private methods no stubs describe.
+_Wrapper: Any = object
+
+
+class TransactionSeams(_Wrapper):  # type: ignore[misc]
+    """What RecycleMixin changes of transactions."""
+
+    connection: Any
+    recycler: Recycler
+    run_on_commit: list[Any]
+    run_commit_hooks_on_set_autocommit_on: bool
+
+    def get_autocommit(self) -> bool:
+        # With autocommit off atomic() enters through here and a savepoint.
+        autocommit = super().get_autocommit()
+        recycler = self.recycler
+        if not (autocommit or self.in_atomic_block or recycler.connecting or recycler.at_boundary):
+            recycler.current()
+            recycler.decide()
+        return bool(self.autocommit)
+
+    def set_autocommit(
+        self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False
+    ) -> None:
+        # Django opens the connection, logs a BEGIN, sets the flag and runs on_commit hooks.
+        try:
+            if self.recycler.connecting and self.recycler.carried is not None:
+                self._set_autocommit(autocommit)  # the log would show it as the application's
+                self.autocommit = autocommit
+            else:
+                super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
+        except BaseException as error:
+            if not isinstance(error, _HEARD) and self.autocommit != autocommit:
+                self._mode_cut_short(autocommit)
+            raise
+
+    def _mode_cut_short(self, autocommit: bool) -> None:
+        """An interruption on any line between the SET and Django's flag: which mode is on?"""
+        record = self.recycler.record
+        if self.recycler.connecting or not self.recycler.is_in_use(record):
+            return
+        record.mark_interrupted()
+        if autocommit and not record.dirty:
+            # COMMIT or ROLLBACK is done, and the next connection has autocommit on. The
+            # exception that is on its way must not cost an acknowledged COMMIT its hooks.
+            self.autocommit = True
+            if self.run_commit_hooks_on_set_autocommit_on:
+                self.run_commit_hooks_on_set_autocommit_on = False
+                self.run_and_clear_commit_hooks()
+
+    def _set_autocommit(self, autocommit: bool) -> None:
+        record = None if self.recycler.connecting else self.recycler.current()
+        if record is None:
+            super()._set_autocommit(autocommit)
+        elif autocommit:
+            self._leave(record)
+        else:
+            self._enter(record)
+
+    def _enter(self, record: Any) -> None:
+        """Enter a transaction: nothing has been done yet, so a loss here is repeated."""
+        recycler = self.recycler
+        idle = recycler.idle_if_fresh(record)
+        safe = idle is not None
+        if idle is None:
+            idle = recycler.decide()
+            record = recycler.record
+            safe = recycler.is_safe(record)
+        try:
+            super()._set_autocommit(False)
+        except BaseException as error:
+            proof = recycler.take_note(record, error, ran=not safe)
+            if not safe or not proof.is_loss or not recycler.is_in_use(record):
+                raise
+            if record.pins.pinned:
+                raise recycler.state_lost(record, idle) from error
+            recycler.repeat(record, idle)
+            record = recycler.record
+            try:
+                super()._set_autocommit(False)
+            except BaseException as second:
+                recycler.take_note(record, second, ran=False)
+                raise
+        record.contact = clock()
+        record.dirty = record.dirty and not safe
+
+    def _leave(self, record: Any) -> None:
+        """Leave a transaction. No decision point: SET autocommit = 1 may be a COMMIT itself."""
+        clean = not record.dirty
+        if record.gone and clean:
+            # COMMIT or ROLLBACK has been acknowledged, or the server rolls back by itself. The
+            # next connection has autocommit on; reconnecting now to say so might fail.
+            return
+        if record.interrupted:
+            raise interrupted(record)
+        try:
+            super()._set_autocommit(True)
+        except BaseException as error:
+            proof = self.recycler.take_note(record, error, ran=not clean)
+            if clean and proof.is_loss:
+                return
+            raise
+        record.contact = clock()
+        if not record.calm:
+            record.pins.autocommit_seen(False, record.contact)
+        record.transaction_ended()
+
+    def _commit(self) -> None:
+        # Never repeated: an error proves nothing about what the server did.
+        record = None if self.recycler.connecting else self.recycler.current()
+        if record is None:
+            super()._commit()
+            return
+        if record.interrupted:
+            raise interrupted(record)
+        if record.lost:
+            raise _lost_before_commit(record)
+        try:
+            super()._commit()
+        except BaseException as error:
+            self.recycler.take_note(record, error)
+            if record.lost and isinstance(error, InterfaceError):
+                raise _lost_before_commit(record) from error
+            raise
+        # Django does the same, a few lines on; an interruption in between shall not cost hooks.
+        self.run_commit_hooks_on_set_autocommit_on = True
+        record.contact = clock()
+        record.transaction_ended()
+
+    def _rollback(self) -> None:
+        # Django's raises if the connection is lost, which would mask the application's own
+        # exception. A lost connection is as good as a ROLLBACK: the server does it.
+        record = None if self.recycler.connecting else self.recycler.current()
+        if record is None:
+            super()._rollback()
+            return
+        if not record.gone:
+            try:
+                super()._rollback()
+            except BaseException as error:
+                if not self.recycler.take_note(record, error).is_loss:
+                    raise
+            else:
+                record.contact = clock()
+        if record.gone:
+            # Now, not at the next statement: its locks are to go.
+            self.recycler.abandon(record)
+        record.transaction_ended()
+
+    def commit(self) -> None:
+        try:
+            super().commit()
+        except BaseException as error:
+            self._end_cut_short(error)
+            raise
+
+    def rollback(self) -> None:
+        try:
+            super().rollback()
+        except BaseException as error:
+            self._end_cut_short(error)
+            raise
+
+    def _end_cut_short(self, error: BaseException) -> None:
+        """COMMIT or ROLLBACK was cut short by an exception that is on its way to be heard.
+
+        Atomic.__exit__ only switches autocommit on now. That must not commit what was to be
+        rolled back, nor mask the exception, nor leave the hooks to the next transaction.
+        """
+        record = self.recycler.record
+        if isinstance(error, _HEARD) or not self.recycler.is_in_use(record):
+            return
+        record.mark_interrupted()
+        self.recycler.abandon(record)
+        record.transaction_ended()
+        if not self.run_commit_hooks_on_set_autocommit_on:
+            self.run_on_commit = []
+
+    def _savepoint(self, sid: str) -> None:
+        # With autocommit off Atomic.__enter__ declares the block open before its savepoint is
+        # set (Django 5.2 and 6.1), and would leave it so, with rollback() forbidden in it.
+        try:
+            super()._savepoint(sid)
+        except BaseException:
+            if not self.atomic_blocks:
+                self.in_atomic_block = False
+            raise
+
+
+def _lost_before_commit(record: ConnectionRecord) -> OperationalError:
+    # PyMySQL's own is an InterfaceError, for which Atomic.__exit__ does not roll back: the hooks
+    # of this transaction would be left to the next one.
+    return OperationalError(record.lost_code or 2006, "the connection was lost before COMMIT")

@@ -177,7 +177,9 @@ def _run(
     if seconds >= limit:
         return rows, f"ended after {limit:.0f} s"
     print("\n".join(tail))
-    return rows, f"exit status {status}: {tail[-1] if tail else 'no message'}"
+    # Into the results: where the tree lies on this machine is no part of them.
+    last = tail[-1].replace(f"{ROOT}/", "") if tail else "no message"
+    return rows, f"exit status {status}: {last}"
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -177,7 +177,7 @@ def _recovery(rows: list[Any], folder: Path) -> None:
         return
     cases = list(dict.fromkeys(row["case"] for row in rows))
     names = list(dict.fromkeys(name for row in rows for name in row["values"]))
-    with _figure(folder, "recovery", 8, 0.42 * len(cases) + 1.4) as figure:
+    with _figure(folder, "recovery", 8, 0.42 * len(cases) + 2.0) as figure:
         axes = figure.subplots()
         for index, name in enumerate(names):
             shift = (index - (len(names) - 1) / 2) * 0.5 / len(names)
@@ -205,7 +205,7 @@ def _recovery(rows: list[Any], folder: Path) -> None:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(_plain))
         axes.set_xlabel("seconds, logarithmic (one point per driver, server and transport)")
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        figure.legend(loc="outside lower center", ncols=2)
 
 
 def _throughput(rows: list[Any], folder: Path) -> None:
@@ -264,7 +264,10 @@ def _storm(rows: list[Any], folder: Path) -> None:
     row = curves[0]
     with _figure(folder, "storm", 7.5, 3.4) as figure:
         axes = figure.subplots()
-        for (name, points), colour in zip(row["series"].items(), COLOURS, strict=False):
+        others = iter(COLOURS[2:])
+        for name, points in row["series"].items():
+            known = STOCK if name.startswith("stock") else OURS if "default" in name else None
+            colour = known or next(others)
             axes.plot([x for x, _ in points], [y for _, y in points], color=colour, label=name)
         axes.set_xlabel("seconds")
         axes.set_ylabel("connections opened per second")

@@ -43,7 +43,7 @@ def rows(run: Run) -> Iterator[Row]:
                             run.rounds(rounds),
                             seconds=seconds,
                         )
-                        for name, rounds, seconds in ((case, 200, 6.0), (case + CPU, 80, 3.0))
+                        for name, rounds, seconds in ((case, 200, 5.0), (case + CPU, 40, 2.0))
                     )
                     yield _row(run, case, transport, wall, cpu, told)
 

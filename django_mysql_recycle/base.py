@@ -78,7 +78,8 @@ class RecycleMixin(TransactionSeams):
             tries_left=options.connect_retries or 0,
         )
         self.recycler.record = record = ConnectionRecord(driver, connection, options, max_age)
-        liveness.watch_path(record.descriptor, options.keepalive, options.network_timeout)
+        if conn_params.get("host") or "unix_socket" not in conn_params:
+            liveness.watch_path(record.descriptor, options.keepalive, options.network_timeout)
         return connection
 
     def connect(self) -> None:

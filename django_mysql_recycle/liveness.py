@@ -6,15 +6,20 @@ reset would eat the error that the driver should see.
 
 from __future__ import annotations
 
+import _socket
+import errno
 import os
 import select
 import socket
+import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from math import ceil
+from typing import Any
 
 __all__ = [
+    "can_look",
     "clock",
     "detach",
     "identity",
@@ -35,7 +40,31 @@ clock: Callable[[], float] = (
 # Taken at import: eventlet removes it, Windows does not have it. Without it there is no
 # liveness check, and a round trip of the backend's own is bounded by the driver alone.
 _poll = getattr(select, "poll", None)
+
+
+def _unpatched_poll() -> Any:
+    # gevent's is for waiting: it costs 27 us and lets other greenlets run before the statement.
+    patched_by = sys.modules.get("gevent.monkey")
+    return (
+        _poll if patched_by is None or _poll is None else patched_by.get_original("select", "poll")
+    )
+
+
+_look = _unpatched_poll()
 _CLOSED = getattr(select, "POLLIN", 0) | getattr(select, "POLLRDHUP", 0)
+
+# None where the system has no such option. macOS calls the first one TCP_KEEPALIVE.
+_KEEPIDLE = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None))
+_KEEPINTVL = getattr(socket, "TCP_KEEPINTVL", None)
+_KEEPCNT = getattr(socket, "TCP_KEEPCNT", None)
+_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
+#: How a unix socket refuses an option of TCP.
+_NOT_TCP = (errno.EOPNOTSUPP, errno.ENOPROTOOPT, errno.ENOTSUP)
+
+
+def can_look() -> bool:
+    """Whether this platform has what the liveness check needs."""
+    return _look is not None
 
 
 def watch(descriptor: int | None) -> Callable[[], object]:
@@ -44,9 +73,9 @@ def watch(descriptor: int | None) -> Callable[[], object]:
     A healthy idle connection has nothing to read; after a hang-up, whoever caused it, the
     socket is readable or in error, over TCP, TLS and unix sockets alike.
     """
-    if _poll is None or descriptor is None:
+    if _look is None or descriptor is None:
         return _never
-    poll = _poll()
+    poll = _look()
     poll.register(descriptor, _CLOSED)
     return partial(poll.poll, 0)
 
@@ -101,23 +130,40 @@ def watch_path(
     """
     if descriptor is None or os.name == "nt":
         return
-    with socket.socket(fileno=os.dup(descriptor)) as sock:
-        if sock.family not in (socket.AF_INET, socket.AF_INET6):
-            return
+    # Not socket.socket: gevent's would make the driver's own socket non-blocking, which is the
+    # same one. And told what it is, whatever it is, it does not ask the kernel for it.
+    sock = _socket.socket(
+        socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, os.dup(descriptor)
+    )
+    try:
+        for option, value in _wanted(keepalive, network_timeout):
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
         if keepalive is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            interval = ceil((network_timeout or 30) / 3)
-            # macOS calls the first one TCP_KEEPALIVE. Linux takes 32767 s at most.
-            _set(sock, ("TCP_KEEPIDLE", "TCP_KEEPALIVE"), min(ceil(keepalive), 32767))
-            _set(sock, ("TCP_KEEPINTVL",), min(interval, 32767))
-            _set(sock, ("TCP_KEEPCNT",), 3)
-        if network_timeout is not None:
-            _set(sock, ("TCP_USER_TIMEOUT",), min(ceil(network_timeout * 1000), 2**31 - 1))
+    except OSError as error:
+        if error.errno not in _NOT_TCP:
+            raise
+    finally:
+        sock.close()
+
+
+@lru_cache(maxsize=32)
+def _wanted(keepalive: float | None, network_timeout: float | None) -> list[tuple[int, int]]:
+    wanted: list[tuple[int | None, int]] = []
+    if keepalive is not None:
+        interval = ceil((network_timeout or 30) / 3)
+        # Linux takes 32767 s at most.
+        wanted += [(_KEEPIDLE, min(ceil(keepalive), 32767)), (_KEEPINTVL, min(interval, 32767))]
+        wanted += [(_KEEPCNT, 3)]
+    if network_timeout is not None:
+        wanted += [(_USER_TIMEOUT, min(ceil(network_timeout * 1000), 2**31 - 1))]
+    return [(option, value) for option, value in wanted if option is not None]
 
 
 def path_options(descriptor: int) -> dict[str, int]:
     """What the kernel says of an open TCP socket; empty for a unix socket."""
-    with socket.socket(fileno=os.dup(descriptor)) as sock:
+    sock = _socket.socket(fileno=os.dup(descriptor))
+    try:
         if sock.family not in (socket.AF_INET, socket.AF_INET6):
             return {}
         names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
@@ -128,10 +174,5 @@ def path_options(descriptor: int) -> dict[str, int]:
         }
         found["SO_KEEPALIVE"] = sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         return found
-
-
-def _set(sock: socket.socket, names: tuple[str, ...], value: int) -> None:
-    for name in names:
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-            return
+    finally:
+        sock.close()

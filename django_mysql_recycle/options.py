@@ -52,7 +52,7 @@ class Options:
         """
         given = (settings.get("OPTIONS") or {}).get("recycle")
         if given is None:
-            return cls()
+            return _DEFAULTS
         if not isinstance(given, Mapping):
             raise _improper(path_of(alias), "a dict", given)
         valid = [field.name for field in fields(cls)]
@@ -62,6 +62,9 @@ class Options:
                     f"{path_of(alias)}: unknown key {key!r}; the valid keys are {', '.join(valid)}"
                 )
         return cls(**{key: _checked(alias, key, value) for key, value in given.items()})
+
+
+_DEFAULTS = Options()
 
 
 def path_of(alias: str, key: str | None = None) -> str:

@@ -95,7 +95,7 @@ def library_of(driver: Driver) -> str:
 def missing_guards() -> tuple[str, ...]:
     """What this system lacks of what the backend guards a connection with."""
     has = {
-        "poll": liveness._poll is not None,
+        "poll": liveness.can_look(),
         "POLLRDHUP": hasattr(select, "POLLRDHUP"),
         "TCP_KEEPIDLE": hasattr(socket, "TCP_KEEPIDLE") or hasattr(socket, "TCP_KEEPALIVE"),
         "TCP_USER_TIMEOUT": hasattr(socket, "TCP_USER_TIMEOUT"),

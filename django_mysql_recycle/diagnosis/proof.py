@@ -145,7 +145,7 @@ def _be_silent(
         if all(look() for look in looks):
             return True, round(waited, 3)
         if waited >= seconds:
-            return (None if liveness._poll is None else bool(looks[0]())), round(waited, 3)
+            return (bool(looks[0]()) if liveness.can_look() else None), round(waited, 3)
         sleep(min(0.1, max(0.01, seconds - waited)))
 
 

@@ -481,7 +481,7 @@ def test_system_that_lacks_something_is_a_note(
     make_connection: ConnectionFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(socket, "TCP_USER_TIMEOUT")
-    monkeypatch.setattr(liveness, "_poll", None)
+    monkeypatch.setattr(liveness, "_look", None)
     outcome = Outcome(make_connection().alias, json=True)
     assert outcome.status == 0
     assert outcome.found["platform_lacks"]["message"] == (
@@ -545,7 +545,7 @@ def test_connection_that_only_ours_replaced_proves_nothing(
 def test_proof_needs_a_witness(
     make_connection: ConnectionFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(liveness, "_poll", None)  # nobody sees a connection being closed
+    monkeypatch.setattr(liveness, "_look", None)  # nobody sees a connection being closed
     ours, stock = make_connection(), make_connection(STOCK, PASSWORD="another")
     proof = prove(ours, stock, choose(), lambda *_: None, wait_timeout=1, patience=0.2)
     assert proof.closed is None

@@ -125,6 +125,10 @@ class RecycleMixin(TransactionSeams):
         record.read_only_declared = _declares_read_only(self.settings_dict)
         record.owing = recycler.untold is not None
         record.refresh()
+        if carried is not None and carried.ending is not None and not nested:
+            recycler.tell(carried.ending)
+            if self.connection is None:  # a receiver has closed it
+                self.connect()
 
     def _make_quiet_cursor(self, cursor: Any) -> QuietCursorWrapper:
         return QuietCursorWrapper(cursor, self)

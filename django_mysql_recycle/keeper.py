@@ -54,26 +54,30 @@ class NoAnswer(Exception):
 
 
 @dataclass(slots=True)
+class Ending:
+    """How a connection that was replaced came to its end."""
+
+    reason: str
+    age: float
+    idle: float
+    idle_limit: float | None
+    max_age: float | None
+    #: Each read of what was left in it is refused; the signal and the log tell it once.
+    told: bool = False
+
+
+@dataclass(slots=True)
 class Carried:
     """What belongs to the wrapper and not to the connection, and outlives a replacement.
 
-    Django's connect() resets all three.
+    Django's connect() resets the first three.
     """
 
     autocommit: bool
     run_on_commit: list[Any]
     run_hooks: bool
-
-
-@dataclass(slots=True)
-class LeftBehind:
-    """The end of a connection in which an earlier statement had left something."""
-
-    reason: str
-    age: float
-    idle: float
-    #: Each read of it is refused; the signal and the log tell it once.
-    told: bool = False
+    #: To be told once there is another connection, which may take more than one try.
+    ending: Ending | None = None
 
 
 class ConnectionKeeper:
@@ -94,7 +98,7 @@ class ConnectionKeeper:
         #: The loss of session state that nobody has heard of yet.
         self.untold: SessionStateLost | None = None
         #: What earlier statements left in connections that have been replaced since.
-        self.left_behind: dict[str, LeftBehind] = {}
+        self.left_behind: dict[str, Ending] = {}
 
     @property
     def db(self) -> Any:
@@ -196,30 +200,30 @@ class ConnectionKeeper:
         """Close the connection and open a new one through Django's connect(). At a safe point."""
         db, record = self.db, self.record
         now = clock()
-        left = LeftBehind(reason, now - record.opened, now - record.contact)
+        age, idle = now - record.opened, now - record.contact
+        ending = Ending(reason, age, idle, record.idle_limit, record.max_age)
         if record.inserted:
-            self.left_behind[LAST_INSERT_ID] = left
+            self.left_behind[LAST_INSERT_ID] = ending
         if record.arguments_left:
-            self.left_behind[ARGUMENTS] = left
-        if self.carried is None:
-            self.carried = Carried(
-                db.autocommit, db.run_on_commit, db.run_commit_hooks_on_set_autocommit_on
-            )
+            self.left_behind[ARGUMENTS] = ending
+        self.carried = Carried(
+            db.autocommit, db.run_on_commit, db.run_commit_hooks_on_set_autocommit_on, ending
+        )
         db.connection = None
         self._release(record)
         with db.wrap_database_errors:
             db.connect()
+
+    def tell(self, ending: Ending) -> None:
+        """There is a new connection in the place of one that was replaced."""
         events.recycled(
-            db,
-            reason=reason,
-            age=now - record.opened,
-            idle=now - record.contact,
-            idle_limit=record.idle_limit,
-            max_age=record.max_age,
+            self.db,
+            reason=ending.reason,
+            age=ending.age,
+            idle=ending.idle,
+            idle_limit=ending.idle_limit,
+            max_age=ending.max_age,
         )
-        if db.connection is None:  # a receiver has closed it
-            with db.wrap_database_errors:
-                db.connect()
 
     def _release(self, record: ConnectionRecord) -> None:
         """Close a connection, politely if the server may still be listening."""

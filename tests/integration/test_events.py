@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.dispatch import Signal
 
@@ -20,6 +20,7 @@ from django_mysql_recycle.signals import (
     session_state_lost,
     statement_repeated,
 )
+from servers import Server
 
 from .acts import assert_works, insert, kill, listening, owners, rest
 from .admin import Admin
@@ -254,6 +255,25 @@ def test_event_is_told_in_the_thread_that_met_it(
         thread.start()
         thread.join()
     assert where == [thread]
+
+
+def test_recycling_that_takes_more_than_one_try_is_told_once_when_it_succeeds(
+    make_connection: ConnectionFactory, server: Server
+) -> None:
+    connection = make_connection(recycle={"connect_retries": 0})
+    run(connection, "SELECT 1")
+    server.stop()
+    with listening(connection) as told:
+        for _ in range(2):
+            with pytest.raises(OperationalError):
+                run(connection, "SELECT 1")
+        assert not told.recycled
+        server.start()
+        run(connection, "SELECT 1")
+        assert told.recycled == ["closed"]
+        run(connection, "SELECT 1")
+    assert told.recycled == ["closed"]
+    assert counters()[connection.alias]["recycled"] == {"closed": 1}
 
 
 def test_limits_in_force_are_told(

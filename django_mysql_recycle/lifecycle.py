@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 
 __all__ = ["REST", "Action", "Facts", "Verdict", "decide", "idle_limit_of", "quiet_for"]
 
@@ -118,6 +119,7 @@ def idle_limit_of(wait_timeout: float | None, own: float | None) -> float | None
     return limit if own is None else min(limit, own)
 
 
+@lru_cache(maxsize=64)  # each new connection of an alias asks the same
 def quiet_for(idle_limit: float | None, ping_after: float | None, limit_unread: bool) -> float:
     """Idle seconds below which, at a safe point, only the liveness check can matter."""
     spans = [float("inf")]

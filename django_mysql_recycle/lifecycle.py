@@ -1,7 +1,7 @@
 """The policy: keep, recycle or refuse. No clock, no socket, no Django.
 
-`decide` is the table of docs/how-it-works.md as code; the first row that applies decides. `quiet_for` and
-`Facts.age_due` tell the caller how long it need not even ask.
+`decide` is the table of docs/how-it-works.md as code; the first row that applies decides.
+`quiet_for` tells the caller for how long it need not even ask.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -27,7 +28,13 @@ def start(project: Project, *more: str) -> tuple[list[str], str]:
     return [*command, *more], f"http://{address}"
 
 
-@pytest.mark.parametrize("hooks", [False, True], ids=["without hooks", "with hooks"])
+# From Python 3.13 on uWSGI (2.0.30) aborts in its own call of the hooks, whatever the backend.
+HOOKS = [False, True] if sys.version_info < (3, 13) else [False]
+
+
+@pytest.mark.parametrize(
+    "hooks", HOOKS, ids=["with hooks" if h else "without hooks" for h in HOOKS]
+)
 def test_each_worker_has_a_connection_of_its_own(
     make_project: Callable[[str], Project], bank: Admin, hooks: bool
 ) -> None:

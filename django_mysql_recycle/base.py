@@ -67,9 +67,6 @@ class RecycleMixin(TransactionSeams):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         # Django connects once. 'Not now' is worth another try within the same time.
         options = Options.of(self.alias, self.settings_dict)
-        max_age = max_age_of(self.alias, self.settings_dict)
-        if max_age is not None:
-            max_age *= 1 - (options.jitter or 0) * random()
         connection = open_in_time(
             super().get_new_connection,
             driver,
@@ -77,10 +74,18 @@ class RecycleMixin(TransactionSeams):
             conn_params,
             tries_left=options.connect_retries or 0,
         )
-        self.recycler.record = record = ConnectionRecord(driver, connection, options, max_age)
-        if conn_params.get("host") or "unix_socket" not in conn_params:
+        record = self._record_of(connection, options)
+        if not _is_surely_a_unix_socket(conn_params):
             liveness.watch_path(record.descriptor, options.keepalive, options.network_timeout)
         return connection
+
+    def _record_of(self, connection: Any, options: Options) -> ConnectionRecord:
+        max_age = max_age_of(self.alias, self.settings_dict)
+        if max_age is not None:
+            max_age *= 1 - (options.jitter or 0) * random()
+        record = ConnectionRecord(driver, connection, options, max_age)
+        self.recycler.record = self.recycler.made = record
+        return record
 
     def connect(self) -> None:
         # Django's, whether for the first time or as a replacement. Until it returns no seam
@@ -91,6 +96,7 @@ class RecycleMixin(TransactionSeams):
         recycler = self.recycler
         carried, nested = recycler.carried, recycler.connecting
         shadowed: dict[str, Any] = {}
+        recycler.made = None
         try:
             recycler.connecting = True
             if carried is not None:
@@ -101,6 +107,9 @@ class RecycleMixin(TransactionSeams):
                     shadowed[name] = self.__dict__.get(name)
                     self.__dict__[name] = self._make_quiet_cursor
             super().connect()
+            if recycler.made is None and self.connection is not None:
+                # A subclass has a get_new_connection() of its own, which does not call ours.
+                self._record_of(self.connection, Options.of(self.alias, self.settings_dict))
             if carried is not None:
                 if self.autocommit != carried.autocommit:
                     self.set_autocommit(carried.autocommit)
@@ -109,7 +118,8 @@ class RecycleMixin(TransactionSeams):
                 recycler.carried = None
         except BaseException:
             if self.connection is not None and not nested:
-                recycler.abandon(recycler.record)
+                if recycler.made is not None:
+                    recycler.abandon(recycler.made)
                 self.connection = None
             raise
         finally:
@@ -118,6 +128,8 @@ class RecycleMixin(TransactionSeams):
                 self.__dict__.pop(name, None)
                 if instrumented is not None:
                     self.__dict__[name] = instrumented
+        if self.connection is None:  # a receiver of connection_created has closed it
+            return
         record = recycler.record
         record.connection = self.connection  # a subclass may have put it into a proxy
         record.contact = clock()
@@ -128,6 +140,8 @@ class RecycleMixin(TransactionSeams):
         if carried is not None and carried.ending is not None and not nested:
             recycler.tell(carried.ending)
             if self.connection is None:  # a receiver has closed it
+                carried.ending = None
+                recycler.carried = carried
                 self.connect()
 
     def _make_quiet_cursor(self, cursor: Any) -> QuietCursorWrapper:
@@ -204,6 +218,7 @@ class RecycleMixin(TransactionSeams):
         processes.look()
         recycler = self.recycler
         record = recycler.record
+        recycler.left_behind.clear()  # as in Django, a new connection answers for itself
         if record is NO_RECORD or record.connection is not self.connection:
             super().close()
             recycler.carried = None
@@ -231,6 +246,12 @@ class RecycleMixin(TransactionSeams):
         else:
             super()._close()
             record.forget_descriptor()
+
+
+def _is_surely_a_unix_socket(params: dict[str, Any]) -> bool:
+    """By the driver's parameters; what an option file says is the driver's secret."""
+    named = {"host", "read_default_file", "read_default_group"} & params.keys()
+    return "unix_socket" in params and not named
 
 
 def _declares_read_only(settings: dict[str, Any]) -> bool:

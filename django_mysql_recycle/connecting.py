@@ -30,16 +30,18 @@ def open_in_time(
     seconds = given.get("connect_timeout")
     deadline = clock() + (seconds or DEFAULT_CONNECT_TIMEOUT)
     pause = 0.1
+    spare = True
     while True:
         remaining = deadline - clock()
         params = dict(given)
         if seconds:
             params["connect_timeout"] = max(1, min(seconds, round(remaining)))
-        opened = driver.prepare(alias, params, max(0.1, remaining))
+        attempt = driver.attempt(alias, params, max(0.1, remaining), spare=spare)
         try:
             connection = open_once(params)
         except Exception as error:
-            if driver.take_back(alias, params, error):
+            if attempt.is_to_blame(error):
+                spare = False
                 continue
             wait = pause * uniform(0.5, 1.5)
             # mysqlclient takes whole seconds: a try needs one.
@@ -50,5 +52,5 @@ def open_in_time(
             tries_left -= 1
             pause *= 2
         else:
-            opened(connection)
+            attempt.succeeded(connection)
             return connection

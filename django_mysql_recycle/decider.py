@@ -18,6 +18,9 @@ from .session_state import PLAIN, Statement
 
 __all__ = ["Decider", "interrupted"]
 
+#: Replacements for one statement. One is enough unless receivers lose the new connection.
+_MOST = 3
+
 
 def interrupted(record: ConnectionRecord) -> OperationalError:
     return OperationalError(
@@ -64,7 +67,7 @@ class Decider(ConnectionKeeper):
             raise untold
         if self.left_behind and statement.reads:
             self._refuse_stale_reads(record, statement)
-        replaced = False
+        replacements = 0
         while True:
             now = clock()
             idle: float = now - record.contact
@@ -90,12 +93,22 @@ class Decider(ConnectionKeeper):
             if verdict.action is Action.RUN:
                 return idle
             if verdict.action is Action.RECYCLE:
-                self.replace(verdict.reason)
+                # Receivers that lose the new connection are not called for the next one.
+                self.replace(verdict.reason, signal=replacements == 0)
                 record = self.record
-                if replaced or clock() - record.contact < REST:
+                replacements += 1
+                sound = not (record.gone or record.wrong_node)
+                if sound and (clock() - record.contact < REST or replacements == _MOST):
                     return 0.0
-                # Receivers took their time, in which the server may have closed it again.
-                replaced, safe = True, self.is_safe(record)
+                if replacements == _MOST:
+                    raise OperationalError(
+                        record.lost_code or 2006,
+                        f"each new connection of {self.db.alias!r} was lost ({record.gone or 'wrong node'}) "
+                        "before its first statement",
+                    )
+                # Receivers took their time, in which the server may have closed it again, or a
+                # statement of theirs was cut short.
+                safe = self.is_safe(record)
                 continue
             if verdict.action is Action.STATE_LOST:
                 record.mark_lost(verdict.reason)

@@ -90,6 +90,7 @@ def recycled(
     idle: float,
     idle_limit: float | None,
     max_age: float | None,
+    signal: bool = True,
 ) -> None:
     _count(connection.alias, "recycled", reason)
     logger.log(
@@ -100,15 +101,16 @@ def recycled(
         age,
         idle,
     )
-    _send(
-        signals.connection_recycled,
-        connection,
-        reason=reason,
-        age=age,
-        idle=idle,
-        idle_limit=idle_limit,
-        max_age=max_age,
-    )
+    if signal:
+        _send(
+            signals.connection_recycled,
+            connection,
+            reason=reason,
+            age=age,
+            idle=idle,
+            idle_limit=idle_limit,
+            max_age=max_age,
+        )
 
 
 def repeated(connection: Any, *, reason: str, age: float, idle: float) -> None:

@@ -62,6 +62,7 @@ class Ending:
     idle: float
     idle_limit: float | None
     max_age: float | None
+    signal: bool
     #: Each read of what was left in it is refused; the signal and the log tell it once.
     told: bool = False
 
@@ -95,6 +96,10 @@ class ConnectionKeeper:
         #: Inside Django's own check between two units of work.
         self.at_boundary = False
         self.carried: Carried | None = None
+        #: The record that get_new_connection() has made for the connect() under way.
+        self.made: Any = None
+        #: Receivers are being told of a replacement.
+        self.telling = False
         #: The loss of session state that nobody has heard of yet.
         self.untold: SessionStateLost | None = None
         #: What earlier statements left in connections that have been replaced since.
@@ -196,12 +201,15 @@ class ConnectionKeeper:
 
     # ##### Replacing and closing #####
 
-    def replace(self, reason: str) -> None:
-        """Close the connection and open a new one through Django's connect(). At a safe point."""
+    def replace(self, reason: str, *, signal: bool = True) -> None:
+        """Close the connection and open a new one through Django's connect(). At a safe point.
+
+        `signal`: call the receivers; the log and the counters tell it in any case.
+        """
         db, record = self.db, self.record
         now = clock()
         age, idle = now - record.opened, now - record.contact
-        ending = Ending(reason, age, idle, record.idle_limit, record.max_age)
+        ending = Ending(reason, age, idle, record.idle_limit, record.max_age, signal)
         if record.inserted:
             self.left_behind[LAST_INSERT_ID] = ending
         if record.arguments_left:
@@ -216,14 +224,21 @@ class ConnectionKeeper:
 
     def tell(self, ending: Ending) -> None:
         """There is a new connection in the place of one that was replaced."""
-        events.recycled(
-            self.db,
-            reason=ending.reason,
-            age=ending.age,
-            idle=ending.idle,
-            idle_limit=ending.idle_limit,
-            max_age=ending.max_age,
-        )
+        telling, self.telling = self.telling, True
+        try:
+            events.recycled(
+                self.db,
+                reason=ending.reason,
+                age=ending.age,
+                idle=ending.idle,
+                idle_limit=ending.idle_limit,
+                max_age=ending.max_age,
+                # What a receiver's own SQL meets is counted and logged: no receiver is called
+                # inside itself.
+                signal=ending.signal and not telling,
+            )
+        finally:
+            self.telling = telling
 
     def _release(self, record: ConnectionRecord) -> None:
         """Close a connection, politely if the server may still be listening."""
@@ -294,13 +309,13 @@ class ConnectionKeeper:
     def unit_of_work_ended(self) -> None:
         """Django has looked at the connection between two units of work, and kept it."""
         record = self.record
+        self.left_behind.clear()
         if record.connection is not self.db.connection:
             return
         record.unit_ended_at = record.contact
         if not record.calm:
             record.pins.end_unit_of_work()
             record.refresh()
-        self.left_behind.clear()
 
     def forget_parent(self) -> None:
         """After a fork, in the child: the connection belongs to the parent."""
@@ -313,7 +328,7 @@ class ConnectionKeeper:
         self.record = NO_RECORD
         self.untold = self.carried = None
         self.left_behind = {}
-        self.connecting = self.at_boundary = False
+        self.connecting = self.at_boundary = self.telling = False
         db.run_on_commit = []
         db.run_commit_hooks_on_set_autocommit_on = False
         if db.connection is None:

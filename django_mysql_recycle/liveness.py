@@ -7,7 +7,6 @@ reset would eat the error that the driver should see.
 from __future__ import annotations
 
 import _socket
-import errno
 import os
 import select
 import socket
@@ -58,8 +57,6 @@ _KEEPIDLE = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", Non
 _KEEPINTVL = getattr(socket, "TCP_KEEPINTVL", None)
 _KEEPCNT = getattr(socket, "TCP_KEEPCNT", None)
 _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
-#: How a unix socket refuses an option of TCP.
-_NOT_TCP = (errno.EOPNOTSUPP, errno.ENOPROTOOPT, errno.ENOTSUP)
 
 
 def can_look() -> bool:
@@ -130,21 +127,33 @@ def watch_path(
     """
     if descriptor is None or os.name == "nt":
         return
-    # Not socket.socket: gevent's would make the driver's own socket non-blocking, which is the
-    # same one. And told what it is, whatever it is, it does not ask the kernel for it.
-    sock = _socket.socket(
-        socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, os.dup(descriptor)
-    )
+    # Told what it is, whatever it is, the socket object does not ask the kernel for it.
+    sock = _view(descriptor, socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         for option, value in _wanted(keepalive, network_timeout):
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
         if keepalive is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    except OSError as error:
-        if error.errno not in _NOT_TCP:
-            raise
+    except OSError:
+        # A unix socket, which has no such options, or a peer that has just hung up, which some
+        # systems answer so. `manage.py mysql_recycle` compares what was asked for with what is.
+        pass
     finally:
         sock.close()
+
+
+def _view(descriptor: int, family: int = -1, kind: int = -1, protocol: int = -1) -> _socket.socket:
+    """The driver's socket as an object with options to set; closing it closes nothing else.
+
+    It stays blocking, for the driver has the same one: gevent's socket class would change that,
+    and so does Python's own where socket.setdefaulttimeout() has been called.
+    """
+    default = socket.getdefaulttimeout()
+    blocking = default is None or os.get_blocking(descriptor)
+    sock = _socket.socket(family, kind, protocol, os.dup(descriptor))
+    if default is not None:
+        os.set_blocking(descriptor, blocking)
+    return sock
 
 
 @lru_cache(maxsize=32)
@@ -162,7 +171,7 @@ def _wanted(keepalive: float | None, network_timeout: float | None) -> list[tupl
 
 def path_options(descriptor: int) -> dict[str, int]:
     """What the kernel says of an open TCP socket; empty for a unix socket."""
-    sock = _socket.socket(fileno=os.dup(descriptor))
+    sock = _view(descriptor)
     try:
         if sock.family not in (socket.AF_INET, socket.AF_INET6):
             return {}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_by_pymysql", "sets_connect_timeout", "values"]
+__all__ = ["mentions_tls", "sets_connect_timeout"]
 
 _GROUP = re.compile(r"\s*\[([^\]]+)\]")
 _CONNECT_TIMEOUT = re.compile(r"\s*(?:loose[-_])?connect[-_]timeout\s*=\s*\d+", re.IGNORECASE)
@@ -32,26 +33,17 @@ def sets_connect_timeout(params: Mapping[str, Any]) -> bool:
     return False
 
 
-def read_by_pymysql(params: Mapping[str, Any]) -> Iterator[str]:
-    """The option file that PyMySQL reads with these parameters, if it reads one."""
+def mentions_tls(params: Mapping[str, Any]) -> bool:
+    """Whether the option file that PyMySQL reads with these parameters may speak of TLS."""
     path = params.get("read_default_file")
     if not path and params.get("read_default_group"):
         path = "c:\\my.ini" if sys.platform.startswith("win") else "/etc/my.cnf"
-    if path:
-        yield str(path)
+    return bool(path) and any("ssl" in line.lower() for line in _lines(path))
 
 
-def values(path: str) -> Iterator[str]:
-    """All values in an option file, whatever their group and name."""
-    for line in _lines(path):
-        _, equals, value = line.partition("=")
-        if equals:
-            yield value.strip().strip("'\"")
-
-
-def _lines(path: str) -> Iterator[str]:
+def _lines(path: Any) -> Iterator[str]:
     try:
-        with Path(path).expanduser().open(encoding="utf-8", errors="replace") as lines:
+        with Path(os.fsdecode(path)).expanduser().open(encoding="utf-8", errors="replace") as lines:
             yield from lines
     except OSError:
         return

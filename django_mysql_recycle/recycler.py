@@ -14,7 +14,7 @@ from . import events
 from .cursors import RecyclingCursor, StreamingCursor
 from .decider import Decider
 from .errors import Proof
-from .keeper import ARGUMENTS, NO_RECORD
+from .keeper import ARGUMENTS, CLOSED, NO_RECORD
 from .lifecycle import REST
 from .liveness import clock
 from .record import ConnectionRecord
@@ -41,10 +41,12 @@ class Recycler(Decider):
         *,
         many: bool = False,
         leaves_arguments: bool = False,
+        again: bool = False,
     ) -> T:
         """Run `call` on the driver's cursor as one statement, with everything that takes.
 
-        `many`: the driver makes several statements of it, so it is never repeated.
+        `many`: the driver makes several statements of it, so it is never repeated. `again`: this
+        is the repetition, and there is no second one.
         """
         if self.connecting:
             return call(cursor.current())
@@ -65,19 +67,20 @@ class Recycler(Decider):
             record.executing = executing + 1
             record.refresh()
             result = call(inner)
-            self._succeeded(record, statement, args, cursor, many, leaves_arguments)
+            if self.is_in_use(record):  # a signal handler or a lazy row may have closed it
+                self._succeeded(record, statement, args, cursor, many, leaves_arguments)
         except BaseException as error:
-            again = self.failed(
-                record, error, statement, args, idle, safe=safe, repeatable=not many
+            repeat = self.failed(
+                record, error, statement, args, idle, safe=safe, many=many, again=again
             )
-            if not again:
+            if not repeat:
                 raise
         else:
             return result
         finally:
             record.executing = executing
             record.refresh()
-        return self.run(cursor, statement, args, call, many=many, leaves_arguments=leaves_arguments)
+        return self.run(cursor, statement, args, call, again=True)
 
     def _succeeded(
         self,
@@ -148,14 +151,15 @@ class Recycler(Decider):
         idle: float,
         *,
         safe: bool,
-        repeatable: bool = True,
+        many: bool = False,
+        again: bool = False,
     ) -> bool:
         """Act on what the error proves. True: there is a new connection, run it once more."""
         proof = self.take_note(record, error)
         if proof is Proof.ALIVE:
             if statement.changes:
                 # INSERT ... SELECT GET_LOCK() that meets a duplicate key keeps the lock.
-                record.pins.apply_begins(statement, args, clock(), many=not repeatable)
+                record.pins.apply_begins(statement, args, clock(), many=many)
                 record.refresh()
             return False
         if not proof.is_loss:
@@ -163,7 +167,7 @@ class Recycler(Decider):
         # BEGIN has done nothing yet, whether it ran or not.
         entering = statement.enters_transaction and proof is not Proof.PROTOCOL
         never_ran = proof is Proof.NEVER_RAN
-        repeatable = repeatable and statement.repeatable and (never_ran or entering)
+        repeatable = statement.repeatable and not (many or again) and (never_ran or entering)
         if not safe or not self.is_in_use(record):
             # Closed while the statement ran, by a signal handler or a lazy parameter: 2006 may
             # speak of the closing alone, and the statement may have run.
@@ -213,6 +217,8 @@ class Recycler(Decider):
         `executed`: a statement has just run, so that whatever another cursor had left is gone.
         """
         record = self.record
+        if record.connection is CLOSED:
+            return
         if not record.gone:
             rows = (
                 isinstance(cursor, StreamingCursor)

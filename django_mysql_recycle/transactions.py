@@ -95,6 +95,7 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
             if record.pins.pinned:
                 raise recycler.state_lost(record, idle) from error
             recycler.repeat(record, idle)
+            recycler.decide()  # receivers may have lost it again
             record = recycler.record
             try:
                 super()._set_autocommit(False)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import CodeType, ModuleType
 from typing import Any, Protocol
 
-__all__ = ["Common", "Driver", "code_objects"]
+__all__ = ["Attempt", "Common", "Driver", "code_objects"]
+
+
+class Attempt:
+    """One try to connect: the driver needs nothing done before or after it."""
+
+    def succeeded(self, connection: Any) -> None:
+        """Undo on the connection what was meant for connecting alone."""
+
+    def is_to_blame(self, error: BaseException) -> bool:  # noqa: ARG002
+        """Whether the try failed by what was spared: then another one goes without."""
+        return False
 
 
 class Driver(Protocol):
@@ -40,14 +50,10 @@ class Driver(Protocol):
     def abandon(self, connection: Any) -> None:
         """Release a connection whose descriptor was detached or is lost, without a command."""
 
-    def prepare(self, alias: str, params: dict[str, Any], seconds: float) -> Callable[[Any], None]:
-        """Make `params` bound greeting and authentication, too, and spare what can be spared.
-
-        Returns what is to be called with the connection that was opened with them.
-        """
-
-    def take_back(self, alias: str, params: dict[str, Any], error: BaseException) -> bool:
-        """Whether `prepare` is the cause of the error: then another try goes without it."""
+    def attempt(
+        self, alias: str, params: dict[str, Any], seconds: float, *, spare: bool
+    ) -> Attempt:
+        """Make `params` bound greeting and authentication, too; `spare` what can be spared."""
 
 
 class Common:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from .interface import Common, code_objects
+from .interface import Attempt, Common, code_objects
 
 __all__ = ["MySQLClient"]
 
@@ -50,23 +49,13 @@ class MySQLClient(Common):
         with suppress(Exception):
             connection.close()
 
-    def prepare(
+    def attempt(
         self,
         alias: str,  # noqa: ARG002
         params: dict[str, Any],  # noqa: ARG002
         seconds: float,  # noqa: ARG002
-    ) -> Callable[[Any], None]:
+        *,
+        spare: bool,  # noqa: ARG002
+    ) -> Attempt:
         # Connector/C and libmysqlclient bound the handshake by connect_timeout themselves.
-        return _nothing_to_do
-
-    def take_back(
-        self,
-        alias: str,  # noqa: ARG002
-        params: dict[str, Any],  # noqa: ARG002
-        error: BaseException,  # noqa: ARG002
-    ) -> bool:
-        return False
-
-
-def _nothing_to_do(connection: Any) -> None:
-    pass
+        return Attempt()

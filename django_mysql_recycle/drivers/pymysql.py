@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 from ..errors import code_of
-from .interface import Common, code_objects
+from .interface import Attempt, Common, code_objects
 from .tls import ContextKeeper
 
 __all__ = ["PyMySQL"]
@@ -64,20 +63,29 @@ class PyMySQL(Common):
         with suppress(Exception):
             connection._force_close()
 
-    def prepare(self, alias: str, params: dict[str, Any], seconds: float) -> Callable[[Any], None]:
+    def attempt(
+        self, alias: str, params: dict[str, Any], seconds: float, *, spare: bool
+    ) -> Attempt:
+        return _Attempt(self._contexts if spare else None, alias, params, seconds)
+
+
+class _Attempt(Attempt):
+    def __init__(
+        self, contexts: ContextKeeper | None, alias: str, params: dict[str, Any], seconds: float
+    ) -> None:
         # Its own connect_timeout ends with the TCP handshake.
-        own = {key: params.get(key) for key in ("read_timeout", "write_timeout")}
-        for key, value in own.items():
+        self._own = {key: params.get(key) for key in ("read_timeout", "write_timeout")}
+        for key, value in self._own.items():
             params[key] = seconds if value is None else min(value, seconds)
-        keep_context = self._contexts.lend(alias, params)
+        self._loan = None if contexts is None else contexts.lend(alias, params)
 
-        def opened(connection: Any) -> None:
-            connection._read_timeout = own["read_timeout"]
-            connection._write_timeout = own["write_timeout"]
-            keep_context(connection)
+    def succeeded(self, connection: Any) -> None:
+        connection._read_timeout = self._own["read_timeout"]
+        connection._write_timeout = self._own["write_timeout"]
+        if self._loan is not None:
+            self._loan.keep(connection)
 
-        return opened
-
-    def take_back(self, alias: str, params: dict[str, Any], error: BaseException) -> bool:
-        # CR_SSL_CONNECTION_ERROR
-        return code_of(error) == 2026 and self._contexts.take_back(alias, params)
+    def is_to_blame(self, error: BaseException) -> bool:
+        # 2026, CR_SSL_CONNECTION_ERROR: the server offers no TLS, and a context that is handed to
+        # the driver makes it insist.
+        return self._loan is not None and self._loan.insists and code_of(error) == 2026

@@ -98,10 +98,17 @@ def transactions_only(statement: Statement) -> Statement:
 
     Half a transaction must never be committed by its second half, whatever the settings say.
     """
-    changes = tuple(
-        change for change in statement.changes if change.kind in (TRANSACTION, AUTOCOMMIT_OFF)
-    )
+    changes = tuple(filter(_concerns_a_transaction, statement.changes))
     return replace(statement, changes=changes, lone_lock_call="")
+
+
+def _concerns_a_transaction(change: Change) -> bool:
+    return (
+        change.kind in (TRANSACTION, AUTOCOMMIT_OFF)
+        or change.action == RUN
+        or any(map(_concerns_a_transaction, change.then))  # PREPARE p FROM 'BEGIN'
+        or (change.kind == PREPARED and change.action in _ENDS)
+    )
 
 
 def in_doubt(one: Statement, other: Statement) -> Statement:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
-import shutil
+import os
 import ssl
+import subprocess
 import threading
 import weakref
 from collections.abc import Callable
@@ -183,43 +184,85 @@ def test_name_in_the_certificate_is_still_compared(
     assert refusal(connection) in REFUSALS["pymysql"]
 
 
+@pytest.fixture
+def authority(server: Server, tmp_path: Path) -> Authority:
+    return Authority(tmp_path, server.ca.read_bytes())
+
+
+class Authority:
+    """A file that holds the server's authority, or another one of the same length."""
+
+    def __init__(self, folder: Path, right: bytes) -> None:
+        self.path = folder / "ca.pem"
+        wrong = make_certificates(folder / "other", "127.0.0.1").ca.read_bytes()
+        length = max(len(right), len(wrong))
+        # Blank lines behind a certificate are nobody's business.
+        self._right, self._wrong = (one.ljust(length, b"\n") for one in (right, wrong))
+        self.path.write_bytes(self._right)
+
+    def be(self, right: bool) -> None:
+        """Overwrite the file in place and give it its old times again, as rsync does."""
+        times = self.path.stat()
+        self.path.write_bytes(self._right if right else self._wrong)
+        os.utime(self.path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def by_hash(authority: Authority, folder: Path) -> Path:
+    """A folder of authorities as OpenSSL reads it, with a link to the file."""
+    (hashed := folder / "hashed").mkdir()
+    command = ["openssl", "x509", "-noout", "-subject_hash", "-in", str(authority.path)]
+    name = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    (hashed / f"{name}.0").symlink_to(authority.path)
+    return hashed
+
+
+#: How the authority is named; both authorities have the same subject, and so the same hash.
+NAMINGS: dict[str, Callable[[Authority, Path], dict[str, Any]]] = {
+    "ssl_ca": lambda ca, _: {"ssl_ca": str(ca.path), "ssl_verify_cert": True},
+    "dict": lambda ca, _: {"ssl": {"ca": str(ca.path)}},
+    "bytes": lambda ca, _: {"ssl": {"ca": bytes(ca.path)}},
+    "folder": lambda ca, tmp: {"ssl": {"capath": str(by_hash(ca, tmp))}},
+    "option file": lambda ca, tmp: option_file(tmp, f"ssl-ca = {ca.path}"),
+    "option file with a colon": lambda ca, tmp: option_file(tmp, f"ssl-ca: {ca.path}"),
+}
+
+
+def option_file(folder: Path, line: str) -> dict[str, Any]:
+    file = folder / "my.cnf"
+    file.write_text(f"[client]\n{line}\n")
+    return {"read_default_file": str(file)}
+
+
 @pytest.mark.usefixtures("only_pymysql")
+@pytest.mark.parametrize("naming", NAMINGS)
 def test_authority_that_is_replaced_on_disk_counts_at_the_next_connection(
     make_connection: ConnectionFactory,
-    server: Server,
+    authority: Authority,
     tmp_path: Path,
     engine: str,
+    naming: str,
 ) -> None:
-    ca = tmp_path / "ca.pem"
-    shutil.copy(server.ca, ca)
-    connection = make_connection(engine, options=verified(ca, "pymysql"))
+    options = {"ssl_disabled": None, **NAMINGS[naming](authority, tmp_path)}
+    connection = make_connection(engine, options=options)
     assert reopen(connection)
-    other = make_certificates(tmp_path / "other", "127.0.0.1")
-    shutil.copy(other.ca, ca)
+    authority.be(right=False)
     assert refusal(connection) in REFUSALS["pymysql"]
-    shutil.copy(server.ca, ca)
+    authority.be(right=True)
     assert reopen(connection)
 
 
 @pytest.mark.usefixtures("only_pymysql")
-def test_authority_named_in_an_option_file_counts_likewise(
-    make_connection: ConnectionFactory,
-    server: Server,
-    tmp_path: Path,
-    engine: str,
+def test_verification_that_is_named_otherwise_is_another(
+    make_connection: ConnectionFactory, authority: Authority, engine: str
 ) -> None:
-    ca, file = tmp_path / "ca.pem", tmp_path / "my.cnf"
-    shutil.copy(server.ca, ca)
-    file.write_text(f"[client]\nssl-ca = {ca}\n")
-    connection = make_connection(
-        engine, options={"read_default_file": str(file), "ssl_disabled": False}
-    )
+    authority.be(right=False)
+    connection = make_connection(engine, options=verified(authority.path, "pymysql"))
+    verification = connection.settings_dict["OPTIONS"]["ssl"]
+    verification.update(verify_mode=False, check_hostname=False)
     assert reopen(connection)
-    other = make_certificates(tmp_path / "other", "127.0.0.1")
-    shutil.copy(other.ca, ca)
+    # Equal to False, and yet the driver verifies.
+    verification["verify_mode"] = 0
     assert refusal(connection) in REFUSALS["pymysql"]
-    file.write_text(f"[client]\nssl-ca = {server.ca}\n")
-    assert reopen(connection)
 
 
 @pytest.mark.usefixtures("only_pymysql")
@@ -273,6 +316,31 @@ def test_server_that_takes_tls_away_is_met_as_by_the_driver_alone(
     server.restart()
     assert reopen(content)
     assert reopen(insisting)
+
+
+@pytest.mark.usefixtures("only_pymysql")
+def test_threads_that_find_tls_gone_go_on_without_it(
+    own_server: Callable[..., Server], make_connection: ConnectionFactory, vendor: str
+) -> None:
+    server = own_server()
+    content = make_connection(server=server, options={"ssl_disabled": False})
+    assert reopen(content)
+    server.options.update(WITHOUT_TLS[vendor])
+    server.restart()
+    ready, ciphers = threading.Barrier(8), []
+
+    def use() -> None:
+        own = content.copy()
+        ready.wait(10)
+        ciphers.append(reopen(own))
+        own.close()
+
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ciphers == [""] * 8
 
 
 def give_to_server(server: Server, folder: str) -> None:

@@ -93,8 +93,8 @@ class Decider(ConnectionKeeper):
             if verdict.action is Action.RUN:
                 return idle
             if verdict.action is Action.RECYCLE:
-                # Receivers that lose the new connection are not called for the next one.
-                self.replace(verdict.reason, signal=replacements == 0)
+                # Receivers that have lost two are not called for the third.
+                self.replace(verdict.reason, signal=replacements < 2)
                 record = self.record
                 replacements += 1
                 sound = not (record.gone or record.wrong_node)

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from django.db import close_old_connections, transaction
+from django.db import Error, close_old_connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.utils import DatabaseError, OperationalError
@@ -271,6 +271,23 @@ def test_pinning_can_be_turned_off(make_connection: ConnectionFactory, admin: Ad
     run(connection, "CREATE TEMPORARY TABLE untold (a INT)")
     kill(admin, connection)
     assert_works(connection, admin)
+
+
+def test_prepared_begin_pins_although_pinning_is_turned_off(
+    make_connection: ConnectionFactory, admin: Admin, vendor: str
+) -> None:
+    connection = make_connection(recycle={"pin_session_state": False})
+    try:
+        run(connection, "PREPARE b FROM 'BEGIN'")
+    except Error:
+        assert vendor == "mysql"  # which does not prepare it
+        return
+    run(connection, "EXECUTE b")
+    run(connection, "INSERT INTO testapp_item (name, created) VALUES ('first half', NOW())")
+    kill(admin, connection)
+    with pytest.raises(SessionStateLost):
+        run(connection, "INSERT INTO testapp_item (name, created) VALUES ('second', NOW())")
+    assert admin.value("SELECT COUNT(*) FROM testapp_item") == 0
 
 
 @pytest.mark.parametrize("begin", ["BEGIN", "START TRANSACTION", "SET autocommit = 0"])

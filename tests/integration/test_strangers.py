@@ -1,0 +1,223 @@
+"""What other people's code does to a connection in the middle of ours: receivers, handlers, rows."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import OperationalError, close_old_connections, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.db.utils import ConnectionHandler
+
+from django_mysql_recycle import SessionStateLost, counters, pinned
+from django_mysql_recycle.base import DatabaseWrapper
+from django_mysql_recycle.signals import connection_recycled
+from servers import FaultProxy
+
+from .acts import alarm, in_a_driver, insert, listening, owners, rest
+from .admin import Admin
+from .connections import OURS, ConnectionFactory
+from .queries import connection_id, idle_out, kill, run, settle, value
+from .test_events import close, receiving
+
+
+class SoftTimeLimit(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows"),
+    [
+        ("SELECT 1", [(1,)]),
+        ("SET @a = 1", []),
+        ("UPDATE testapp_account SET balance = 1", []),
+        ("CALL strangers()", []),
+    ],
+)
+def test_handler_that_closes_the_connection_after_the_answer_leaves_it_an_answer(
+    connection: BaseDatabaseWrapper, sql: str, rows: list[Any]
+) -> None:
+    run(connection, "DROP PROCEDURE IF EXISTS strangers")
+    run(connection, "CREATE PROCEDURE strangers() DO 1")
+    cursor = connection.cursor()
+    inner = cursor.cursor._inner
+
+    def execute(*args: Any) -> Any:
+        answer = type(inner).execute(inner, *args)
+        connections.close_all()
+        return answer
+
+    inner.execute = execute
+    cursor.execute(sql)
+    assert list(cursor.fetchall() or []) == rows
+    assert value(connection, "SELECT 5") == 5
+    run(connection, "DROP PROCEDURE strangers")
+
+
+def test_rows_that_close_the_connection_break_nothing(
+    connection: BaseDatabaseWrapper, admin: Admin
+) -> None:
+    insert(connection, "somebody")
+
+    def rows() -> Iterator[tuple[int]]:
+        yield (7,)
+        connection.close()
+
+    with connection.cursor() as cursor:
+        cursor.executemany("UPDATE testapp_account SET balance = %s", rows())
+    assert admin.value("SELECT balance FROM testapp_account") == 7
+
+
+@pytest.mark.parametrize("entering", [False, True])
+def test_receiver_that_is_cut_short_does_not_answer_for_the_application(
+    connection: BaseDatabaseWrapper, admin: Admin, entering: bool
+) -> None:
+    run(connection, "SELECT 1")
+
+    def receiver(connection: Any, **facts: Any) -> None:
+        with alarm(0.05, SoftTimeLimit, where=in_a_driver):
+            run(connection, "SELECT 'the receiver', SLEEP(0.3)")
+
+    kill(admin, connection)
+    with listening(connection) as told, receiving(connection_recycled, receiver):
+        if entering:
+            connection.set_autocommit(False)
+        assert value(connection, "SELECT 'application'") == "application"
+    assert told.recycled == ["closed", "interrupted"]
+    # The third connection is not shown to who has lost two, and that is counted all the same.
+    assert counters()[connection.alias]["recycled"] == {"closed": 1, "interrupted": 2}
+
+
+def test_no_receiver_is_called_inside_itself(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection(recycle={"idle_limit": 0.2})
+    run(connection, "SELECT 1")
+    depth = [0]
+
+    def receiver(connection: Any, **facts: Any) -> None:
+        depth[0] += 1
+        time.sleep(0.3)
+        run(connection, "SELECT 1")
+
+    with receiving(connection_recycled, receiver):
+        time.sleep(0.3)
+        assert value(connection, "SELECT 2") == 2
+    assert depth == [1]
+
+
+def test_receiver_that_closes_the_connection_does_not_switch_autocommit_on(
+    connection: BaseDatabaseWrapper, admin: Admin
+) -> None:
+    run(connection, "SELECT 1")
+    connection.set_autocommit(False)
+    admin.kill(connection.connection.thread_id())
+    settle()
+    with receiving(connection_recycled, close):
+        insert(connection, "undone")
+        connection.rollback()
+    assert not connection.get_autocommit()
+    assert owners(admin) == []
+
+
+def test_pin_by_hand_holds_although_a_receiver_has_closed_the_first_connection(
+    connection: BaseDatabaseWrapper, admin: Admin
+) -> None:
+    def close_once(connection: Any, **kwargs: Any) -> None:
+        connection_created.disconnect(close_once)
+        connection.close()
+
+    connection_created.connect(close_once)
+    connection.ensure_connection()
+    with pinned(connection.alias):
+        run(connection, "SELECT 1")
+        kill(admin, connection)
+        with pytest.raises(SessionStateLost):
+            run(connection, "SELECT 1")
+
+
+def test_begin_is_repeated_once(
+    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
+) -> None:
+    between = proxy()
+    connection = make_connection(via=between)
+    run(connection, "SELECT 1")
+    between.cut_at(b"BEGIN")
+
+    def cut_again(**facts: Any) -> None:
+        between.cut_at(b"BEGIN")
+
+    with listening(connection) as told, receiving(connection_recycled, cut_again):
+        with pytest.raises(OperationalError):
+            run(connection, "BEGIN")
+    assert told.repeated == ["lost"]
+
+
+@pytest.mark.parametrize("ends", [close_old_connections, connections.close_all])
+def test_what_a_replaced_connection_knew_is_forgotten_with_the_unit_of_work(
+    make_connection: ConnectionFactory, admin: Admin, ends: Callable[[], None]
+) -> None:
+    connection = make_connection(CONN_MAX_AGE=0)
+    insert(connection, "first request")
+    kill(admin, connection)
+    run(connection, "SELECT 1")
+    ends()
+    assert connection.connection is None
+    assert value(connection, "SELECT LAST_INSERT_ID()") == 0  # as on the stock backend
+
+
+def test_subclass_that_opens_connections_by_itself_is_served(
+    make_connection: ConnectionFactory, admin: Admin, recycles: list[dict[str, Any]]
+) -> None:
+    class OwnWay(DatabaseWrapper):
+        def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+            return self.Database.connect(**conn_params)
+
+    made = make_connection(OURS)
+    connection = OwnWay(made.settings_dict, made.alias)
+    try:
+        assert value(connection, "SELECT 1") == 1
+        first = connection_id(connection)
+        idle_out(admin, connection)
+        assert connection_id(connection) != first
+        assert len(recycles) == 1
+        assert value(made, "SELECT 1") == 1
+    finally:
+        connection.close()
+
+
+def test_default_timeout_of_sockets_leaves_the_drivers_alone(
+    make_connection: ConnectionFactory, engine: str
+) -> None:
+    connection = make_connection(engine)
+    socket.setdefaulttimeout(20)
+    try:
+        connection.ensure_connection()
+    finally:
+        socket.setdefaulttimeout(None)
+    driver_connection: Any = connection.connection
+    descriptor = (
+        driver_connection.fileno()
+        if hasattr(driver_connection, "fileno")
+        else driver_connection._sock.fileno()
+    )
+    assert os.get_blocking(descriptor)
+    assert value(connection, "SELECT 1") == 1
+
+
+def test_connection_that_rested_is_the_handlers_own(make_connection: ConnectionFactory) -> None:
+    # A handler of Django's of one's own, as libraries make them for a database apart.
+    made = make_connection()
+    handler = ConnectionHandler({"default": made.settings_dict})
+    own = handler["default"]
+    try:
+        assert connection_id(own) != connection_id(made)
+        rest(own)
+        assert value(own, "SELECT 1") == 1
+    finally:
+        own.close()

@@ -26,6 +26,8 @@ GENERATED = {
 _QUOTED = re.compile(r"(-?\d[\d,]*(?:\.\d+)?)[^\d<>\n]*<!-- (from|count): ([^>]*?) -->")
 _MARK = re.compile(r"<!-- (?:from|count): ")
 _DEFAULT = re.compile(r"`(\w+)`(?: \(|, )(\d+(?:\.\d+)?)(?: s\b|\))")
+#: A path, whose conditions may have spaces in them, and a format such as .2f.
+_PATH = re.compile(r"(.*?)(?: ([,.\d]+[a-z%]?))?")
 _STEP = re.compile(r"([^.\[\]]+)|\[([^\]]*)\]")
 
 
@@ -50,7 +52,8 @@ def check_numbers(path: Path, root: Path) -> Iterator[Finding]:
 
 def quoted(source: str, root: Path) -> str:
     """The value that `file.json path [format]` names, as the document has to show it."""
-    name, steps, *shape = source.split()
+    name, path = source.split(maxsplit=1)
+    steps, shape = _PATH.fullmatch(path).groups()  # type: ignore[union-attr] # matches anything
     value: Any = json.loads((root / name).read_text(encoding="utf-8"))
     for key, condition in _STEP.findall(steps):
         if condition:
@@ -58,7 +61,7 @@ def quoted(source: str, root: Path) -> str:
             (value,) = [row for row in value if all(str(row[k]) == v for k, v in wanted.items())]
         else:
             value = value[int(key)] if isinstance(value, list) else value[key]
-    return format(value, shape[0]) if shape else str(value)
+    return format(value, shape) if shape else str(value)
 
 
 def count(what: str, root: Path) -> int:

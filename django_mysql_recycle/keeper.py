@@ -32,7 +32,6 @@ __all__ = [
 LAST_INSERT_ID = "LAST_INSERT_ID()"
 ARGUMENTS = "@_"  # how the variables begin in which callproc() leaves its arguments
 
-
 #: Stands for a connection that there is no more, or not yet: none is it, and neither is None.
 CLOSED: Any = object()
 

@@ -1,7 +1,7 @@
-"""What happens around a statement: decide before it, act on what it proves after it.
+"""What happens around a statement: run it, and act on what its success or its error proves.
 
-One `Recycler` belongs to each connection wrapper. It asks the policy (lifecycle.py) and does
-what the policy says; base.py calls it at the seams.
+One `Recycler` belongs to each connection wrapper; base.py, transactions.py and the cursor call
+it at the seams. What is decided before a statement is in decider.py.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BEGUN = examine("BEGIN")
 
 
 class Recycler(Decider):
-    """Decides and acts around the statements of one connection wrapper."""
+    """Runs the statements of one connection wrapper."""
 
     # ##### The statement #####
 

@@ -13,8 +13,10 @@ from django.db.utils import InterfaceError, OperationalError
 
 from django_mysql_recycle import errors
 from django_mysql_recycle.errors import NOT_NOW, Proof, judge
-from django_mysql_recycle.lifecycle import Action, Facts, Verdict, decide
+from django_mysql_recycle.lifecycle import Action, Verdict, decide
 from tests.comparison.table import GOOD, load
+
+from .test_lifecycle import ORDINARY
 
 ROOT = Path(__file__).resolve().parents[2]
 HOW_IT_WORKS = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
@@ -31,23 +33,7 @@ def rows(page: str, heading: str) -> list[list[str]]:
 
 # ##### The decision table #####
 
-NOTHING = Facts(
-    safe=True,
-    unread=False,
-    pinned=False,
-    reads_state=False,
-    lost="",
-    interrupted=False,
-    wrong_node=False,
-    unit_begins=False,
-    idle=0.0,
-    age=0.0,
-    idle_limit=None,
-    max_age=None,
-    ping_after=None,
-    limit_unread=False,
-    closed=lambda: False,
-)
+NOTHING = replace(ORDINARY, age=0.0, idle_limit=None, ping_after=None)
 ALIVE: dict[str, Any] = {"lost": "", "interrupted": False, "closed": lambda: False}
 
 #: How each row of the table begins, what makes it apply, what decide() then says.

@@ -88,10 +88,9 @@ def _real(run: Run, wrapper: Any) -> list[float]:
 
 
 def _execute(wrapper: Any) -> Callable[[], object]:
-    # Django's wrapper, [ours,] the backend's wrapper, the driver's cursor.
+    # Django's wrapper, the backend's wrapper, the driver's cursor.
     cursor = wrapper.cursor()
-    backends = cursor.cursor
-    getattr(backends, "_inner", backends).cursor = StubCursor()
+    cursor.cursor.cursor = StubCursor()
     return lambda: cursor.execute(SQL, (1,))
 
 

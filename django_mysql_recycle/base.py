@@ -10,13 +10,11 @@ from random import random
 from typing import Any
 
 from django.core import checks
-from django.core.exceptions import ImproperlyConfigured
 
 from . import liveness, processes
 from .checks import check_settings
 from .connecting import open_in_time
 from .cursors import QuietCursorWrapper, RecyclingCursor, StreamingCursor
-from .drivers import choose, versions
 from .keeper import CLOSED, NO_RECORD, NoAnswer
 from .liveness import clock
 from .option_files import sets_connect_timeout
@@ -24,19 +22,19 @@ from .options import DEFAULT_CONNECT_TIMEOUT, Options, max_age_of
 from .record import ConnectionRecord
 from .recycler import Recycler
 from .session_state import SessionState, examine
+from .stock import driver
+from .stock import DatabaseWrapper as MySQLDatabaseWrapper
 from .transactions import TransactionSeams
 from .validation import with_server_checks
-
-driver = choose()  # before the next import, which binds it by name
-
-try:
-    from django.db.backends.mysql.base import DatabaseWrapper as MySQLDatabaseWrapper
-except ImproperlyConfigured as error:
-    raise versions.explained(driver.name, error) from error
 
 __all__ = ["DatabaseWrapper", "RecycleMixin"]
 
 unbuffered = driver.unbuffered
+
+# Django 5.2 to 6.1: `return CursorWrapper(self.connection.cursor())`, and a check for a running
+# event loop that cursor() has made by then. tests/integration/test_cursors.py has it by heart.
+# https://github.com/django/django/blob/6.1/django/db/backends/mysql/base.py#L281
+_DJANGOS_CREATE_CURSOR = MySQLDatabaseWrapper.create_cursor
 
 
 class RecycleMixin(TransactionSeams):
@@ -52,6 +50,8 @@ class RecycleMixin(TransactionSeams):
         self.validation_class = with_server_checks(self.validation_class)
         super().__init__(*args, **kwargs)
         self.recycler = Recycler(self, driver)
+        #: The base backend has a create_cursor() of its own.
+        self.foreign_cursors = super().create_cursor.__func__ is not _DJANGOS_CREATE_CURSOR
         processes.track(self.recycler)
 
     # ##### Connecting #####
@@ -151,23 +151,28 @@ class RecycleMixin(TransactionSeams):
 
     def create_cursor(self, name: str | None = None) -> Any:
         # Django makes a new one for nearly every statement; some are held across a pause.
-        inner = super().create_cursor(name)
-        recycler = self.recycler
-        if recycler.connecting:
-            return inner
-        try:
-            made_by_driver = inner.cursor
-        except AttributeError:
-            made_by_driver = inner
-        kind = StreamingCursor if isinstance(made_by_driver, unbuffered) else RecyclingCursor
-        cursor = kind(self, recycler, inner)
+        if self.recycler.connecting:
+            return super().create_cursor(name)
+        inner = self.create_inner_cursor(name)
+        if isinstance(inner, unbuffered) or (
+            self.foreign_cursors and isinstance(getattr(inner, "cursor", None), unbuffered)
+        ):
+            cursor: RecyclingCursor = StreamingCursor(inner, self)
+        else:
+            cursor = RecyclingCursor(inner, self)
+        if self.foreign_cursors:
+            # The base backend has mapped the errors already, or does not want to.
+            cursor.codes_for_integrityerror = ()
         if name is not None:
             cursor.name = name
         return cursor
 
     def create_inner_cursor(self, name: str | None) -> Any:
-        """What stands inside a cursor: the base backend's own."""
-        return super().create_cursor(name)
+        """What stands inside a cursor of ours: the driver's, or what the base backend makes."""
+        if self.foreign_cursors:
+            return super().create_cursor(name)
+        # Django's create_cursor() puts this into a CursorWrapper, and ours is one.
+        return self.connection.cursor()
 
     # ##### Django's own checks, closing #####
 

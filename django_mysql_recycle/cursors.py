@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from django.db.backends.utils import CursorWrapper
+from django.db.backends import utils
 
 from .liveness import clock
 from .processes import mark
 from .session_state import PLAIN, PLAIN_INSERT, cache_get, examine, examine_callproc
+from .stock import CursorWrapper
 
 if TYPE_CHECKING:
-    from .recycler import Recycler
+    from .record import ConnectionRecord
 
 __all__ = ["QuietCursorWrapper", "RecyclingCursor", "StreamingCursor", "came_from_rows"]
 
@@ -21,56 +22,47 @@ __all__ = ["QuietCursorWrapper", "RecyclingCursor", "StreamingCursor", "came_fro
 WINDOW = 0.001
 
 
-class QuietCursorWrapper(CursorWrapper):
+class QuietCursorWrapper(utils.CursorWrapper):
     """Django's cursor without execute_wrappers: for what the application did not run."""
 
     def _execute_with_wrappers(self, sql: Any, params: Any, many: Any, executor: Any) -> Any:
         return executor(sql, params, many, {"connection": self.db, "cursor": self})
 
 
-class RecyclingCursor:
-    """Stands around the cursor that the base backend makes, and outlives its connection.
+class RecyclingCursor(CursorWrapper):
+    """Django's wrapper of the driver's cursor, which looks at the connection before it executes.
 
-    Between a replacement of the connection and its own next statement it keeps its buffered
-    rows, so that a loop over them goes on to the last one.
+    It outlives its connection: between a replacement and its own next statement it keeps its
+    buffered rows, so that a loop over them goes on to the last one.
     """
 
     name: str | None = None
     _closed = False
 
-    def __init__(self, db: Any, recycler: Recycler, inner: Any) -> None:
+    def __init__(self, cursor: Any, db: Any) -> None:
+        self.cursor = cursor
         self._db = db
-        self._recycler = recycler
-        self._inner = inner
-        self._record = recycler.record
-
-    def __getattr__(self, attr: str) -> Any:
-        return getattr(self._inner, attr)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._inner)
+        self._record: ConnectionRecord = db.recycler.record
 
     def execute(self, query: Any, args: Any = None) -> Any:
-        recycler = self._recycler
         db = self._db
-        record = recycler.record
+        record = self._record
         try:
             statement = cache_get(query) or examine(query)
         except TypeError:  # unhashable
             statement = examine(query)
         if (
-            record.calm
+            record.calm  # which the record of a connection that was replaced is not
             and (statement is PLAIN or statement is PLAIN_INSERT)
-            and record is self._record
             and record.connection is db.connection
         ):
             # The common path: nothing but the clocks and the socket can matter.
             if db.in_atomic_block:
                 if mark[0]:
                     try:
-                        result = self._inner.execute(query, args)
+                        result = super().execute(query, args)
                     except BaseException as error:
-                        recycler.failed(record, error, statement, args, 0.0, safe=False)
+                        db.recycler.failed(record, error, statement, args, 0.0, safe=False)
                         raise
                     record.dirty = True
                     if statement is PLAIN_INSERT:
@@ -85,16 +77,17 @@ class RecyclingCursor:
                     and (idle < WINDOW or (idle < record.quiet and not record.hung_up()))
                 ):
                     try:
-                        result = self._inner.execute(query, args)
+                        result = super().execute(query, args)
                     except BaseException as error:
-                        if recycler.failed(record, error, statement, args, idle, safe=True):
+                        if db.recycler.failed(record, error, statement, args, idle, safe=True):
                             return self.execute(query, args)
                         raise
                     record.contact = clock()
                     if statement is PLAIN_INSERT:
                         record.inserted = True
                     return result
-        return recycler.run(self, statement, args, lambda inner: inner.execute(query, args))
+        run = super().execute
+        return db.recycler.run(self, statement, args, lambda: run(query, args))
 
     def executemany(self, query: Any, args: Any) -> Any:
         # The driver splits it into several statements, and the rows may be an iterator that
@@ -103,16 +96,15 @@ class RecyclingCursor:
         rows = args
         if not isinstance(args, (list, tuple)) and args:
             rows = _Rows(iter(args))
-        return self._recycler.run(
-            self, statement, args, lambda inner: inner.executemany(query, rows), many=True
-        )
+        run = super().executemany
+        return self._db.recycler.run(self, statement, args, lambda: run(query, rows), many=True)
 
     def callproc(self, procname: str, *args: Any, **kwargs: Any) -> Any:
-        return self._recycler.run(
+        return self._db.recycler.run(
             self,
             examine_callproc(procname),
             None,
-            lambda inner: inner.callproc(procname, *args, **kwargs),
+            lambda: self.cursor.callproc(procname, *args, **kwargs),
             many=True,
             leaves_arguments=bool(args and args[0]),
         )
@@ -122,8 +114,8 @@ class RecyclingCursor:
             raise self._db.Database.ProgrammingError(
                 "the connection of this cursor has been replaced; its result sets are gone"
             )
-        more = self._recycler.guard(self._record, self._inner.nextset)
-        self._recycler.note_unread(self, doubtful=bool(more))
+        more = self._db.recycler.guard(self._record, self.cursor.nextset)
+        self._db.recycler.note_unread(self, doubtful=bool(more))
         return more
 
     def close(self) -> None:
@@ -132,14 +124,12 @@ class RecyclingCursor:
         try:
             # A lost connection, or one that is no longer in use, has nothing to be told;
             # mysqlclient's close() would raise a bare 2006.
-            if (record.calm and record is self._recycler.record) or (
-                self.is_current() and not record.gone
-            ):
-                self._inner.close()
+            if record.calm or (self.is_current() and not record.gone):
+                self.cursor.close()
                 if not record.calm and record.unread is self:
-                    self._recycler.note_unread(self, rows_read=True)
+                    self._db.recycler.note_unread(self, rows_read=True)
         except BaseException as error:
-            self._recycler.take_note(record, error, ran=False)
+            self._db.recycler.take_note(record, error, ran=False)
             if not record.lost:
                 raise
         finally:
@@ -148,35 +138,33 @@ class RecyclingCursor:
 
     def is_current(self) -> bool:
         """Whether the inner cursor belongs to the connection in use."""
-        record = self._recycler.record
+        record = self._db.recycler.record
         return self._record is record and record.connection is self._db.connection
 
-    def current(self) -> Any:
-        """The inner cursor, made anew if the connection has been replaced."""
+    def bring_up_to_date(self) -> None:
+        """Make the inner cursor anew if the connection has been replaced."""
         db = self._db
         if self._closed:
             raise db.Database.ProgrammingError("cursor closed")
         if not self.is_current():
-            self._inner = db.create_inner_cursor(self.name)
-            self._record = self._recycler.record
-        return self._inner
+            self.cursor = db.create_inner_cursor(self.name)
+            self._record = db.recycler.record
 
     def discard_leftovers(self) -> None:
         """Do what the driver's execute() begins with, before anybody looks at the socket."""
-        while self._inner.nextset():
+        while self.cursor.nextset():
             pass
 
     def only_value(self) -> Any:
         """The one value of a one-row result, left in place for the application; else ...."""
-        inner = self._inner
-        rows = inner.fetchall()
+        rows = self.cursor.fetchall()
         if len(rows) != 1 or len(rows[0]) != 1:
             value = ...
         else:
             row = rows[0]
             value = next(iter(row.values())) if isinstance(row, dict) else row[0]
         if rows:
-            inner.scroll(0, "absolute")
+            self.cursor.scroll(0, "absolute")
         return value
 
 
@@ -185,30 +173,30 @@ class StreamingCursor(RecyclingCursor):
 
     def execute(self, query: Any, args: Any = None) -> Any:
         # No common path: whatever it runs leaves rows to keep books of.
-        return self._recycler.run(
-            self, examine(query), args, lambda inner: inner.execute(query, args)
-        )
+        run = super(RecyclingCursor, self).execute
+        return self._db.recycler.run(self, examine(query), args, lambda: run(query, args))
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.fetchone, None)
 
     def fetchone(self) -> Any:
-        return self._fetch(self._inner.fetchone, lambda row: row is None)
+        return self._fetch(self.cursor.fetchone, lambda row: row is None)
 
     def fetchmany(self, size: int | None = None) -> Any:
-        wanted = int(size or self._inner.arraysize)
-        return self._fetch(lambda: self._inner.fetchmany(wanted), lambda rows: len(rows) < wanted)
+        wanted = int(size or self.cursor.arraysize)
+        return self._fetch(lambda: self.cursor.fetchmany(wanted), lambda rows: len(rows) < wanted)
 
     def fetchall(self) -> Any:
-        return self._fetch(self._inner.fetchall, lambda _rows: True)
+        return self._fetch(self.cursor.fetchall, lambda _rows: True)
 
     def only_value(self) -> Any:
         return ...
 
     def _fetch(self, fetch: Callable[[], Any], is_last: Callable[[Any], bool]) -> Any:
-        result = self._recycler.guard(self._record, fetch)
+        recycler = self._db.recycler
+        result = recycler.guard(self._record, fetch)
         if self._record.unread is self and is_last(result):
-            self._recycler.note_unread(self, rows_read=True)
+            recycler.note_unread(self, rows_read=True)
         return result
 
 

@@ -38,7 +38,7 @@ class Decider(ConnectionKeeper):
 
         None: that has to be decided. The cursor does the same in place, before each statement.
         """
-        db = self.db
+        db: Any = self._db()
         if (
             not record.calm
             or record.connection is not db.connection

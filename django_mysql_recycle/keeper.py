@@ -127,7 +127,8 @@ class ConnectionKeeper:
         return record
 
     def is_in_use(self, record: ConnectionRecord) -> bool:
-        return record is self.record and record.connection is self.db.connection
+        db: Any = self._db()
+        return record is self.record and record.connection is db.connection
 
     def is_safe(self, record: ConnectionRecord) -> bool:
         """Whether replacing the connection can lose nothing, pins and results aside."""
@@ -307,9 +308,11 @@ class ConnectionKeeper:
 
     def unit_of_work_ended(self) -> None:
         """Django has looked at the connection between two units of work, and kept it."""
+        if self.left_behind:
+            self.left_behind.clear()
         record = self.record
-        self.left_behind.clear()
-        if record.connection is not self.db.connection:
+        db: Any = self._db()
+        if record.connection is not db.connection:
             return
         record.unit_ended_at = record.contact
         if not record.calm:

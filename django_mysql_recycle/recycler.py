@@ -37,19 +37,20 @@ class Recycler(Decider):
         cursor: RecyclingCursor,
         statement: Statement,
         args: Any,
-        call: Callable[[Any], T],
+        call: Callable[[], T],
         *,
         many: bool = False,
         leaves_arguments: bool = False,
         again: bool = False,
     ) -> T:
-        """Run `call` on the driver's cursor as one statement, with everything that takes.
+        """Run `call`, which executes on what is inside `cursor`, with everything that takes.
 
         `many`: the driver makes several statements of it, so it is never repeated. `again`: this
         is the repetition, and there is no second one.
         """
         if self.connecting:
-            return call(cursor.current())
+            cursor.bring_up_to_date()
+            return call()
         record = self.current()
         if record is None:
             self.db.ensure_connection()
@@ -59,14 +60,14 @@ class Recycler(Decider):
         if record.unread is cursor and not record.gone:
             self._discard_leftovers(cursor, record)
         idle = self.decide(statement, cursor)
-        inner = cursor.current()
+        cursor.bring_up_to_date()
         record = self.record
         safe = self.is_safe(record) and not self._somebody_reads(record, cursor)
         executing = record.executing
         try:
             record.executing = executing + 1
             record.refresh()
-            result = call(inner)
+            result = call()
             if self.is_in_use(record):  # a signal handler or a lazy row may have closed it
                 self._succeeded(record, statement, args, cursor, many, leaves_arguments)
         except BaseException as error:

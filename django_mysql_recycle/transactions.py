@@ -32,9 +32,10 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
 
     def get_autocommit(self) -> bool:
         # With autocommit off atomic() enters through here and a savepoint.
-        autocommit = super().get_autocommit()
+        if super().get_autocommit():
+            return True
         recycler = self.recycler
-        if not (autocommit or self.in_atomic_block or recycler.connecting or recycler.at_boundary):
+        if not (self.in_atomic_block or recycler.connecting or recycler.at_boundary):
             recycler.current()
             recycler.decide()
         return bool(self.autocommit)
@@ -108,7 +109,7 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
     def _leave(self, record: Any) -> None:
         """Leave a transaction. No decision point: SET autocommit = 1 may be a COMMIT itself."""
         clean = not record.dirty
-        if record.gone and clean:
+        if clean and not record.calm and record.gone:
             # COMMIT or ROLLBACK has been acknowledged, or the server rolls back by itself. The
             # next connection has autocommit on; reconnecting now to say so might fail.
             return
@@ -122,9 +123,11 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
                 return
             raise
         record.contact = clock()
-        if not record.calm:
+        if record.calm:  # nothing is pinned
+            record.dirty = False
+        else:
             record.pins.autocommit_seen(False, record.contact)
-        record.transaction_ended()
+            record.transaction_ended()
 
     def _commit(self) -> None:
         # Never repeated: an error proves nothing about what the server did.

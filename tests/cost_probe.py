@@ -107,8 +107,7 @@ def operations(run: Run, engine: str) -> Iterator[tuple[str, Act]]:
 def stubbed(wrapper: Any) -> Act:
     """A statement as far as the driver's cursor, whose own calls are none of ours."""
     cursor = wrapper.cursor()
-    backends = cursor.cursor
-    getattr(backends, "_inner", backends).cursor = StubCursor()
+    cursor.cursor.cursor = StubCursor()
     return lambda: cursor.execute("SELECT id FROM benchmarks_item WHERE id = %s", (1,))
 
 
@@ -218,13 +217,13 @@ def add(addition: str) -> None:
     execute = cursors.RecyclingCursor.execute
 
     def dearer(self: Any, query: Any, args: Any = None) -> Any:
-        record = self._recycler.record
+        record = self._record
         if addition == "poll":
             liveness.wait_until_readable(record.descriptor, 0)
         elif addition == "clock":
             cursors.clock()  # type: ignore[attr-defined]
         elif addition == "statement":
-            self._recycler.ask(record, b"DO 0")
+            self._db.recycler.ask(record, b"DO 0")
         # "call": this function itself.
         return execute(self, query, args)
 

@@ -45,7 +45,7 @@ def test_handler_that_closes_the_connection_after_the_answer_leaves_it_an_answer
     run(connection, "DROP PROCEDURE IF EXISTS strangers")
     run(connection, "CREATE PROCEDURE strangers() DO 1")
     cursor = connection.cursor()
-    inner = cursor.cursor._inner
+    inner = cursor.cursor.cursor
 
     def execute(*args: Any) -> Any:
         answer = type(inner).execute(inner, *args)

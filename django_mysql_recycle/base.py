@@ -22,8 +22,8 @@ from .options import DEFAULT_CONNECT_TIMEOUT, Options, max_age_of
 from .record import ConnectionRecord
 from .recycler import Recycler
 from .session_state import SessionState, examine
-from .stock import driver
 from .stock import DatabaseWrapper as MySQLDatabaseWrapper
+from .stock import driver
 from .transactions import TransactionSeams
 from .validation import with_server_checks
 
@@ -31,9 +31,9 @@ __all__ = ["DatabaseWrapper", "RecycleMixin"]
 
 unbuffered = driver.unbuffered
 
-# Django 5.2 to 6.1: `return CursorWrapper(self.connection.cursor())`, and a check for a running
-# event loop that cursor() has made by then. tests/integration/test_cursors.py has it by heart.
-# https://github.com/django/django/blob/6.1/django/db/backends/mysql/base.py#L281
+# Django 5.2 to 6.1: a CursorWrapper around connection.cursor(), and a check for a running event
+# loop that cursor() has made by then. tests/integration/test_cursors.py notices when it changes.
+# https://github.com/django/django/blob/6.1/django/db/backends/mysql/base.py#L278
 _DJANGOS_CREATE_CURSOR = MySQLDatabaseWrapper.create_cursor
 
 
@@ -67,6 +67,10 @@ class RecycleMixin(TransactionSeams):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         # Django connects once. 'Not now' is worth another try within the same time.
         options = Options.of(self.alias, self.settings_dict)
+        if self.recycler.connecting and self.settings_dict["AUTOCOMMIT"]:
+            # connect() goes on with set_autocommit(True). The drivers turn autocommit off before
+            # that unless they are told, which is a round trip or two for nothing.
+            conn_params = {"autocommit": driver.leaves_autocommit, **conn_params}
         connection = open_in_time(
             super().get_new_connection,
             driver,
@@ -150,17 +154,16 @@ class RecycleMixin(TransactionSeams):
     # ##### Statements #####
 
     def create_cursor(self, name: str | None = None) -> Any:
-        # Django makes a new one for nearly every statement; some are held across a pause.
+        # Django makes a new one for nearly every statement; some are held across a pause. Its own
+        # puts the driver's cursor into a CursorWrapper, and ours is one.
         if self.recycler.connecting:
             return super().create_cursor(name)
-        inner = self.create_inner_cursor(name)
-        if isinstance(inner, unbuffered) or (
-            self.foreign_cursors and isinstance(getattr(inner, "cursor", None), unbuffered)
-        ):
-            cursor: RecyclingCursor = StreamingCursor(inner, self)
-        else:
-            cursor = RecyclingCursor(inner, self)
-        if self.foreign_cursors:
+        foreign = self.foreign_cursors
+        inner = super().create_cursor(name) if foreign else self.connection.cursor()
+        made_by_driver = getattr(inner, "cursor", inner) if foreign else inner
+        kind = StreamingCursor if isinstance(made_by_driver, unbuffered) else RecyclingCursor
+        cursor = kind(inner, self)
+        if foreign:
             # The base backend has mapped the errors already, or does not want to.
             cursor.codes_for_integrityerror = ()
         if name is not None:
@@ -168,11 +171,8 @@ class RecycleMixin(TransactionSeams):
         return cursor
 
     def create_inner_cursor(self, name: str | None) -> Any:
-        """What stands inside a cursor of ours: the driver's, or what the base backend makes."""
-        if self.foreign_cursors:
-            return super().create_cursor(name)
-        # Django's create_cursor() puts this into a CursorWrapper, and ours is one.
-        return self.connection.cursor()
+        """What stands inside a cursor of ours, made anew on a new connection."""
+        return super().create_cursor(name) if self.foreign_cursors else self.connection.cursor()
 
     # ##### Django's own checks, closing #####
 
@@ -238,7 +238,8 @@ class RecycleMixin(TransactionSeams):
             error = recycler.state_lost(record, idle, raised=not recycler.at_boundary)
             if not recycler.at_boundary:
                 recycler.owe(error)
-        record.pins = SessionState()
+        if pinned:
+            record.pins = SessionState()
         if self.connection is None:
             record.connection = CLOSED  # and with it goes the last result
 

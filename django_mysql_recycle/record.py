@@ -90,6 +90,7 @@ class ConnectionRecord:
         self.pins_after: SessionState | None = None
         self._unread: weakref.ref[Any] | None = None
         self.set_wait_timeout(None, unread=True)
+        self.calm = self.descriptor is not None  # what refresh() makes of the above
 
     def __repr__(self) -> str:
         state = self.lost or ("interrupted" if self.interrupted else "open")
@@ -145,7 +146,6 @@ class ConnectionRecord:
         self.limit_unread = unread
         self.idle_limit = idle_limit_of(seconds, self.options.idle_limit)
         self.quiet = quiet_for(self.idle_limit, self.options.ping_after, unread)
-        self.refresh()
 
     def mark_lost(self, reason: str, code: int | None = None) -> None:
         """Not to be used any more. The first reason stays."""

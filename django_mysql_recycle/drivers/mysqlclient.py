@@ -13,6 +13,8 @@ __all__ = ["MySQLClient"]
 
 class MySQLClient(Common):
     name = "mysqlclient"
+    # It compares with the flag in the answer to its SET NAMES.
+    leaves_autocommit: bool | None = True
 
     def __init__(self) -> None:
         cursors = import_module("MySQLdb.cursors")

@@ -15,6 +15,8 @@ __all__ = ["PyMySQL"]
 
 class PyMySQL(Common):
     name = "pymysql"
+    # It does not look at the flag in the answer to its SET NAMES (1.2.4); see _Attempt.
+    leaves_autocommit: bool | None = None
 
     def __init__(self) -> None:
         cursors = import_module("pymysql.cursors")
@@ -69,19 +71,28 @@ class PyMySQL(Common):
         return _Attempt(self._contexts if spare else None, alias, params, seconds)
 
 
+_AUTOCOMMIT = 2  # SERVER_STATUS_AUTOCOMMIT
+_TIMEOUTS = ("read_timeout", "write_timeout")
+
+
 class _Attempt(Attempt):
     def __init__(
         self, contexts: ContextKeeper | None, alias: str, params: dict[str, Any], seconds: float
     ) -> None:
-        # Its own connect_timeout ends with the TCP handshake.
-        self._own = {key: params.get(key) for key in ("read_timeout", "write_timeout")}
+        # Its own connect_timeout ends with the TCP handshake. What is written until then finds
+        # room in the socket's buffer: only the TLS handshake waits under write_timeout.
+        bounds = ("read_timeout",) if params.get("ssl_disabled") else _TIMEOUTS
+        self._own = {key: params.get(key) for key in bounds}
         for key, value in self._own.items():
             params[key] = seconds if value is None else min(value, seconds)
         self._loan = None if contexts is None else contexts.lend(alias, params)
 
     def succeeded(self, connection: Any) -> None:
-        connection._read_timeout = self._own["read_timeout"]
-        connection._write_timeout = self._own["write_timeout"]
+        for key, value in self._own.items():
+            setattr(connection, f"_{key}", value)
+        if connection.autocommit_mode is None:
+            # Not known to be on: the flag is that of the login, before init_connect ran.
+            connection.server_status &= ~_AUTOCOMMIT
         if self._loan is not None:
             self._loan.keep(connection)
 

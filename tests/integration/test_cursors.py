@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from django.db import Error, ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.mysql.base import CursorWrapper, DatabaseWrapper
 from django.db.models import F
 
 from ..testapp.models import Account
@@ -383,3 +385,27 @@ def test_leftovers_of_a_collected_cursor_are_no_hindrance(
     kill(admin, connection)
     assert run(connection, "SELECT 'mine'") == [("mine",)]
     assert len(recycles) == 1
+
+
+@pytest.mark.core
+def test_django_makes_a_cursor_as_ours_stands_in_for_it() -> None:
+    # What RecycleMixin.create_cursor() does in its place. The decorator looks for a running event
+    # loop, for which cursor() has looked by then.
+    source = inspect.getsource(DatabaseWrapper.create_cursor)
+    assert [line.strip() for line in source.splitlines()] == [
+        "@async_unsafe",
+        "def create_cursor(self, name=None):",
+        "cursor = self.connection.cursor()",
+        "return CursorWrapper(cursor)",
+    ]
+
+
+@pytest.mark.core
+def test_cursor_is_the_one_of_django_around_the_one_of_the_driver(
+    connection: BaseDatabaseWrapper, make_connection: ConnectionFactory
+) -> None:
+    stock = make_connection(STOCK)
+    with connection.cursor() as ours, stock.cursor() as theirs:
+        assert isinstance(ours.cursor, CursorWrapper)
+        assert type(ours.cursor.cursor) is type(theirs.cursor.cursor)
+        assert ours.connection.thread_id() == connection.connection.thread_id()

@@ -386,3 +386,47 @@ def test_receiver_of_our_signal_that_raises_breaks_nothing(
     finally:
         connection_recycled.disconnect(receive)
     assert any(record.levelname == "ERROR" for record in caplog.records)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("told", ["neither", "init_connect", "init_command"])
+def test_autocommit_is_on_whatever_the_server_or_init_command_sets_it_to(
+    make_connection: ConnectionFactory, admin: Admin, engine: str, told: str
+) -> None:
+    """The drivers are spared two round trips by being told that it shall be on."""
+    for host in ("localhost", "127.0.0.1"):  # init_connect is not for administrators
+        admin.rows(f"CREATE USER IF NOT EXISTS modest@'{host}' IDENTIFIED BY 'modest'")
+        admin.rows(f"GRANT SELECT, INSERT ON *.* TO modest@'{host}'")
+    if told == "init_connect":
+        admin.set_global("init_connect", "SET autocommit = 0")
+    options: dict[str, Any] = {"isolation_level": None}
+    if told == "init_command":
+        options["init_command"] = "SET autocommit = 0"
+    connection = make_connection(
+        engine, transport="tls", options=options, USER="modest", PASSWORD="modest"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO testapp_account (owner, balance) VALUES ('seen', 1)")
+        cursor.execute("SELECT @@SESSION.autocommit")
+        assert cursor.fetchall() == ((1,),)
+    assert admin.value("SELECT COUNT(*) FROM testapp_account WHERE owner = 'seen'") == 1
+    assert connection.connection.get_autocommit()
+
+
+@pytest.mark.core
+def test_autocommit_stays_off_where_the_settings_say_so(make_connection: ConnectionFactory) -> None:
+    connection = make_connection(AUTOCOMMIT=False)
+    assert value(connection, "SELECT @@SESSION.autocommit") == 0
+    assert not connection.connection.get_autocommit()
+
+
+@pytest.mark.core
+def test_connection_opened_by_hand_is_that_of_the_stock_backend(
+    make_connection: ConnectionFactory, engine: str
+) -> None:
+    connection = make_connection(engine)
+    raw = connection.get_new_connection(connection.get_connection_params())
+    try:
+        assert not raw.get_autocommit()
+    finally:
+        raw.close()

@@ -101,6 +101,7 @@ class RecycleMixin(TransactionSeams):
         carried, nested = recycler.carried, recycler.connecting
         shadowed: dict[str, Any] = {}
         recycler.made = None
+        recycler.forked = False
         try:
             recycler.connecting = True
             if carried is not None:
@@ -111,10 +112,12 @@ class RecycleMixin(TransactionSeams):
                     shadowed[name] = self.__dict__.get(name)
                     self.__dict__[name] = self._make_quiet_cursor
             super().connect()
+            if not processes.mark[0]:
+                processes.look()  # a receiver may have forked
             if recycler.made is None and self.connection is not None:
                 # A subclass has a get_new_connection() of its own, which does not call ours.
                 self._record_of(self.connection, Options.of(self.alias, self.settings_dict))
-            if carried is not None:
+            if carried is not None and not recycler.forked:
                 if self.autocommit != carried.autocommit:
                     self.set_autocommit(carried.autocommit)
                 self.run_on_commit = carried.run_on_commit
@@ -132,7 +135,11 @@ class RecycleMixin(TransactionSeams):
                 self.__dict__.pop(name, None)
                 if instrumented is not None:
                     self.__dict__[name] = instrumented
-        if self.connection is None:  # a receiver of connection_created has closed it
+        if self.connection is None:
+            # A receiver of connection_created has closed it, or has forked: then this is the
+            # child, and the connection is its parent's.
+            if recycler.forked:
+                self.connect()
             return
         record = recycler.record
         record.connection = self.connection  # a subclass may have put it into a proxy
@@ -143,9 +150,12 @@ class RecycleMixin(TransactionSeams):
         record.refresh()
         if carried is not None and carried.ending is not None and not nested:
             recycler.tell(carried.ending)
-            if self.connection is None:  # a receiver has closed it
-                carried.ending = None
-                recycler.carried = carried
+            if not processes.mark[0]:
+                processes.look()
+            if self.connection is None:  # a receiver has closed it, or this is a child of its
+                if not recycler.forked:
+                    carried.ending = None
+                    recycler.carried = carried
                 self.connect()
 
     def _make_quiet_cursor(self, cursor: Any) -> QuietCursorWrapper:

@@ -17,16 +17,20 @@ from typing import Any
 import pytest
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from django.db.utils import DatabaseError, Error
+from django.dispatch import Signal
 
+from django_mysql_recycle.signals import connection_recycled
 from servers import Server
 
 from ..testapp.models import Account
 from .acts import assert_works, insert, outcome, owners, session_id, wait_until_hung_up
 from .admin import Admin
 from .connections import STOCK, ConnectionFactory
-from .forking import fork, fork_without_hooks, in_child, start, tell
-from .queries import connection_id, run, value
+from .forking import Child, fork, fork_without_hooks, in_child, start, tell
+from .queries import connection_id, kill, run, value
+from .test_events import receiving
 
 ROOT = Path(__file__).resolve().parents[2]
 TRANSPORTS = pytest.mark.parametrize("transport", ["tcp", "tls"])
@@ -365,6 +369,83 @@ def test_statement_of_another_thread_is_not_disturbed_by_a_fork(
         in_child(lambda: (gc.collect(), connection_id(connection), connections.close_all())[1])
     thread.join()
     assert answers == [5, True]
+
+
+def divided(
+    sender: Signal, act: Callable[[], Any], forks: Callable[[], int] = fork
+) -> tuple[Any, Any]:
+    """What `act` returns in the parent, and in a child that a receiver forks in the middle of it."""
+    parent = os.getpid()
+    reading, writing = os.pipe()
+    children: list[int] = []
+
+    def divide(**facts: Any) -> None:
+        if not children:
+            children.append(forks())
+
+    def answer() -> Any:
+        if error is not None:
+            raise error
+        return result
+
+    result = error = None
+    with receiving(sender, divide):
+        try:
+            result = act()
+        except BaseException as raised:
+            error = raised
+    if os.getpid() != parent:
+        tell(writing, answer)
+    os.close(writing)
+    return answer(), Child(children[0], reading).result()
+
+
+@FORKS
+@pytest.mark.parametrize("entering", [False, True], ids=["statement", "atomic"])
+@pytest.mark.parametrize(
+    "sender", [connection_created, connection_recycled], ids=["created", "recycled"]
+)
+def test_child_that_a_receiver_forks_goes_on_with_a_connection_of_its_own(
+    connection: BaseDatabaseWrapper,
+    admin: Admin,
+    sender: Signal,
+    entering: bool,
+    forks: Callable[[], int],
+) -> None:
+    parent = os.getpid()
+
+    def work() -> int:
+        if entering:
+            with transaction.atomic(using=connection.alias):
+                insert(connection, "parent" if os.getpid() == parent else "child")
+        return connection_id(connection)
+
+    run(connection, "SELECT 1")
+    kill(admin, connection)
+    parents, childs = divided(sender, work, forks)
+    assert parents != childs
+    assert owners(admin) == (["child", "parent"] if entering else [])
+    assert connection_id(connection) == parents
+
+
+def test_hooks_stay_with_the_parent_where_a_receiver_forks(
+    connection: BaseDatabaseWrapper, admin: Admin
+) -> None:
+    ran: list[str] = []
+
+    def work() -> list[str]:
+        run(connection, "SELECT 1")
+        connection.set_autocommit(True)
+        return ran
+
+    connection.set_autocommit(False)
+    with transaction.atomic(using=connection.alias):
+        insert(connection, "parent")
+        transaction.on_commit(lambda: ran.append("hook"), using=connection.alias)
+    connection.commit()
+    admin.kill(session_id(connection))
+    wait_until_hung_up(connection)
+    assert divided(connection_recycled, work) == (["hook"], [])
 
 
 SCRIPT = """

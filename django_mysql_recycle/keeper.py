@@ -212,7 +212,7 @@ class ConnectionKeeper:
         now = clock()
         age, idle = now - record.opened, now - record.contact
         ending = Ending(reason, age, idle, record.idle_limit, record.max_age, signal)
-        if record.inserted:
+        if record.inserted or record.called:
             self.left_behind[LAST_INSERT_ID] = ending
         if record.arguments_left:
             self.left_behind[ARGUMENTS] = ending

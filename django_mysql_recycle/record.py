@@ -28,6 +28,7 @@ class ConnectionRecord:
         "_unread",
         "age_due",
         "arguments_left",
+        "called",
         "calm",
         "connection",
         "contact",
@@ -83,6 +84,8 @@ class ConnectionRecord:
         #: Calls of the driver under way: an executemany asks for its next row between two.
         self.executing = 0
         self.inserted = False
+        #: It has run code that no text shows: whether that has inserted is not known.
+        self.called = False
         self.arguments_left = False  # by callproc(), in @_procedure_n
         self.read_only_declared = False
         self.pins = SessionState()

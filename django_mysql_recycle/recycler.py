@@ -97,6 +97,8 @@ class Recycler(Decider):
         record.dirty = not ends or any(not change.ends for change in statement.changes)
         if statement.inserts:
             record.inserted = True
+        if statement.calls:
+            record.called = True
         if leaves_arguments:
             record.arguments_left = True
             self.left_behind.pop(ARGUMENTS, None)

@@ -577,6 +577,35 @@ def test_last_insert_id_of_a_replaced_connection_raises(
     )
 
 
+@pytest.mark.parametrize("by_driver", [False, True], ids=["CALL", "callproc"])
+def test_last_insert_id_that_a_procedure_has_set_is_lost_with_its_connection(
+    make_connection: ConnectionFactory, admin: Admin, by_driver: bool
+) -> None:
+    connection = make_connection()
+    bodies = {
+        "inserting": "INSERT INTO testapp_account (owner, balance) VALUES ('a', 0)",
+        "idling": "DO 1",
+    }
+    for procedure, body in bodies.items():
+        admin.rows(f"DROP PROCEDURE IF EXISTS {procedure}")
+        admin.rows(f"CREATE PROCEDURE {procedure}() {body}")
+
+    def call(procedure: str) -> None:
+        if not by_driver:
+            run(connection, f"CALL {procedure}()")
+            return
+        with connection.cursor() as cursor:
+            cursor.callproc(procedure)
+
+    call("inserting")
+    kill(admin, connection)
+    call("idling")  # which may have inserted, too: that proves nothing
+    with pytest.raises(SessionStateLost, match="LAST_INSERT_ID"):
+        run(connection, "SELECT LAST_INSERT_ID()")
+    for procedure in bodies:
+        admin.rows(f"DROP PROCEDURE {procedure}")
+
+
 def test_last_insert_id_with_an_argument_is_no_read(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:

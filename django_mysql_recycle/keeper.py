@@ -182,6 +182,8 @@ class ConnectionKeeper:
         if came_from_rows(error) or self.driver.never_sent(error):
             # The application's own, raised between two statements, or another connection's.
             return Proof.ALIVE
+        if self.driver.has_answered(error):
+            return Proof.ALIVE  # a value that cannot be converted: nothing is under way any more
         if not isinstance(error, (self.db.Database.Error, Error)):
             # A soft time limit, Ctrl-C, a killed greenlet: the answer may still come.
             record.mark_interrupted()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from traceback import walk_tb
 from types import CodeType, ModuleType
 from typing import Any, Protocol
 
@@ -50,6 +51,12 @@ class Driver(Protocol):
     def never_sent(self, error: BaseException) -> bool:
         """Whether an exception that is not the database's was raised before anything was sent."""
 
+    def has_answered(self, error: BaseException) -> bool:
+        """Whether an exception that is not the database's came of a value that has been read.
+
+        Nothing but an unbuffered result, of which books are kept, is under way then.
+        """
+
     def abandon(self, connection: Any) -> None:
         """Release a connection whose descriptor was detached or is lost, without a command."""
 
@@ -64,6 +71,8 @@ class Common:
 
     _adapting: frozenset[CodeType]
     _refusing: frozenset[CodeType]
+    _converting: frozenset[CodeType]
+    _reading: frozenset[CodeType] = frozenset()
 
     def is_mariadb(self, connection: Any) -> bool:
         return "mariadb" in str(connection.get_server_info()).lower()
@@ -81,6 +90,13 @@ class Common:
             trace = trace.tb_next
         refusals = (TypeError, AttributeError, AssertionError, UnicodeError)
         return isinstance(error, refusals) and innermost in self._refusing
+
+    def has_answered(self, error: BaseException) -> bool:
+        """By the traceback, too: Django's own converter refuses a TIME beyond 24 hours."""
+        if not isinstance(error, (ValueError, TypeError, ArithmeticError)):
+            return False
+        codes = {frame.f_code for frame, _ in walk_tb(error.__traceback__)}
+        return not codes.isdisjoint(self._converting) and codes.isdisjoint(self._reading)
 
 
 def code_objects(owner: type | ModuleType, *names: str) -> frozenset[CodeType]:

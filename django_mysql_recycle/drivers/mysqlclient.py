@@ -23,6 +23,8 @@ class MySQLClient(Common):
         self._refusing = code_objects(
             cursors.BaseCursor, "execute", "executemany", "callproc", "_do_execute_many"
         ) | code_objects(cursors, "_backquote_escape")
+        # A buffered result has been stored as a whole before its first value is converted.
+        self._converting = code_objects(cursors.BaseCursor, "_fetch_row")
 
     def descriptor(self, connection: Any) -> int | None:
         # fileno() keeps its number after a loss; the caller forgets it then.

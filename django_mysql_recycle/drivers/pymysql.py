@@ -28,6 +28,9 @@ class PyMySQL(Common):
             | code_objects(cursors, "_backquote_escape")
             | code_objects(connections.Connection, "query", "_execute_command", "escape")
         )
+        # The rows of a buffered result are converted one by one, before the next one is read.
+        self._converting = code_objects(connections.MySQLResult, "_read_row_from_packet")
+        self._reading = code_objects(connections.MySQLResult, "_read_rowdata_packet")
         self._contexts = ContextKeeper()
 
     def descriptor(self, connection: Any) -> int | None:

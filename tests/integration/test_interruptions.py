@@ -11,6 +11,9 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import time as time_of_day
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -18,6 +21,7 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError, Error
 
+from django_mysql_recycle import SessionStateLost
 from servers import FaultProxy
 
 from ..testapp.models import Account
@@ -568,6 +572,53 @@ def test_error_of_the_orm_before_sending_costs_no_connection(
 
 
 # Threads.
+
+
+TOO_LONG_FOR_PYTHON = "SELECT SEC_TO_TIME(100000) UNION SELECT SEC_TO_TIME(1)"
+
+
+def test_value_that_cannot_be_converted_costs_a_transaction_no_more_than_on_the_stock_backend(
+    make_connection: ConnectionFactory, admin: Admin, driver: str, engine: str
+) -> None:
+    connection = make_connection(engine)
+    with suppress(Error), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        with pytest.raises(ValueError, match="hour"):
+            run(connection, TOO_LONG_FOR_PYTHON)
+        insert(connection, "b")
+    # PyMySQL gives up in the middle of the rows.
+    assert owners(admin) == (["a", "b"] if driver == "mysqlclient" else [])
+
+
+def test_value_of_an_unbuffered_row_that_cannot_be_converted_costs_that_row_alone(
+    make_connection: ConnectionFactory, admin: Admin, driver: str, engine: str
+) -> None:
+    module = import_module("pymysql.cursors" if driver == "pymysql" else "MySQLdb.cursors")
+    connection = make_connection(engine, options={"cursorclass": module.SSCursor})
+    with transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        with connection.cursor() as cursor:
+            cursor.execute(TOO_LONG_FOR_PYTHON)
+            with pytest.raises(ValueError, match="hour"):
+                cursor.fetchone()
+            assert cursor.fetchone() == (time_of_day(0, 0, 1),)
+            assert cursor.fetchone() is None
+        insert(connection, "b")
+    assert owners(admin) == ["a", "b"]
+
+
+def test_value_that_cannot_be_converted_leaves_the_next_statement_its_own_answer(
+    connection: BaseDatabaseWrapper, admin: Admin, driver: str
+) -> None:
+    before = connection_id(connection)
+    run(connection, "SELECT GET_LOCK('held', 0)")
+    with pytest.raises(ValueError, match="hour"):
+        run(connection, TOO_LONG_FOR_PYTHON)
+    if driver == "pymysql":
+        with pytest.raises(SessionStateLost, match="held"):
+            run(connection, "SELECT 1")
+    assert (connection_id(connection) == before) == (driver == "mysqlclient")
+    assert_works(connection, admin)
 
 
 def test_thread_that_is_told_to_stop_in_a_statement_reads_its_own_answers_afterwards(

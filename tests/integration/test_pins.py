@@ -699,6 +699,20 @@ def test_pinning_by_hand_begins_on_a_living_connection(
             pytest.fail("the lock is lost")
 
 
+def test_pin_by_hand_holds_what_a_cursor_of_the_drivers_own_does(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection(recycle={"idle_limit": 1})
+    with pinned(connection.alias, "cursor of the driver's own"):
+        with connection.connection.cursor() as cursor:
+            cursor.execute("SELECT GET_LOCK('unseen', 0)")
+        rest(connection, 2)
+        assert value(connection, "SELECT IS_USED_LOCK('unseen') = CONNECTION_ID()") == 1
+        kill(admin, connection)
+        with pytest.raises(SessionStateLost, match="driver's own"):
+            run(connection, "SELECT 1")
+
+
 def test_pin_by_hand_ends_with_its_block(make_connection: ConnectionFactory, admin: Admin) -> None:
     connection = make_connection()
     with pinned(connection):

@@ -66,7 +66,7 @@ class RecyclingCursor(CursorWrapper):
                         raise
                     record.dirty = True
                     if statement is PLAIN_INSERT:
-                        record.inserted = True
+                        db.recycler.note_insert(record, self)
                     return result
             elif db.autocommit and not db._thread_sharing_count:
                 now = clock()
@@ -84,7 +84,7 @@ class RecyclingCursor(CursorWrapper):
                         raise
                     record.contact = clock()
                     if statement is PLAIN_INSERT:
-                        record.inserted = True
+                        db.recycler.note_insert(record, self)
                     return result
         run = super().execute
         return db.recycler.run(self, statement, args, lambda: run(query, args))

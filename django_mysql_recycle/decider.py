@@ -10,7 +10,7 @@ from django.db.utils import OperationalError
 from . import events
 from .cursors import WINDOW, RecyclingCursor
 from .errors import SessionStateLost
-from .keeper import ARGUMENTS, LAST_INSERT_ID, ConnectionKeeper, NoAnswer
+from .keeper import ARGUMENTS, ConnectionKeeper, NoAnswer
 from .lifecycle import REST, Action, Facts, decide
 from .liveness import clock
 from .record import ConnectionRecord
@@ -66,7 +66,7 @@ class Decider(ConnectionKeeper):
             record.refresh()
             raise untold
         if self.left_behind and statement.reads:
-            self._refuse_stale_reads(record, statement)
+            self._refuse_stale_reads(statement)
         replacements = 0
         while True:
             now = clock()
@@ -125,14 +125,13 @@ class Decider(ConnectionKeeper):
             return self.driver.has_more_results(record.connection, None, doubtful=False)
         return reader is not None and reader is not cursor
 
-    def _refuse_stale_reads(self, record: ConnectionRecord, statement: Statement) -> None:
+    def _refuse_stale_reads(self, statement: Statement) -> None:
         """A new connection would answer 0 or NULL to what an earlier one was told."""
         for read in statement.reads:
             # The variables of callproc() are told by how their names begin: @_procedure_0.
             left = ARGUMENTS if read.startswith(ARGUMENTS) else read
-            renewed = left == LAST_INSERT_ID and record.inserted
             end = self.left_behind.get(left)
-            if end is None or renewed:
+            if end is None:
                 continue
             description = f"{read} was left in a connection that has been replaced since"
             if not end.told:

@@ -14,7 +14,7 @@ from . import events
 from .cursors import RecyclingCursor, StreamingCursor
 from .decider import Decider
 from .errors import Proof
-from .keeper import ARGUMENTS, CLOSED, NO_RECORD
+from .keeper import ARGUMENTS, CLOSED, LAST_INSERT_ID, NO_RECORD
 from .lifecycle import REST
 from .liveness import clock
 from .record import ConnectionRecord
@@ -96,7 +96,7 @@ class Recycler(Decider):
         ends = statement.ends_transaction and statement.single
         record.dirty = not ends or any(not change.ends for change in statement.changes)
         if statement.inserts:
-            record.inserted = True
+            self.note_insert(record, cursor)
         if statement.calls:
             record.called = True
         if leaves_arguments:
@@ -110,6 +110,13 @@ class Recycler(Decider):
         if statement is not PLAIN:
             self._apply(record, statement, args, cursor, many, now)
         self.note_unread(cursor, doubtful=statement.calls or not statement.single, executed=True)
+
+    def note_insert(self, record: ConnectionRecord, cursor: RecyclingCursor) -> None:
+        """A statement that may have set LAST_INSERT_ID() has succeeded."""
+        record.inserted = True
+        # A row without a number of its own leaves the server's answer as it was.
+        if self.left_behind and (cursor.description is not None or cursor.lastrowid):
+            self.left_behind.pop(LAST_INSERT_ID, None)
 
     def _apply(
         self,

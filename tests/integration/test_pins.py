@@ -606,6 +606,27 @@ def test_last_insert_id_that_a_procedure_has_set_is_lost_with_its_connection(
         admin.rows(f"DROP PROCEDURE {procedure}")
 
 
+def test_row_without_a_number_of_its_own_does_not_renew_last_insert_id(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    admin.rows("CREATE TABLE unnumbered (name VARCHAR(10))")
+    try:
+        connection = make_connection()
+        run(connection, "INSERT INTO testapp_account (owner, balance) VALUES ('first', 0)")
+        kill(admin, connection)
+        run(connection, "INSERT INTO unnumbered VALUES ('a')")
+        with connection.cursor() as cursor:
+            cursor.executemany("INSERT INTO unnumbered VALUES (%s)", [("b",), ("c",)])
+        with pytest.raises(SessionStateLost, match="LAST_INSERT_ID"):
+            run(connection, "SELECT LAST_INSERT_ID()")
+        run(connection, "INSERT INTO testapp_account (owner, balance) VALUES ('second', 0)")
+        assert value(connection, "SELECT LAST_INSERT_ID()") == admin.value(
+            "SELECT id FROM testapp_account WHERE owner = 'second'"
+        )
+    finally:
+        admin.rows("DROP TABLE unnumbered")
+
+
 def test_last_insert_id_with_an_argument_is_no_read(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:

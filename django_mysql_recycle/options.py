@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -80,7 +80,7 @@ def max_age_of(alias: str, settings: Mapping[str, Any]) -> float | None:
     request, not replaced between two statements.
     """
     value = settings.get("CONN_MAX_AGE", 0)
-    if value is None:
+    if value is None or value == inf:  # Django takes either
         return None
     if not _is_number(value):
         raise _improper(f"DATABASES[{alias!r}]['CONN_MAX_AGE']", "seconds or None", value)

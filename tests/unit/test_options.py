@@ -94,7 +94,10 @@ def test_a_share_is_at_most_one():
         of(jitter=1.5)
 
 
-@pytest.mark.parametrize(("given", "limit"), [(None, None), (0, None), (60, 60.0), (0.5, 0.5)])
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [(None, None), (float("inf"), None), (0, None), (-1, None), (60, 60.0), (0.5, 0.5)],
+)
 def test_conn_max_age_limits_the_age_between_statements(given, limit):
     assert max_age_of("default", {"CONN_MAX_AGE": given}) == limit
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from math import inf, isfinite
+from math import inf
+from sys import float_info
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-__all__ = ["DEFAULT_CONNECT_TIMEOUT", "Options", "max_age_of", "path_of"]
+__all__ = ["DEFAULT_CONNECT_TIMEOUT", "Options", "is_number", "max_age_of", "path_of"]
 
 #: Seconds for all tries to connect together, unless the user sets ``connect_timeout``
 #: (mysqlclient alone waits 135 s for a silent host: measured).
@@ -82,7 +83,7 @@ def max_age_of(alias: str, settings: Mapping[str, Any]) -> float | None:
     value = settings.get("CONN_MAX_AGE", 0)
     if value is None or value == inf:  # Django takes either
         return None
-    if not _is_number(value):
+    if not is_number(value):
         raise _improper(f"DATABASES[{alias!r}]['CONN_MAX_AGE']", "seconds or None", value)
     return float(value) if value > 0 else None
 
@@ -95,21 +96,29 @@ def _checked(alias: str, key: str, value: Any) -> Any:
     elif value is None:
         pass
     elif key == "connect_retries":
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        if not is_number(value) or not isinstance(value, int) or value < 0:
             raise _improper(path, "a whole number >= 0, or None", value)
     elif key == "jitter":
-        if not _is_number(value) or not 0 <= value <= 1:
+        if not is_number(value) or not 0 <= value <= 1:
             raise _improper(path, "a share between 0 and 1, or None", value)
     elif key in ("ping_timeout", "keepalive", "network_timeout", "idle_limit"):
-        if not _is_number(value) or value <= 0:
+        if not is_number(value) or value <= 0:
             raise _improper(path, "seconds > 0, or None", value)
-    elif not _is_number(value) or value < 0:
+    elif not is_number(value) or value < 0:
         raise _improper(path, "seconds >= 0, or None", value)
     return value
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+def is_number(value: Any) -> bool:
+    """Whether a setting can be counted with: no bool, NaN or infinity, nothing beyond a float."""
+    # By the class it has: Django's lazy objects answer isinstance() for what they stand for, and
+    # are none. A comparison, unlike math.isfinite(), takes an int of any length.
+    kind = type(value)
+    return (
+        issubclass(kind, (int, float))
+        and not issubclass(kind, bool)
+        and -float_info.max <= value <= float_info.max
+    )
 
 
 def _improper(path: str, expected: str, given: Any) -> ImproperlyConfigured:

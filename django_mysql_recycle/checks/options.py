@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import isfinite
 from typing import Any
 
 from django.core import checks
 
-from ..options import Options, max_age_of, path_of
+from ..options import Options, is_number, max_age_of, path_of
 
 __all__ = ["driver_options", "option_findings", "own_settings"]
 
@@ -50,9 +49,7 @@ def driver_options(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _seconds(value: Any) -> float | None:
     """A driver's timeout as it was given, if it is one: the driver judges what else there is."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
-        return None
-    return value
+    return value if is_number(value) else None
 
 
 def _check_pings(

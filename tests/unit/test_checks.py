@@ -82,6 +82,7 @@ def test_the_defaults_contradict_nothing(check: Check) -> None:
         ({}, {"OPTIONS": {"read_timeout": 3}}, ["W003"]),
         ({"ping_timeout": 3}, {"OPTIONS": {"read_timeout": 3}}, []),
         ({}, {"OPTIONS": {"read_timeout": "3", "write_timeout": 1}}, []),
+        ({}, {"OPTIONS": {"read_timeout": 10**400}}, []),
         ({"ping_timeout": None, "network_timeout": None}, {}, ["W004"]),
         ({"ping_timeout": None}, {}, []),
         ({"keepalive": 30, "network_timeout": 9}, {"HOST": "/s"}, ["W005", "W005"]),

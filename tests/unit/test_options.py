@@ -2,6 +2,7 @@
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.functional import SimpleLazyObject
 
 from django_mysql_recycle.options import Options, max_age_of
 
@@ -59,6 +60,14 @@ def test_what_is_no_number_of_seconds_is_refused(key, value):
     assert text.endswith(f"got {value!r}")
 
 
+@pytest.mark.parametrize("key", [*NUMBERS, "connect_retries"])
+@pytest.mark.parametrize("value", [10**400, SimpleLazyObject(lambda: 5)], ids=["huge", "lazy"])
+def test_what_only_looks_like_a_number_is_refused(key, value):
+    # math.isfinite() fails with an OverflowError or a TypeError of its own for these.
+    with pytest.raises(ImproperlyConfigured, match=rf"\['{key}'\]: expected "):
+        of(**{key: value})
+
+
 @pytest.mark.parametrize("key", SWITCHES)
 @pytest.mark.parametrize("value", [0, 1, None, "yes", 2.0])
 def test_a_switch_takes_true_or_false_only(key, value):
@@ -102,7 +111,11 @@ def test_conn_max_age_limits_the_age_between_statements(given, limit):
     assert max_age_of("default", {"CONN_MAX_AGE": given}) == limit
 
 
-@pytest.mark.parametrize("given", ["60", True, float("nan")])
+@pytest.mark.parametrize(
+    "given",
+    ["60", True, float("nan"), 10**400, SimpleLazyObject(lambda: 60)],
+    ids=["text", "bool", "nan", "huge", "lazy"],
+)
 def test_a_conn_max_age_that_is_no_number_is_refused(given):
     with pytest.raises(ImproperlyConfigured, match=r"\['CONN_MAX_AGE'\]: expected seconds"):
         max_age_of("default", {"CONN_MAX_AGE": given})

@@ -22,6 +22,7 @@ __all__ = [
     "clock",
     "detach",
     "identity",
+    "milliseconds",
     "path_options",
     "wait_until_readable",
     "watch",
@@ -87,7 +88,13 @@ def wait_until_readable(descriptor: int | None, seconds: float | None) -> bool:
         return True
     poll = _poll()
     poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(None if seconds is None else ceil(seconds * 1000)))
+    return bool(poll.poll(None if seconds is None else milliseconds(seconds)))
+
+
+def milliseconds(seconds: float) -> int:
+    """What poll() and the kernel are given; at most what they take, 24 days."""
+    # Cut off before it is rounded: 1e308 s are infinitely many milliseconds.
+    return ceil(min(seconds * 1000, 2**31 - 1))
 
 
 def identity(descriptor: int | None) -> tuple[int, int] | None:
@@ -165,7 +172,7 @@ def _wanted(keepalive: float | None, network_timeout: float | None) -> list[tupl
         wanted += [(_KEEPIDLE, min(ceil(keepalive), 32767)), (_KEEPINTVL, min(interval, 32767))]
         wanted += [(_KEEPCNT, 3)]
     if network_timeout is not None:
-        wanted += [(_USER_TIMEOUT, min(ceil(network_timeout * 1000), 2**31 - 1))]
+        wanted += [(_USER_TIMEOUT, milliseconds(network_timeout))]
     return [(option, value) for option, value in wanted if option is not None]
 
 

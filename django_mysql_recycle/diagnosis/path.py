@@ -174,7 +174,7 @@ def asked_of(options: Options) -> dict[str, int]:
         asked["TCP_KEEPINTVL"] = min(ceil((options.network_timeout or 30) / 3), 32767)
         asked["TCP_KEEPCNT"] = 3
     if options.network_timeout is not None:
-        asked["TCP_USER_TIMEOUT"] = min(ceil(options.network_timeout * 1000), 2**31 - 1)
+        asked["TCP_USER_TIMEOUT"] = liveness.milliseconds(options.network_timeout)
     return asked
 
 

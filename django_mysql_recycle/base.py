@@ -6,6 +6,7 @@ lifecycle.py, and done in decider.py and recycler.py.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import random
 from typing import Any
 
@@ -58,6 +59,8 @@ class RecycleMixin(TransactionSeams):
 
     def get_connection_params(self) -> dict[str, Any]:
         # Django hands all of OPTIONS to the driver.
+        if not isinstance(self.settings_dict["OPTIONS"], Mapping):
+            Options.of(self.alias, self.settings_dict)  # raises; Django's is a bare AttributeError
         params: dict[str, Any] = super().get_connection_params()
         params.pop("recycle", None)
         if params.get("connect_timeout") is None and not sets_connect_timeout(params):

@@ -51,7 +51,14 @@ class Options:
 
         Raises ImproperlyConfigured naming the setting, what was expected and what was given.
         """
-        given = (settings.get("OPTIONS") or {}).get("recycle")
+        options = settings.get("OPTIONS", {})
+        if not isinstance(options, Mapping):
+            # Not what was given, which may hold a password.
+            kind = "None" if options is None else type(options).__name__
+            raise ImproperlyConfigured(
+                f"DATABASES[{alias!r}]['OPTIONS']: expected a dict, got {kind}"
+            )
+        given = options.get("recycle")
         if given is None:
             return _DEFAULTS
         if not isinstance(given, Mapping):

@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ..options import Options, max_age_of, path_of
 from .driver import driver_findings
-from .options import option_findings
+from .options import driver_options, option_findings
 
 __all__ = ["check_settings", "settings_findings"]
 
@@ -66,7 +66,7 @@ def settings_findings(alias: str, settings: Mapping[str, Any]) -> list[checks.Ch
 
 
 def _misplaced(alias: str, settings: Mapping[str, Any]) -> Iterator[checks.CheckMessage]:
-    for key in settings.get("OPTIONS") or {}:
+    for key in driver_options(settings):
         if key in _OURS:
             hint = f"Move it to {path_of(alias, key)}."
         elif key in _OF_POOLS:
@@ -89,7 +89,7 @@ def _misplaced(alias: str, settings: Mapping[str, Any]) -> Iterator[checks.Check
 
 
 def _on_another_backend(alias: str, settings: Mapping[str, Any]) -> Iterator[checks.CheckMessage]:
-    given = (settings.get("OPTIONS") or {}).get("recycle")
+    given = driver_options(settings).get("recycle")
     if isinstance(given, Mapping) and given.keys() <= _OURS:
         yield checks.Error(
             f"{path_of(alias)} is set, but the ENGINE of this alias is "

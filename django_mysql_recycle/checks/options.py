@@ -43,8 +43,9 @@ def own_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def driver_options(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    options: Mapping[str, Any] = settings.get("OPTIONS") or {}
-    return options
+    """OPTIONS; empty where it is no dict, which `Options.of` refuses."""
+    options = settings.get("OPTIONS")
+    return options if isinstance(options, Mapping) else {}
 
 
 def _seconds(value: Any) -> float | None:

@@ -382,7 +382,7 @@ def test_nonsense_in_the_settings_is_a_finding(
     lost = add_alias(ENGINE="django_mysql_recycle.nowhere")
     assert list(Outcome(lost, json=True).found) == ["not_loaded"]
     listed = add_alias(ENGINE=OURS, NAME="recycle", OPTIONS=["a list"])
-    assert list(Outcome(listed, json=True).found) == ["not_loaded"]
+    assert list(Outcome(listed, json=True).found) == ["E001"]
 
 
 def test_socket_that_somebody_else_changes_is_a_finding(make_connection: ConnectionFactory) -> None:

@@ -127,6 +127,17 @@ def test_what_sets_a_check_off_and_what_does_not(
     assert all(message.hint for message in messages if not str(message.id).endswith("E001"))
 
 
+@pytest.mark.parametrize("given", [None, [], "passwd=secret", 5])
+def test_options_that_are_no_dict_are_told_by_the_check_and_by_connecting(given: Any) -> None:
+    handler = ConnectionHandler({"default": {"ENGINE": "django_mysql_recycle", "OPTIONS": given}})
+    connection = handler["default"]
+    with pytest.raises(ImproperlyConfigured, match=r"\['OPTIONS'\]: expected a dict, got \w+$"):
+        connection.get_connection_params()
+    messages = settings_findings("default", connection.settings_dict)
+    assert ids(messages) == ["E001"]
+    assert "secret" not in str(messages)
+
+
 def test_settings_of_ours_on_the_stock_backend_are_told(check: Check) -> None:
     stock = "django.db.backends.mysql"
     assert ids(check({"idle_limit": 5}, engine=stock)) == ["E003"]

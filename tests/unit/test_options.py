@@ -46,6 +46,15 @@ def test_something_else_than_a_dict_is_refused(given):
         Options.of("other", {"OPTIONS": {"recycle": given}})
 
 
+@pytest.mark.parametrize(
+    ("given", "told"), [(None, "None"), ([], "list"), ("passwd=secret", "str")]
+)
+def test_options_that_are_no_dict_are_refused_and_not_shown(given, told):
+    with pytest.raises(ImproperlyConfigured) as caught:
+        Options.of("other", {"OPTIONS": given})
+    assert str(caught.value) == f"DATABASES['other']['OPTIONS']: expected a dict, got {told}"
+
+
 NUMBERS = ("idle_limit", "jitter", "ping_after", "ping_timeout", "keepalive", "network_timeout")
 SWITCHES = ("liveness_check", "pin_session_state", "recycle_read_only")
 

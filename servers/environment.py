@@ -31,7 +31,7 @@ def from_environment(environ: Mapping[str, str] | None = None) -> Endpoint | Non
             )
         return None
     return Endpoint(
-        host=host or "localhost",
+        host=host,  # stays empty beside a socket: a program that is told both goes to the host
         port=_port(values.get("MYSQL_PORT") or "3306"),
         socket=socket,
         user=values.get("MYSQL_USER") or "root",

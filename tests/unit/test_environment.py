@@ -27,6 +27,8 @@ def test_socket_alone_names_a_server() -> None:
     server = from_environment({"MYSQL_SOCKET": "/run/x.sock"})
     assert server is not None
     assert (server.socket, server.user, server.database) == ("/run/x.sock", "root", "recycle")
+    # Programs that are handed the settings must not be sent to 'localhost' instead.
+    assert "MYSQL_HOST" not in server.settings
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "x", "3306.0", "³"])

@@ -20,12 +20,14 @@ sys.path.insert(0, str(PROJECT.parent))
 
 from servers import (  # noqa: E402
     VENDORS,
+    BadSetting,
     Endpoint,
     ServersError,
     from_environment,
     guard,
     obtain,
 )
+from servers.greeting import NoGreeting, read_greeting  # noqa: E402
 
 STOCK = "django.db.backends.mysql"
 OURS = "django_mysql_recycle"
@@ -88,12 +90,18 @@ def _compare(server: Endpoint) -> int:
     named = from_environment() is not None
     variables = dict(server.settings)
     if named:
+        _look_at(server)
         print("Server: the one that the environment names.")
         # The loop needs no database, and a named server need not have ours.
         variables["MYSQL_DATABASE"] = os.environ.get("MYSQL_DATABASE", "")
     else:
         print(f"Server: {_described(server)}, started for this session and gone after it.")
     before = _run_loop(STOCK, variables)
+    if not before.connections:
+        print("\nNo statement has run, so there is nothing to compare.")
+        if named:
+            print("Correct what the environment says of the server: MYSQL_HOST and the others.")
+        return 1
     after = _run_loop(OURS, variables)
     print()
     if not before.lost_for_good:
@@ -107,6 +115,18 @@ def _compare(server: Endpoint) -> int:
     costs = ", ".join(f"{spent:.1f}" for spent in after.milliseconds[1:])
     print(f"cost:   {costs} ms for the first statement after a pause, its new connection included.")
     return 0
+
+
+def _look_at(server: Endpoint) -> None:
+    """Raise BadSetting where no server is: Django's own backend would wait there for minutes."""
+    if server.host:
+        try:
+            read_greeting(server.host, server.port, timeout=10)
+        except NoGreeting as error:
+            raise BadSetting(
+                "MYSQL_HOST, MYSQL_PORT: expected a MySQL or MariaDB server at "
+                f"{server.host}:{server.port}, got {error}"
+            ) from error
 
 
 def _described(server: Endpoint) -> str:

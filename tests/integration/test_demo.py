@@ -33,9 +33,16 @@ def test_demo_shows_the_stock_backend_failing_and_ours_going_on(
 def test_demo_fails_if_the_server_cannot_be_reached(server: Server) -> None:
     env = variables(server, MYSQL_HOST="127.0.0.1", MYSQL_PORT="1")
     result = run("demo.py", env=env, timeout=50)
+    assert result.returncode == 2
+    assert "expected a MySQL or MariaDB server at 127.0.0.1:1, got" in result.stdout
+
+
+def test_demo_ends_at_once_if_the_server_refuses_the_user(server: Server) -> None:
+    env = variables(server, MYSQL_PASSWORD="another")
+    result = run("demo.py", env=env, timeout=50)
     assert result.returncode == 1
-    assert "Unexpected: django.db.backends.mysql did not lose its connection" in result.stdout
-    assert "Unexpected: django_mysql_recycle did not go on" in result.stdout
+    assert result.stdout.count("OperationalError (1045") == 1
+    assert "No statement has run, so there is nothing to compare." in result.stdout
 
 
 def test_demo_refuses_a_misspelt_environment() -> None:

@@ -6,9 +6,11 @@ While it runs, `python manage.py ...` in another terminal finds the server that 
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,10 +41,18 @@ WAIT_TIMEOUT = 3
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vendor", choices=VENDORS, help="which server to start")
-    parser.add_argument("--port", type=int, default=8000, help="of the web server (8000)")
+    parser.add_argument("--port", type=_port, default=8000, help="of the web server (8000)")
     options = parser.parse_args(arguments)
     # Whoever ends this process otherwise than by Ctrl-C means the same.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if _is_taken(options.port):
+        # Django would say so, too, but only after .server.json had been written over.
+        print(
+            f"Port {options.port} is taken, perhaps by another `make run`. To choose another one:\n"
+            f"{sys.executable} {Path(__file__)} --port PORT",
+            file=sys.stderr,
+        )
+        return 1
     try:
         print("Looking for a database server ...", flush=True)
         with obtain(options.vendor, wait_timeout=WAIT_TIMEOUT) as server:
@@ -58,6 +68,23 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 < port < 65536:
+        raise ValueError
+    return port
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as runserver does
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+        return False
 
 
 def _serve(server: Endpoint, port: int, trouble: Trouble | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import time
 from collections.abc import Callable
 from urllib.error import HTTPError, URLError
@@ -118,6 +119,16 @@ def test_bench_is_for_development_on_this_machine(server: Server) -> None:
     assert "here [200, 200, 202, 403]" in result.stdout
     assert "elsewhere [403, 403, 403, 403]" in result.stdout
     assert "deployed [404, 404, 404, 404]" in result.stdout
+
+
+def test_taken_port_is_told_before_a_server_is_started() -> None:
+    # Also before .server.json is written, which may be that of another `make run`.
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run("serve.py", "--port", str(port), env=variables(), timeout=30)
+    assert result.returncode == 1
+    assert f"Port {port} is taken" in result.stdout
+    assert "Database" not in result.stdout
 
 
 def _get(port: int, path: str, *, until: float = 0) -> tuple[int, str]:

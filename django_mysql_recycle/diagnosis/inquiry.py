@@ -16,7 +16,7 @@ from ..checks import check_settings, settings_findings
 from ..drivers import choose
 from ..errors import Proof, code_of, judge
 from ..option_files import sets_connect_timeout
-from ..options import DEFAULT_CONNECT_TIMEOUT, Options, max_age_of, path_of
+from ..options import DEFAULT_CONNECT_TIMEOUT, Options, is_number, max_age_of, path_of
 from ..server_facts import read
 from .findings import (
     Finding,
@@ -64,7 +64,7 @@ class Inquiry:
             engine=str(self.settings["ENGINE"]),
             guarded=False,
             reachable=False,
-            conn_max_age=max_age if isinstance(max_age, (int, float)) else None,
+            conn_max_age=max_age if is_number(max_age) else None,
             conn_health_checks=bool(self.settings.get("CONN_HEALTH_CHECKS", False)),
             recycle=None,
         )

@@ -374,6 +374,18 @@ def test_setting_that_cannot_be_used_is_reported_and_the_others_as_well(
     assert second["reachable"] is True
 
 
+def test_max_age_that_json_cannot_hold_is_null(
+    make_connection: ConnectionFactory,
+) -> None:
+    outcome = Outcome(make_connection(CONN_MAX_AGE=float("nan")).alias, json=True)
+    (report,) = outcome.document["aliases"]
+    assert report["conn_max_age"] is None
+    assert [found["id"] for found in report["findings"]] == ["django_mysql_recycle.E001"]
+    outcome = Outcome(make_connection(CONN_MAX_AGE=float("inf")).alias, json=True)
+    (report,) = outcome.document["aliases"]
+    assert (report["reachable"], report["conn_max_age"]) == (True, None)
+
+
 def test_nonsense_in_the_settings_is_a_finding(
     make_connection: ConnectionFactory, add_alias: Callable[..., str]
 ) -> None:

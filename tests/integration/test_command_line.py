@@ -87,6 +87,30 @@ def test_status_1_where_something_is_wrong(project: Project) -> None:
     assert "\ndefault (django_mysql_recycle)\n  server" in result.stdout
 
 
+def test_reader_that_leaves_early_is_no_error(project: Project) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody:
+        for arguments in ([], ["--json"]):
+            result = subprocess.run(
+                [*COMMAND, *arguments],
+                env=project(other={}),
+                stdout=nobody,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+            assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_letters_that_the_encoding_lacks_are_escaped(project: Project) -> None:
+    env = {**project(größe={}), "PYTHONIOENCODING": "ascii"}
+    result = run(env=env)
+    assert result.returncode == 0, result.stderr
+    assert "\ngr\\xf6\\xdfe (django_mysql_recycle)\n" in result.stdout
+
+
 def test_traceback_is_given_where_it_is_asked_for(project: Project) -> None:
     result = run("--traceback", "--database", "nope", env=project())
     assert result.returncode == 1  # Python's own

@@ -68,22 +68,34 @@ class Command(BaseCommand):
         width = min(100, max(80, shutil.get_terminal_size().columns))
         about = environment()
         if not options["json"]:
-            self.stdout.write(environment_text(about, width))
+            self._tell(environment_text(about, width))
         reports: list[AliasReport] = []
         for alias in chosen:
             report = self._diagnose(alias, options)
             reports.append(report)
             if not options["json"]:
-                self.stdout.write("\n" + alias_text(report, style, width))
+                self._tell("\n" + alias_text(report, style, width))
         if options["json"]:
             document = as_dict(about, reports, ignored)
-            self.stdout.write(json.dumps(document, indent=2, default=str))
+            self._tell(json.dumps(document, indent=2, default=str))
         elif not concerned:
-            self.stdout.write("\nNo alias is on MySQL or MariaDB.")
+            self._tell("\nNo alias is on MySQL or MariaDB.")
         elif ignored and not options["databases"]:
-            self.stdout.write("\n" + ignored_text(ignored, width))
+            self._tell("\n" + ignored_text(ignored, width))
         if wrong := summary(reports):
             raise CommandError(wrong)
+
+    def _tell(self, text: str) -> None:
+        # An alias, a path or a server's message may have letters that stdout's encoding lacks.
+        encoding = getattr(self.stdout, "encoding", None) or "utf-8"
+        try:
+            self.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            self.stdout.flush()
+        except BrokenPipeError:
+            # `| head` has read enough. What is left goes nowhere, and the status stands.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stdout.fileno())
+            os.close(nowhere)
 
     def _diagnose(self, alias: str, options: dict[str, Any]) -> AliasReport:
         progress = _Progress(self.stderr, alias) if options["prove"] else None

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import django
@@ -22,6 +23,8 @@ from MySQLdb.cursors import DictCursor, SSCursor
 import django_mysql_recycle
 from django_mysql_recycle.apps import MySQLRecycleConfig
 from django_mysql_recycle.checks import check_settings, settings_findings
+from django_mysql_recycle.checks import driver as driver_checks
+from django_mysql_recycle.drivers import choose
 from django_mysql_recycle.drivers import versions as driver_versions
 from django_mysql_recycle.server_facts import ServerFacts
 from django_mysql_recycle.validation import server_findings
@@ -36,8 +39,14 @@ def plain_checks() -> list[CheckMessage]:
 
 
 @pytest.fixture
-def check() -> Iterator[Check]:
-    """Run all of Django's checks over one more alias, and return what they say of it."""
+def check(monkeypatch: pytest.MonkeyPatch) -> Iterator[Check]:
+    """Run all of Django's checks over one more alias, and return what they say of it.
+
+    With mysqlclient's ways, also where PyMySQL alone is installed: tests/integration/test_checks.py
+    has those of the driver that is used.
+    """
+    chosen = SimpleNamespace(name="mysqlclient", unbuffered=choose().unbuffered)
+    monkeypatch.setattr(driver_checks, "choose", lambda: chosen)
 
     def run(
         recycle: Any = None, engine: str = "django_mysql_recycle", **settings: Any
@@ -264,6 +273,8 @@ def test_they_need_no_place_in_installed_apps() -> None:
 
 
 WITHOUT_MODELS = """
+from django_mysql_recycle.drivers import choose
+choose()  # Django's own backend finds PyMySQL by it
 from django.conf import settings
 settings.configure(
     DATABASES={"default": {"ENGINE": "django.db.backends.mysql", "OPTIONS": {"recycle": {}}}},

@@ -17,6 +17,7 @@ help:
 	@echo "make test      all tests, with both drivers on both servers"
 	@echo "make bench     what it costs, both drivers and servers, in 15 minutes (QUICK=1: in two)"
 	@echo "make unit      the tests that need no server"
+	@echo "make coverage  all tests, and what they cover"
 	@echo "make docs-check  dead links and stale numbers in the documents"
 	@echo "make lint      ruff;  make types  mypy;  make format  ruff's formatter"
 	@echo "make clean     remove the virtual environment and what tests and builds left"

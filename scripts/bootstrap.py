@@ -5,12 +5,17 @@ drivers, `test` also what the tests need, `bench` what the benchmarks need besid
 linter, type checker and nox.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+
+if sys.version_info < (3, 10):  # noqa: UP036 - whoever runs make may have an older one
+    # Before the next import, which an older one cannot read; this file it can, from 3.6 on.
+    raise SystemExit(
+        f"Python 3.10 or later is needed, {sys.executable} is {sys.version.split()[0]}:"
+        " name another with 'make PYTHON=python3.12 ...'"
+    )
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -22,12 +27,6 @@ GROUPS = {"use": [], "test": ["test"], "bench": ["test", "bench"], "dev": ["dev"
 
 
 def main(folder: Path, purpose: str) -> int:
-    if sys.version_info < (3, 10):  # noqa: UP036 - whoever runs make may have an older one
-        print(
-            f"Python 3.10 or later is needed, {sys.executable} is {sys.version.split()[0]}:"
-            " name another with 'make PYTHON=python3.12 ...'"
-        )
-        return 1
     python = folder / "bin" / "python"
     if not python.exists() and not make_environment(folder):
         return 1

@@ -81,7 +81,13 @@ def cache_directory(*parts: str) -> Path:
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     directory = base.joinpath("django_mysql_recycle", *parts)
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # an account without a home, as in many containers
+        raise NotAvailable(
+            f"{directory} cannot be made ({error.strerror}): set XDG_CACHE_HOME to a folder that "
+            "can be written to"
+        ) from error
     if is_root():
         for path in (directory, *directory.parents)[: len(parts) + 1]:
             path.chmod(0o755)  # whatever root's umask is

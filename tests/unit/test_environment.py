@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from servers import BadSetting, check_vendor, from_environment
+from servers import BadSetting, NotAvailable, check_vendor, from_environment, machine
 
 
 def test_no_server_is_named_by_an_empty_environment() -> None:
@@ -45,3 +47,13 @@ def test_settings_without_a_host_are_refused() -> None:
 def test_unknown_vendor_is_refused() -> None:
     with pytest.raises(BadSetting, match="expected one of mariadb, mysql, got 'oracle'"):
         check_vendor("oracle")
+
+
+def test_account_without_a_home_is_told_what_to_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(machine, "is_root", lambda: False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(NotAvailable, match=r"cannot be made .* set XDG_CACHE_HOME"):
+        machine.cache_directory("data")

@@ -28,7 +28,7 @@ GROUPS = {"use": [], "test": ["test"], "bench": ["test", "bench"], "dev": ["dev"
 
 def main(folder: Path, purpose: str) -> int:
     python = folder / "bin" / "python"
-    if not python.exists() and not make_environment(folder):
+    if not has_pip(python) and not make_environment(folder):
         return 1
     say("installing the package and PyMySQL")
     # Dependency groups came with pip 25.1; a new environment may have an older one.
@@ -41,6 +41,14 @@ def main(folder: Path, purpose: str) -> int:
         return 1
     obtain_mysqlclient(python)
     return 0
+
+
+def has_pip(python: Path) -> bool:
+    """Whether the environment is there, and whole: making one may have been interrupted."""
+    probe = [str(python), "-m", "pip", "--version"]
+    return (
+        python.exists() and subprocess.run(probe, capture_output=True, check=False).returncode == 0
+    )
 
 
 def make_environment(folder: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from .drivers import Driver
 from .errors import NOT_NOW, code_of
 from .liveness import clock
-from .options import DEFAULT_CONNECT_TIMEOUT
+from .options import DEFAULT_CONNECT_TIMEOUT, is_number
 
 __all__ = ["open_in_time"]
 
@@ -27,7 +27,9 @@ def open_in_time(
 
     `given` are the driver's parameters. Raises what the last try raised.
     """
-    seconds = given.get("connect_timeout")
+    seconds: Any = given.get("connect_timeout")
+    if not is_number(seconds) or seconds <= 0:
+        seconds = None  # what it means, or that it means nothing, is for the driver to say
     deadline = clock() + (seconds or DEFAULT_CONNECT_TIMEOUT)
     pause = 0.1
     spare = True

@@ -17,7 +17,7 @@ from django.db import connections
 from django_mysql_recycle import use_driver
 from servers import Server
 
-from .connections import STOCK, ConnectionFactory
+from .connections import OURS, STOCK, ConnectionFactory
 from .queries import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -276,3 +276,18 @@ def test_own_connect_timeout_of_the_user_stays(
     own = make_connection(options={"connect_timeout": 3})
     assert own.get_connection_params()["connect_timeout"] == 3
     assert "connect_timeout" not in make_connection(STOCK).get_connection_params()
+
+
+@pytest.mark.parametrize("given", ["soon", -1, [5]])
+def test_connect_timeout_that_is_none_is_refused_by_whom_the_stock_backend_leaves_it_to(
+    make_connection: ConnectionFactory, given: Any
+) -> None:
+    outcomes = []
+    for backend in (OURS, STOCK):
+        try:
+            make_connection(backend, options={"connect_timeout": given}).ensure_connection()
+        except Exception as error:
+            outcomes.append((type(error), str(error)))
+        else:
+            outcomes.append(None)
+    assert outcomes[0] == outcomes[1]

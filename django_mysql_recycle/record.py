@@ -44,6 +44,7 @@ class ConnectionRecord:
         "lost_code",
         "mariadb",
         "max_age",
+        "may_be_unread",
         "opened",
         "options",
         "owing",
@@ -92,6 +93,8 @@ class ConnectionRecord:
         #: Of a text with several statements: the pins if all of them run.
         self.pins_after: SessionState | None = None
         self._unread: weakref.ref[Any] | None = None
+        #: There is such a cursor, or it was dropped and its rows may still be at the server.
+        self.may_be_unread = False
         self.set_wait_timeout(None, unread=True)
         self.calm = self.descriptor is not None  # what refresh() makes of the above
 
@@ -108,7 +111,7 @@ class ConnectionRecord:
             or self.wrong_node
             or self.owing
             or self.executing
-            or self._unread is not None
+            or self.may_be_unread
             or self.pins.pinned
         )
 
@@ -133,12 +136,8 @@ class ConnectionRecord:
     def unread(self, cursor: Any) -> None:
         # Weak: both drivers drain a result when its last reference goes.
         self._unread = None if cursor is None else weakref.ref(cursor)
+        self.may_be_unread = cursor is not None
         self.refresh()
-
-    @property
-    def may_be_unread(self) -> bool:
-        """The same, or that cursor was dropped and its rows may still be at the server."""
-        return self._unread is not None
 
     def is_closed(self) -> bool:
         """The liveness check. Means nothing while a result is unread."""

@@ -146,11 +146,19 @@ class Recycler(Decider):
             else:
                 pins.answer(statement, args, answer, now)
         if statement.sets_autocommit or statement.calls or not statement.single:
-            # Both drivers keep the server's status flags: no round trip.
-            off = self.db.autocommit and not record.connection.get_autocommit()
-            pins.autocommit_seen(off, now)
-            if self.db.autocommit and self.driver.in_transaction(record.connection):
-                pins.apply(BEGUN, None, now)
+            self.look_at_status(record)
+
+    def look_at_status(self, record: ConnectionRecord) -> None:
+        """See what no text shows: autocommit switched off, or a transaction left open.
+
+        Both drivers keep the server's status flags: no round trip.
+        """
+        now = clock()
+        off = self.db.autocommit and not record.connection.get_autocommit()
+        record.pins.autocommit_seen(off, now)
+        if self.db.autocommit and self.driver.in_transaction(record.connection):
+            record.pins.apply(BEGUN, None, now)
+        record.refresh()
 
     def failed(
         self,
@@ -235,14 +243,19 @@ class Recycler(Decider):
                 and not rows_read
                 and getattr(cursor, "description", None) is not None
             )
-            if rows or self.driver.has_more_results(record.connection, cursor, doubtful=doubtful):
-                record.unread = cursor
+            more = rows or self.driver.has_more_results(
+                record.connection, cursor, doubtful=doubtful
+            )
+            if not (more or executed) and record.unread not in (None, cursor):
                 return
-            if not executed and record.unread not in (None, cursor):
-                return
-            if record.pins_after is not None:
+            if not more and record.pins_after is not None:
                 # Every statement of the text has run.
                 record.pins, record.pins_after = record.pins_after, None
+            if record.may_be_unread:
+                # What ran behind the first result may have switched autocommit off.
+                self.look_at_status(record)
+            record.unread = cursor if more else None
+            return
         record.unread = None
 
     def _discard_leftovers(self, cursor: RecyclingCursor, record: ConnectionRecord) -> None:

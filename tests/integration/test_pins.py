@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from typing import Any
@@ -223,6 +224,93 @@ def test_autocommit_that_a_procedure_switched_off_is_seen(
         insert(connection, "second half")
     assert owners(admin) == []
     admin.rows("DROP PROCEDURE go_manual")
+
+
+#: mysqlclient allows several statements in one text by itself; FOUND_ROWS is Django's.
+SEVERAL: dict[str, Any] = {"options": {"client_flag": 65536 | 2}}
+
+
+@pytest.mark.parametrize("read_on", [True, False], ids=["read on", "closed"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SET autocommit = 0; SELECT 1",
+        "SELECT 1; SET autocommit = 0",
+        "SELECT 1; SET autocommit = 0; nonsense",
+    ],
+)
+def test_autocommit_that_one_of_several_statements_switched_off_is_seen(
+    make_connection: ConnectionFactory, admin: Admin, sql: str, read_on: bool
+) -> None:
+    connection = make_connection(**SEVERAL)
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        with contextlib.suppress(Error):
+            while read_on and cursor.nextset():
+                pass
+    insert(connection, "uncommitted")
+    kill(admin, connection)
+    with pytest.raises(SessionStateLost, match="autocommit"):
+        insert(connection, "second half")
+    assert owners(admin) == []
+
+
+@pytest.mark.parametrize("end", ["nextset", "close", "execute", "collected"])
+def test_autocommit_that_a_procedure_switches_off_after_its_rows_is_seen(
+    make_connection: ConnectionFactory, admin: Admin, end: str
+) -> None:
+    admin.rows("DROP PROCEDURE IF EXISTS rows_first")
+    admin.rows("CREATE PROCEDURE rows_first() BEGIN SELECT 1; SET autocommit = 0; END")
+    connection = make_connection()
+    cursor: Any = connection.cursor()
+    cursor.callproc("rows_first")
+    if end == "nextset":
+        assert cursor.nextset()
+    elif end == "close":
+        cursor.close()
+    elif end == "execute":
+        cursor.execute("SELECT 1")
+    del cursor
+    insert(connection, "uncommitted")
+    kill(admin, connection)
+    with pytest.raises(SessionStateLost, match="autocommit"):
+        insert(connection, "second half")
+    assert owners(admin) == []
+    admin.rows("DROP PROCEDURE rows_first")
+
+
+def test_autocommit_that_a_procedure_switches_on_again_after_its_rows_pins_no_longer(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    admin.rows("DROP PROCEDURE IF EXISTS off_and_on")
+    admin.rows(
+        "CREATE PROCEDURE off_and_on()"
+        " BEGIN SET autocommit = 0; SELECT 1; COMMIT; SET autocommit = 1; END"
+    )
+    connection = make_connection()
+    with connection.cursor() as cursor:
+        cursor.callproc("off_and_on")
+    kill(admin, connection)
+    assert_works(connection, admin)
+    admin.rows("DROP PROCEDURE off_and_on")
+
+
+def test_transaction_that_a_procedure_leaves_open_after_its_rows_is_seen_with_pymysql(
+    make_connection: ConnectionFactory, admin: Admin, driver: str
+) -> None:
+    if driver == "mysqlclient":
+        pytest.skip("it keeps the server's flag of an open transaction to itself")
+    admin.rows("DROP PROCEDURE IF EXISTS left_open")
+    admin.rows("CREATE PROCEDURE left_open() BEGIN SELECT 1; START TRANSACTION; END")
+    connection = make_connection()
+    with connection.cursor() as cursor:
+        cursor.callproc("left_open")
+    insert(connection, "uncommitted")
+    kill(admin, connection)
+    with pytest.raises(SessionStateLost, match="transaction"):
+        insert(connection, "second half")
+    assert owners(admin) == []
+    admin.rows("DROP PROCEDURE left_open")
 
 
 @pytest.mark.parametrize(

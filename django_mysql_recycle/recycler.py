@@ -276,11 +276,16 @@ class Recycler(Decider):
             self.db.ensure_connection()
         self.decide()  # a connection that is stale already carries nothing to hold
         record = self.record
-        token = record.pins.hold(reason, clock())
+        now = clock()
+        token = record.pins.hold(reason, now)
+        if record.pins_after is not None:
+            record.pins_after.hold(reason, now, token)
         record.refresh()
 
         def release() -> None:
             record.pins.release(token)
+            if record.pins_after is not None:
+                record.pins_after.release(token)
             record.refresh()
 
         return release

@@ -120,9 +120,12 @@ class SessionState:
         else:
             self._end_all(AUTOCOMMIT_OFF)
 
-    def hold(self, reason: str, now: float) -> object:
-        """A pin for what no text shows; ends with `release` of what is returned."""
-        token = object()
+    def hold(self, reason: str, now: float, token: object = None) -> object:
+        """A pin for what no text shows; ends with `release` of what is returned.
+
+        ``token``: what it returned for another account of the same connection.
+        """
+        token = token or object()
         name = "" if reason in ("", BY_HAND) else f" ({reason})"
         self._pins[token] = Pin(BY_HAND, name, now)
         self.pinned = True

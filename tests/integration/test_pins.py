@@ -836,6 +836,33 @@ def test_pin_by_hand_ends_with_its_block(make_connection: ConnectionFactory, adm
     assert_works(connection, admin)
 
 
+def test_pin_by_hand_holds_over_the_results_of_several_statements(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection(**SEVERAL)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1; SELECT 2")
+        with pinned(connection, "begun between them"):
+            while cursor.nextset():
+                pass
+            kill(admin, connection)
+            with pytest.raises(SessionStateLost, match="begun between them"):
+                run(connection, "SELECT 1")
+
+
+def test_pin_by_hand_that_ends_before_all_results_are_read_has_ended(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection(**SEVERAL)
+    with connection.cursor() as cursor:
+        with pinned(connection):
+            cursor.execute("SELECT 1; SELECT 2")
+        while cursor.nextset():
+            pass
+    kill(admin, connection)
+    assert_works(connection, admin)
+
+
 def test_pin_by_hand_on_the_stock_backend_does_nothing(
     make_connection: ConnectionFactory,
 ) -> None:

@@ -132,8 +132,10 @@ class Recycler(Decider):
         if many:
             # Whatever a row has ended, the next one may have begun again.
             begins = tuple(change for change in statement.changes if not change.ends)
-            for row in args if isinstance(args, (list, tuple)) else [None]:
-                pins.apply(replace(statement, changes=begins), row, now)
+            if begins:
+                beginning = replace(statement, changes=begins)
+                for row in args if isinstance(args, (list, tuple)) else [None]:
+                    pins.apply(beginning, row, now)
         elif not statement.single:
             # The driver has read the first result; what follows may still fail.
             record.pins_after = pins.copy()

@@ -26,7 +26,7 @@ from .acts import (
     session_id,
 )
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import OURS, STOCK, ConnectionFactory
 from .queries import run, value
 
 PATIENT: dict[str, Any] = {"CONN_MAX_AGE": None}
@@ -192,6 +192,28 @@ def test_executemany_takes_a_lock_for_each_row(
     with pytest.raises(SessionStateLost):
         run(connection, "SELECT 1")
     assert_works(connection, admin)
+
+
+def test_rows_of_an_ordinary_executemany_are_left_to_the_driver(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    class Rows(list[Any]):
+        passes = 0
+
+        def __iter__(self) -> Any:
+            self.passes += 1
+            return super().__iter__()
+
+    passes = []
+    for engine in (STOCK, OURS):
+        rows = Rows([("a", 1), ("b", 2)])
+        with make_connection(engine).cursor() as cursor:
+            cursor.executemany(
+                "REPLACE INTO testapp_account (owner, balance) VALUES (%s, %s)", rows
+            )
+        passes.append(rows.passes)
+    assert passes[1] == passes[0]
+    assert owners(admin) == ["a", "b"]
 
 
 def test_procedure_arguments_pin_as_the_user_variables_that_they_are(

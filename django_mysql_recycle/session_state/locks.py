@@ -37,6 +37,8 @@ _REPEATING = {
 }
 #: These evaluate what they are given once at most. BENCHMARK() and NULLIF() do not.
 _ONCE_WITHIN = {"(", "=", ",", "NOT", "SELECT", "DO", "IF", "IFNULL", "COALESCE", "ISNULL", "CAST"}
+#: What stands behind a call in the brackets of these, if their value keeps 1 apart from the rest.
+_SAME_ANSWER = {"COALESCE": [",", "0"], "IFNULL": [",", "0"], "IF": [",", "1", ",", "0"]}
 
 
 def judge_locks(
@@ -66,21 +68,38 @@ def _listed(tokens: Sequence[Token]) -> list[str]:
     if words_of(tokens[-2:]) == ["FROM", "DUAL"]:
         tokens = tokens[:-2]
     parts = list(split_at_commas(tokens[1:]))
-    functions = [part[0].text.upper() if _is_call(part) else "" for part in parts]
+    functions = [_answering(part) for part in parts]
     return functions if LOCK_CALLS.keys() >= set(functions) else []
 
 
-def _is_call(tokens: Sequence[Token]) -> bool:
-    """One call with its arguments, perhaps with an alias."""
-    if words_of(tokens[1:2]) != ["("]:
-        return False
+def _answering(tokens: Sequence[Token]) -> str:
+    """The function that is called and whose answer is the value, perhaps with an alias.
+
+    COALESCE(..., 0), IFNULL(..., 0), IF(..., 1, 0), = 1 and brackets may stand around it.
+    """
+    words = words_of(tokens)
+    behind = []
+    start = 0
+    while words[start : start + 1] == ["("] or (
+        words[start + 1 : start + 2] == ["("] and words[start] in _SAME_ANSWER
+    ):
+        behind.append([*_SAME_ANSWER.get(words[start], ()), ")"])
+        start += 1 if words[start] == "(" else 2
+    if words[start + 1 : start + 2] != ["("]:
+        return ""
     depth = 1
-    end = 2
-    while end < len(tokens) and depth:
-        depth += (tokens[end].word == "(") - (tokens[end].word == ")")
+    end = start + 2
+    while end < len(words) and depth:
+        depth += (words[end] == "(") - (words[end] == ")")
         end += 1
-    rest = words_of(tokens[end:])
-    return not depth and (not rest or len(rest) == 1 or (len(rest) == 2 and rest[0] == "AS"))
+    while behind or words[end : end + 2] == ["=", "1"]:
+        expected = ["=", "1"] if words[end : end + 1] == ["="] else behind.pop()
+        if words[end : end + len(expected)] != expected:
+            return ""
+        end += len(expected)
+    rest = words[end:]
+    alias = not rest or len(rest) == 1 or (len(rest) == 2 and rest[0] == "AS")
+    return tokens[start].text.upper() if alias and not depth else ""
 
 
 def _once(tokens: Sequence[Token], calls: Sequence[int]) -> set[int]:

@@ -449,6 +449,27 @@ def test_lock_that_was_not_given_does_not_pin(
     assert_works(other, admin)
 
 
+@pytest.mark.parametrize("form", ["COALESCE({}, 0)", "IFNULL({}, 0)", "IF({}, 1, 0)", "({} = 1)"])
+def test_answer_counts_in_the_forms_that_keep_it(
+    make_connection: ConnectionFactory, admin: Admin, form: str
+) -> None:
+    take = f"SELECT {form.format('GET_LOCK(%s, 0)')}"
+    free = f"SELECT {form.format('RELEASE_LOCK(%s)')}"
+    holder, other = make_connection(), make_connection()
+    assert value(holder, take, "asked for") == 1
+    assert not value(other, take, "asked for")
+    assert not value(other, free, "asked for")
+    kill(admin, other)
+    assert_works(other, admin)
+    assert value(holder, take, "asked for") == value(holder, free, "asked for") == 1
+    kill(admin, holder)
+    with pytest.raises(SessionStateLost, match="asked for"):
+        run(holder, "SELECT 1")
+    assert value(holder, take, "asked for") == value(holder, free, "asked for") == 1
+    kill(admin, holder)
+    assert_works(holder, admin)
+
+
 def test_several_kinds_of_state_are_all_named(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:

@@ -107,10 +107,14 @@ def _once(tokens: Sequence[Token], calls: Sequence[int]) -> set[int]:
     words = words_of(tokens)
     if words[-2:] == ["FROM", "DUAL"]:
         words = words[:-2]
+    parts = split_at_commas(tokens[1:])
     if (
         words[0] not in ("SELECT", "DO", "SET")
         or not _REPEATING.isdisjoint(words)
         or _is_skimmed(tokens)
+        # A system variable's value may be evaluated twice, once to check it (seen with
+        # character_set_client on MariaDB 10.11 and MySQL 9.7).
+        or (words[0] == "SET" and any(part[0].kind != VARIABLE for part in parts if part))
     ):
         return set()
     at = set(calls)

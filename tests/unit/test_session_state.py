@@ -55,6 +55,12 @@ NAMED_LOCKS = {
     "in WHERE": ("DELETE FROM t WHERE GET_LOCK('a', 1)", "++named lock a"),
     "in a subquery": ("SELECT (SELECT GET_LOCK('a', 1) FROM t)", "++named lock a"),
     "in SET": ("SET @got = GET_LOCK('a', 1)", "+named lock a", "+user variable got"),
+    "in SET of what the server checks and then sets": (
+        "SET @a = 1, character_set_client = IF(GET_LOCK('a', 1), 'utf8mb4', 'latin1')",
+        "+session variable character_set_client",
+        "++named lock a",
+        "+user variable a",
+    ),
     "a parameter": ("SELECT GET_LOCK(%s, %s)", "+named lock %0"),
     "a later parameter": ("SELECT a FROM t WHERE b = %s AND GET_LOCK(%s, 1)", "++named lock %1"),
     "a percent sign is no parameter": ("SELECT a %% 5, GET_LOCK(%s, 1)", "+named lock %0"),

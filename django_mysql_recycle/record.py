@@ -35,6 +35,7 @@ class ConnectionRecord:
         "descriptor",
         "dirty",
         "executing",
+        "flags_unknown",
         "hung_up",
         "idle_limit",
         "inserted",
@@ -87,6 +88,9 @@ class ConnectionRecord:
         self.inserted = False
         #: It has run code that no text shows: whether that has inserted is not known.
         self.called = False
+        #: What failed may have left autocommit off or a transaction open: an error brings none of
+        #: the server's flags, the next answer without rows does.
+        self.flags_unknown = False
         self.arguments_left = False  # by callproc(), in @_procedure_n
         self.read_only_declared = False
         self.pins = SessionState()
@@ -111,6 +115,7 @@ class ConnectionRecord:
             or self.wrong_node
             or self.owing
             or self.executing
+            or self.flags_unknown
             or self.may_be_unread
             or self.pins.pinned
         )

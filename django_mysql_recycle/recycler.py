@@ -109,6 +109,9 @@ class Recycler(Decider):
         record.pins_after = None
         if statement is not PLAIN:
             self._apply(record, statement, args, cursor, many, now)
+        if record.flags_unknown and cursor.description is None:
+            record.flags_unknown = False
+            self.look_at_status(record)
         self.note_unread(cursor, doubtful=statement.calls or not statement.single, executed=True)
 
     def note_insert(self, record: ConnectionRecord, cursor: RecyclingCursor) -> None:
@@ -180,7 +183,8 @@ class Recycler(Decider):
             if statement.changes:
                 # INSERT ... SELECT GET_LOCK() that meets a duplicate key keeps the lock.
                 record.pins.apply_begins(statement, args, clock(), many=many)
-                record.refresh()
+            record.flags_unknown |= statement.calls or not statement.single
+            record.refresh()
             return False
         if not proof.is_loss:
             return False

@@ -335,6 +335,46 @@ def test_transaction_that_a_procedure_leaves_open_after_its_rows_is_seen_with_py
     admin.rows("DROP PROCEDURE left_open")
 
 
+@pytest.mark.parametrize("begin", ["SET autocommit = 0", "START TRANSACTION"])
+def test_what_a_failed_procedure_left_open_is_seen_once_the_server_tells(
+    make_connection: ConnectionFactory, admin: Admin, driver: str, begin: str
+) -> None:
+    if driver == "mysqlclient" and begin != "SET autocommit = 0":
+        pytest.skip("it keeps the server's flag of an open transaction to itself")
+    admin.rows("DROP PROCEDURE IF EXISTS half_done")
+    admin.rows(f"CREATE PROCEDURE half_done() BEGIN {begin}; SIGNAL SQLSTATE '45000'; END")
+    connection = make_connection()
+    with pytest.raises(DatabaseError), connection.cursor() as cursor:
+        cursor.callproc("half_done")
+    run(connection, "SELECT 1")  # with PyMySQL rows bring no flags
+    insert(connection, "uncommitted")
+    run(connection, "SELECT 1")
+    kill(admin, connection)
+    with pytest.raises(SessionStateLost, match=r"autocommit|transaction"):
+        insert(connection, "second half")
+    assert owners(admin) == []
+    admin.rows("DROP PROCEDURE half_done")
+
+
+def test_failed_procedure_that_left_nothing_open_pins_nothing(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    admin.rows("DROP PROCEDURE IF EXISTS refuses")
+    admin.rows("CREATE PROCEDURE refuses() SIGNAL SQLSTATE '45000'")
+    connection = make_connection()
+    for sql in ("CALL refuses()", "CALL nosuch()"):
+        with pytest.raises(DatabaseError):
+            run(connection, sql)
+        kill(admin, connection)
+        assert_works(connection, admin)
+        with pytest.raises(DatabaseError):
+            run(connection, sql)
+        insert(connection, sql)
+        kill(admin, connection)
+        assert_works(connection, admin)
+    admin.rows("DROP PROCEDURE refuses")
+
+
 @pytest.mark.parametrize(
     "sql",
     [

@@ -221,7 +221,8 @@ def dotted_name(tokens: Sequence[Token]) -> tuple[str, Sequence[Token]]:
     parts = []
     index = 0
     while index < len(tokens) and tokens[index].kind in (WORD, NAME, DOUBLE):
-        parts.append(tokens[index].text)
+        text = tokens[index].text
+        parts.append(f"`{text}`" if "." in text else text)  # `s.t` is not s.t
         index += 1
         if index == len(tokens) or tokens[index].word != ".":
             break

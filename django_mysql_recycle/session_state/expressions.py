@@ -123,7 +123,9 @@ def _written(tokens: Sequence[Token]) -> set[int]:
             written.update(i for i, t in enumerate(tokens) if i < read_in or t.text in names)
     for index, token in enumerate(tokens[1:], 1):
         if token.kind == VARIABLE and (
-            words[index - 1] == "INTO" or (words[index - 1] == "," and index - 2 in written)
+            words[index - 1] == "INTO"
+            or (words[index - 1] == "," and index - 2 in written)
+            or words[index + 1 : index + 3] == [":", "="]
         ):
             written.add(index)
     return written

@@ -322,6 +322,13 @@ USER_VARIABLES = {
     ),
     "read": ("SELECT @x", "+user variable x", "?@x"),
     "without a blank": ("SELECT@x", "+user variable x", "?@x"),
+    "assigned": ("SELECT 1, @x := 7", "+user variable x"),
+    "assigned from another": (
+        "SELECT @a := @b",
+        "+user variable a",
+        "+user variable b",
+        "?@b",
+    ),
     "counted up": ("SELECT @n := @n + 1 FROM t", "+user variable n", "?@n"),
     "in backticks": ("SELECT @`x y`", "+user variable x y", "?@x y"),
     "in quotes": ("SELECT @'x'", "+user variable x", "?@x"),

@@ -15,6 +15,7 @@ from .statements import (
     END,
     END_ALL,
     NAMED_LOCK,
+    NEXT_TRANSACTION,
     PREPARED,
     RENAME,
     RUN,
@@ -32,6 +33,10 @@ __all__ = ["SessionState"]
 _UNTIL_THE_UNIT_ENDS = (SESSION_VARIABLE, USER_VARIABLE)
 
 _IN_EXPRESSIONS = (NAMED_LOCK, USER_VARIABLE)
+
+#: What COMMIT and ROLLBACK end, whether a transaction was open or not.
+_TRANSACTION = (TRANSACTION, "")
+_MODE = (SESSION_VARIABLE, NEXT_TRANSACTION)
 
 #: Locks whose names are parameters that nobody knows.
 _UNNAMED_LOCK = (NAMED_LOCK, "")
@@ -112,6 +117,7 @@ class SessionState:
     def transaction_ended(self) -> None:
         """Django's own commit() or rollback()."""
         self._end_all(TRANSACTION)
+        self._end(_MODE)
 
     def autocommit_seen(self, off_by_sql: bool, now: float) -> None:
         """Whether the connection has autocommit off although Django left it on."""
@@ -179,6 +185,8 @@ class SessionState:
         }
 
     def _end(self, key: Hashable) -> None:
+        if key == _TRANSACTION:
+            self._end(_MODE)
         pin = self._pins.get(key)
         if pin is None:
             return  # begun before it could be seen, or by another session: nothing to end

@@ -6,7 +6,16 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-from .statements import BEGIN, END, PLAIN, SESSION_VARIABLE, Change, Statement, together
+from .statements import (
+    BEGIN,
+    END,
+    NEXT_TRANSACTION,
+    PLAIN,
+    SESSION_VARIABLE,
+    Change,
+    Statement,
+    together,
+)
 from .text import DOUBLE, STRING, VARIABLE, Token, dotted_name, split_at_commas
 
 __all__ = ["judge_set"]
@@ -37,7 +46,8 @@ def judge_set(tokens: Sequence[Token]) -> Statement:
             if scope in _ELSEWHERE:
                 return PLAIN
             read_only = ("READ", "ONLY") in pairwise(what)
-            return Statement(changes=(_begin("transaction"),), read_only=read_only)
+            name = "transaction" if scope else NEXT_TRANSACTION
+            return Statement(changes=(_begin(name),), read_only=read_only)
         case ["PASSWORD", *_] | ["DEFAULT", "ROLE", *_]:
             return PLAIN
         case ["ROLE", *_]:

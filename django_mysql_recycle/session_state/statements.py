@@ -14,6 +14,7 @@ __all__ = [
     "END_ALL",
     "HANDLER",
     "NAMED_LOCK",
+    "NEXT_TRANSACTION",
     "PLAIN",
     "PLAIN_INSERT",
     "PREPARED",
@@ -52,6 +53,8 @@ BY_HAND = "held by hand"
 
 #: The name under which USE is a session variable.
 DEFAULT_DATABASE = "default database"
+#: The same for SET TRANSACTION without a scope, which COMMIT and ROLLBACK end.
+NEXT_TRANSACTION = "next transaction"
 
 
 @dataclass(frozen=True, slots=True)

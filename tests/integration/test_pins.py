@@ -375,6 +375,22 @@ def test_failed_procedure_that_left_nothing_open_pins_nothing(
     admin.rows("DROP PROCEDURE refuses")
 
 
+def test_mode_of_the_next_transaction_pins_until_that_has_ended(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection()
+    run(connection, "SET TRANSACTION READ ONLY")
+    with pytest.raises(Error), transaction.atomic(using=connection.alias):
+        insert(connection, "refused")
+    kill(admin, connection)
+    insert(connection, "after")
+    assert owners(admin) == ["after"]
+    run(connection, "SET TRANSACTION READ ONLY")
+    kill(admin, connection)
+    with pytest.raises(SessionStateLost, match="next transaction"):
+        insert(connection, "not read-only")
+
+
 @pytest.mark.parametrize(
     "sql",
     [

@@ -267,7 +267,10 @@ SESSION_VARIABLES = {
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
         "+session variable transaction",
     ),
-    "of the next transaction": ("SET TRANSACTION READ WRITE", "+session variable transaction"),
+    "of the next transaction": (
+        "SET TRANSACTION READ WRITE",
+        "+session variable next transaction",
+    ),
     "of other sessions": ("SET GLOBAL TRANSACTION READ ONLY",),
     "PASSWORD": ("SET PASSWORD FOR u@localhost = 'x'",),
     "DEFAULT ROLE": ("SET DEFAULT ROLE r TO u@localhost",),

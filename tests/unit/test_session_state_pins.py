@@ -40,6 +40,8 @@ BEGINS_AND_ENDS = [
     ("PREPARE s FROM 'SELECT 1'", "DEALLOCATE PREPARE S"),
     ("HANDLER t OPEN AS a", "HANDLER a CLOSE"),
     ("SET foreign_key_checks = 0", "SET @@foreign_key_checks = 1"),
+    ("SET TRANSACTION READ ONLY", "ROLLBACK"),
+    ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "BEGIN; SELECT 1; COMMIT"),
 ]
 
 
@@ -75,6 +77,7 @@ def test_state_pins_from_its_beginning_to_its_end(
         ("HANDLER t OPEN AS a", "HANDLER t CLOSE"),
         ("SET foreign_key_checks = 0", "SET foreign_key_checks = @old"),
         ("SET sql_mode = ''", "SET sql_mode = DEFAULT"),
+        ("SET SESSION TRANSACTION READ ONLY", "COMMIT"),
     ],
 )
 def test_something_else_does_not_end_it(state: SessionState, begin: str, no_end: str) -> None:
@@ -367,7 +370,7 @@ class TestUnitOfWork:
 
 
 def test_django_ends_a_transaction_that_sql_began(state: SessionState) -> None:
-    run(state, "BEGIN", "DO GET_LOCK('a', 1)").transaction_ended()
+    run(state, "SET TRANSACTION READ ONLY", "BEGIN", "DO GET_LOCK('a', 1)").transaction_ended()
     assert state.kinds() == ("named lock",)
 
 

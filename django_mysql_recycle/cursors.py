@@ -132,7 +132,7 @@ class RecyclingCursor(CursorWrapper):
             self._db.recycler.take_note(record, error, ran=False)
             if not record.lost:
                 # It has read what earlier statements of the text have done.
-                self._recycler.look_at_status(record)
+                self._db.recycler.look_at_status(record)
                 raise
         finally:
             if not record.calm and record.unread is self:

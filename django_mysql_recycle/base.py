@@ -32,11 +32,6 @@ __all__ = ["DatabaseWrapper", "RecycleMixin"]
 
 unbuffered = driver.unbuffered
 
-# Django 5.2 to 6.1: a CursorWrapper around connection.cursor(), and a check for a running event
-# loop that cursor() has made by then. tests/integration/test_cursors.py notices when it changes.
-# https://github.com/django/django/blob/6.1/django/db/backends/mysql/base.py#L278
-_DJANGOS_CREATE_CURSOR = MySQLDatabaseWrapper.create_cursor
-
 
 class RecycleMixin(TransactionSeams):
     """Replaces a stale connection before the next statement runs.
@@ -51,8 +46,11 @@ class RecycleMixin(TransactionSeams):
         self.validation_class = with_server_checks(self.validation_class)
         super().__init__(*args, **kwargs)
         self.recycler = Recycler(self, driver)
-        #: The base backend has a create_cursor() of its own.
-        self.foreign_cursors = super().create_cursor.__func__ is not _DJANGOS_CREATE_CURSOR
+        #: The base backend has its own way of making cursors.
+        self.foreign_cursors = (
+            super()._cursor.__func__ is not MySQLDatabaseWrapper._cursor  # type: ignore[attr-defined]
+            or super().create_cursor.__func__ is not MySQLDatabaseWrapper.create_cursor
+        )
         processes.track(self.recycler)
 
     # ##### Connecting #####
@@ -165,6 +163,19 @@ class RecycleMixin(TransactionSeams):
         return QuietCursorWrapper(cursor, self)
 
     # ##### Statements #####
+
+    # What the next two spare is what Django (5.2 to 6.1) does on the way from cursor() to the
+    # driver's: twice more it looks for a running event loop, for which cursor() itself has looked.
+    # It makes up for what a statement costs here. test_cursors.py notices when Django changes.
+    # https://github.com/django/django/blob/6.1/django/db/backends/base/base.py#L296
+    # https://github.com/django/django/blob/6.1/django/db/backends/mysql/base.py#L278
+
+    def _cursor(self, name: str | None = None) -> Any:
+        # Django sees to the health check and to a connection first.
+        if self.connection is None or self.health_check_enabled or self.foreign_cursors:
+            return super()._cursor(name)
+        with self.wrap_database_errors:
+            return self._prepare_cursor(self.create_cursor(name))
 
     def create_cursor(self, name: str | None = None) -> Any:
         # Django makes a new one for nearly every statement; some are held across a pause. Its own

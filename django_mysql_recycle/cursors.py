@@ -9,7 +9,14 @@ from django.db.backends import utils
 
 from .liveness import clock
 from .processes import mark
-from .session_state import PLAIN, PLAIN_INSERT, cache_get, examine, examine_callproc
+from .session_state import (
+    PLAIN,
+    PLAIN_INSERT,
+    Statement,
+    cache_get,
+    examine,
+    examine_callproc,
+)
 from .stock import CursorWrapper
 
 if TYPE_CHECKING:
@@ -86,8 +93,12 @@ class RecyclingCursor(CursorWrapper):
                     if statement is PLAIN_INSERT:
                         db.recycler.note_insert(record, self)
                     return result
+        return self._execute_with_care(statement, query, args)
+
+    def _execute_with_care(self, statement: Statement, query: Any, args: Any) -> Any:
+        # Apart from execute(), for which the function below would cost as much as the clocks.
         run = super().execute
-        return db.recycler.run(self, statement, args, lambda: run(query, args))
+        return self._db.recycler.run(self, statement, args, lambda: run(query, args))
 
     def executemany(self, query: Any, args: Any) -> Any:
         # The driver splits it into several statements, and the rows may be an iterator that
@@ -175,8 +186,7 @@ class StreamingCursor(RecyclingCursor):
 
     def execute(self, query: Any, args: Any = None) -> Any:
         # No common path: whatever it runs leaves rows to keep books of.
-        run = super(RecyclingCursor, self).execute
-        return self._db.recycler.run(self, examine(query), args, lambda: run(query, args))
+        return self._execute_with_care(examine(query), query, args)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.fetchone, None)

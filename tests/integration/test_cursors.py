@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -10,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 import pytest
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import Error, ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.mysql.base import CursorWrapper, DatabaseWrapper
@@ -389,15 +391,39 @@ def test_leftovers_of_a_collected_cursor_are_no_hindrance(
 
 @pytest.mark.core
 def test_django_makes_a_cursor_as_ours_stands_in_for_it() -> None:
-    # What RecycleMixin.create_cursor() does in its place. The decorator looks for a running event
-    # loop, for which cursor() has looked by then.
-    source = inspect.getsource(DatabaseWrapper.create_cursor)
-    assert [line.strip() for line in source.splitlines()] == [
+    # What RecycleMixin does in its place. ensure_connection() and the decorator look for a running
+    # event loop, for which cursor() has looked by then.
+    def lines(function: Any) -> list[str]:
+        return [line.strip() for line in inspect.getsource(function).splitlines()]
+
+    assert lines(DatabaseWrapper._cursor) == [
+        "def _cursor(self, name=None):",
+        "self.close_if_health_check_failed()",
+        "self.ensure_connection()",
+        "with self.wrap_database_errors:",
+        "return self._prepare_cursor(self.create_cursor(name))",
+    ]
+    assert lines(DatabaseWrapper.create_cursor) == [
         "@async_unsafe",
         "def create_cursor(self, name=None):",
         "cursor = self.connection.cursor()",
         "return CursorWrapper(cursor)",
     ]
+    assert lines(DatabaseWrapper.cursor)[0] == "@async_unsafe"
+
+
+@pytest.mark.core
+def test_event_loop_is_as_closed_to_cursors_as_on_the_stock_backend(
+    make_connection: ConnectionFactory, engine: str
+) -> None:
+    connection = make_connection(engine)
+    connection.ensure_connection()
+
+    async def make_one() -> None:
+        connection.cursor()
+
+    with pytest.raises(SynchronousOnlyOperation):
+        asyncio.run(make_one())
 
 
 @pytest.mark.core

@@ -231,14 +231,19 @@ class RecycleMixin(TransactionSeams):
 
     def close_if_unusable_or_obsolete(self) -> None:
         # The boundary of a unit of work: Django closes what is too old or has met errors.
-        was = self.recycler.at_boundary
+        recycler = self.recycler
+        was = recycler.at_boundary
         try:
-            self.recycler.at_boundary = True
+            recycler.at_boundary = True
             super().close_if_unusable_or_obsolete()
         finally:
-            self.recycler.at_boundary = was
+            recycler.at_boundary = was
         if not self.in_atomic_block:
-            self.recycler.unit_of_work_ended()
+            record = recycler.record
+            if record.calm and not recycler.left_behind:
+                record.unit_ended_at = record.contact  # nothing else to end
+            else:
+                recycler.unit_of_work_ended()
 
     def close(self) -> None:
         # Django closes and forgets. A loss of session state that nobody has heard of is told

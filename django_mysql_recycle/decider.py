@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import _thread
-from typing import Any
-
 from django.db.utils import OperationalError
 
 from . import events
-from .cursors import WINDOW, RecyclingCursor
+from .cursors import RecyclingCursor
 from .errors import SessionStateLost
 from .keeper import ARGUMENTS, ConnectionKeeper, NoAnswer
 from .lifecycle import REST, Action, Facts, decide
@@ -32,29 +29,6 @@ def interrupted(record: ConnectionRecord) -> OperationalError:
 
 class Decider(ConnectionKeeper):
     """Decides whether a connection may carry the next statement, and replaces it if not."""
-
-    def idle_if_fresh(self, record: Any) -> float | None:
-        """The idle seconds if nothing speaks against using the connection as it is.
-
-        None: that has to be decided. The cursor does the same in place, before each statement.
-        """
-        db: Any = self._db()
-        if (
-            not record.calm
-            or record.connection is not db.connection
-            or not db.autocommit
-            or db.in_atomic_block
-            or db._thread_sharing_count
-            or db._thread_ident != _thread.get_ident()
-        ):
-            return None
-        now = clock()
-        idle: float = now - record.contact
-        if now < record.age_due and (
-            idle < WINDOW or (idle < record.quiet and not record.hung_up())
-        ):
-            return idle
-        return None
 
     def decide(self, statement: Statement = PLAIN, cursor: RecyclingCursor | None = None) -> float:
         """Apply the policy. Returns the idle seconds of the connection that is left."""

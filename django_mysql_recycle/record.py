@@ -183,9 +183,8 @@ class ConnectionRecord:
     def transaction_ended(self) -> None:
         """COMMIT or ROLLBACK was acknowledged, or the server rolls back by itself."""
         self.dirty = False
-        if not self.calm:  # else nothing is pinned
-            self.pins.transaction_ended()
-            self.refresh()
+        self.pins.transaction_ended()
+        self.refresh()
 
     @property
     def gone(self) -> str:

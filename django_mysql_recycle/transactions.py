@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 from typing import Any
 
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db.utils import Error, InterfaceError, OperationalError
 
+from . import cursors
 from .decider import interrupted
 from .liveness import clock
 from .record import ConnectionRecord
@@ -25,6 +27,7 @@ _Wrapper: Any = object
 class TransactionSeams(_Wrapper):  # type: ignore[misc]
     """What RecycleMixin changes of transactions."""
 
+    autocommit: bool
     connection: Any
     recycler: Recycler
     run_on_commit: list[Any]
@@ -32,13 +35,15 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
 
     def get_autocommit(self) -> bool:
         # With autocommit off atomic() enters through here and a savepoint.
+        recycler = self.recycler
+        if recycler.at_boundary and self.connection is not None:
+            return self.autocommit  # without Django's look for a running event loop
         if super().get_autocommit():
             return True
-        recycler = self.recycler
         if not (self.in_atomic_block or recycler.connecting or recycler.at_boundary):
             recycler.current()
             recycler.decide()
-        return bool(self.autocommit)
+        return self.autocommit
 
     def set_autocommit(
         self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False
@@ -81,9 +86,19 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
     def _enter(self, record: Any) -> None:
         """Enter a transaction: nothing has been done yet, so a loss here is repeated."""
         recycler = self.recycler
-        idle = recycler.idle_if_fresh(record)
-        safe = idle is not None
-        if idle is None:
+        now = clock()
+        idle = now - record.contact
+        # As the cursor does it before a statement, except that no cursor has looked at the thread.
+        safe = (
+            record.calm
+            and self.autocommit
+            and not self.in_atomic_block
+            and not self._thread_sharing_count
+            and self._thread_ident == _thread.get_ident()
+            and now < record.age_due
+            and (idle < cursors.WINDOW or (idle < record.quiet and not record.hung_up()))
+        )
+        if not safe:
             idle = recycler.decide()
             record = recycler.record
             safe = recycler.is_safe(record)
@@ -149,7 +164,10 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         # Django does the same, a few lines on; an interruption in between shall not cost hooks.
         self.run_commit_hooks_on_set_autocommit_on = True
         record.contact = clock()
-        record.transaction_ended()
+        if record.calm:  # nothing is pinned
+            record.dirty = False
+        else:
+            record.transaction_ended()
 
     def _rollback(self) -> None:
         # Django's raises if the connection is lost, which would mask the application's own

@@ -11,6 +11,7 @@ from django.db.utils import Error, InterfaceError, OperationalError
 from . import cursors
 from .decider import interrupted
 from .liveness import clock
+from .processes import mark
 from .record import ConnectionRecord
 from .recycler import Recycler
 
@@ -75,13 +76,18 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
                 self.run_and_clear_commit_hooks()
 
     def _set_autocommit(self, autocommit: bool) -> None:
-        record = None if self.recycler.connecting else self.recycler.current()
+        recycler = self.recycler
+        record: Any = recycler.record
+        if recycler.connecting:
+            record = None
+        elif record.connection is not self.connection or not mark[0]:
+            record = recycler.current()
         if record is None:
             super()._set_autocommit(autocommit)
-        elif autocommit:
-            self._leave(record)
-        else:
+        elif not autocommit:
             self._enter(record)
+        else:
+            self._leave(record)
 
     def _enter(self, record: Any) -> None:
         """Enter a transaction: nothing has been done yet, so a loss here is repeated."""
@@ -146,7 +152,12 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
 
     def _commit(self) -> None:
         # Never repeated: an error proves nothing about what the server did.
-        record = None if self.recycler.connecting else self.recycler.current()
+        recycler = self.recycler
+        record: Any = recycler.record
+        if recycler.connecting:
+            record = None
+        elif record.connection is not self.connection or not mark[0]:
+            record = recycler.current()
         if record is None:
             super()._commit()
             return

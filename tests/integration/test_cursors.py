@@ -410,6 +410,15 @@ def test_django_makes_a_cursor_as_ours_stands_in_for_it() -> None:
         "return CursorWrapper(cursor)",
     ]
     assert lines(DatabaseWrapper.cursor)[0] == "@async_unsafe"
+    assert [line for line in lines(CursorWrapper.execute) if not line.startswith("#")] == [
+        "def execute(self, query, args=None):",
+        "try:",
+        "return self.cursor.execute(query, args)",
+        "except Database.OperationalError as e:",
+        "if e.args[0] in self.codes_for_integrityerror:",
+        "raise IntegrityError(*tuple(e.args))",
+        "raise",
+    ]
 
 
 @pytest.mark.core

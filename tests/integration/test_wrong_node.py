@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -191,9 +192,10 @@ def test_writes_follow_a_switch_over_to_another_server(
 
 
 def test_error_1290_about_another_option_is_no_wrong_node(
-    make_connection: ConnectionFactory,
+    make_connection: ConnectionFactory, own_server: Callable[..., Server]
 ) -> None:
-    connection = make_connection()
+    # Whether a server restricts files by itself depends on its version.
+    connection = make_connection(server=own_server(secure_file_priv=tempfile.gettempdir()))
     before = connection_id(connection)
     refused(lambda: run(connection, "SELECT 1 INTO OUTFILE '/nowhere/at/all'"), 1290)
     assert connection_id(connection) == before

@@ -167,7 +167,7 @@ class RecycleMixin(TransactionSeams):
     # What the next two spare is what Django (5.2 to 6.1) does on the way from cursor() to the
     # driver's: twice more it looks for a running event loop, for which cursor() itself has looked.
     # It makes up for what a statement costs here. test_cursors.py notices when Django changes.
-    # https://github.com/django/django/blob/6.1/django/db/backends/base/base.py#L296
+    # https://github.com/django/django/blob/6.1/django/db/backends/base/base.py#L294
     # https://github.com/django/django/blob/6.1/django/db/backends/mysql/base.py#L278
 
     def _cursor(self, name: str | None = None) -> Any:

@@ -89,7 +89,8 @@ class RecycleMixin(TransactionSeams):
         if max_age is not None:
             max_age *= 1 - (options.jitter or 0) * random()
         record = ConnectionRecord(driver, connection, options, max_age)
-        self.recycler.record = self.recycler.made = record
+        if self.recycler.connecting:  # else it is somebody's own, beside the one in use
+            self.recycler.record = self.recycler.made = record
         return record
 
     def connect(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import OperationalError, close_old_connections, connections
+from django.db import DatabaseError, OperationalError, close_old_connections, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.utils import ConnectionHandler
@@ -189,6 +189,32 @@ def test_subclass_that_opens_connections_by_itself_is_served(
         assert value(made, "SELECT 1") == 1
     finally:
         connection.close()
+
+
+def test_connection_opened_by_hand_costs_the_one_in_use_no_pins(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection()
+    run(connection, "SELECT GET_LOCK('mine', 0)")
+    connection.get_new_connection(connection.get_connection_params()).close()
+    admin.kill(connection.connection.thread_id())
+    settle()
+    with pytest.raises(SessionStateLost):
+        run(connection, "SELECT 1")
+
+
+def test_connection_opened_by_hand_costs_the_one_in_use_no_transaction(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection()
+    connection.set_autocommit(False)
+    insert(connection, "first half")
+    connection.get_new_connection(connection.get_connection_params()).close()
+    admin.kill(connection.connection.thread_id())
+    settle()
+    with pytest.raises(DatabaseError):
+        insert(connection, "second half")
+    connection.rollback()
 
 
 def test_default_timeout_of_sockets_leaves_the_drivers_alone(

@@ -68,7 +68,8 @@ class RecycleMixin(TransactionSeams):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         # Django connects once. 'Not now' is worth another try within the same time.
         options = Options.of(self.alias, self.settings_dict)
-        if self.recycler.connecting and self.settings_dict["AUTOCOMMIT"]:
+        turned_on = self.recycler.connecting and self.settings_dict["AUTOCOMMIT"]
+        if turned_on:
             # connect() goes on with set_autocommit(True). The drivers turn autocommit off before
             # that unless they are told, which is a round trip or two for nothing.
             conn_params = {"autocommit": driver.leaves_autocommit, **conn_params}
@@ -79,6 +80,8 @@ class RecycleMixin(TransactionSeams):
             conn_params,
             tries_left=options.connect_retries or 0,
         )
+        if turned_on:
+            driver.distrust_autocommit(connection)
         record = self._record_of(connection, options)
         if not _is_surely_a_unix_socket(conn_params):
             liveness.watch_path(record.descriptor, options.keepalive, options.network_timeout)

@@ -26,12 +26,14 @@ class Driver(Protocol):
     name: str
     #: The class of the driver's cursors that leave rows at the server until they are fetched.
     unbuffered: type
-    #: The parameter ``autocommit`` with which connecting leaves it to a later autocommit(True),
-    #: which must not rely on a flag that was read before the server ran its init_connect.
+    #: The parameter ``autocommit`` with which connecting leaves it to a later autocommit(True).
     leaves_autocommit: bool | None
 
     def descriptor(self, connection: Any) -> int | None:
         """The socket's descriptor, or None if the driver holds no open one."""
+
+    def distrust_autocommit(self, connection: Any) -> None:
+        """Have the autocommit(True) to come rely on no flag from before init_connect ran."""
 
     def is_mariadb(self, connection: Any) -> bool:
         """By the server's greeting: no round trip."""

@@ -26,6 +26,9 @@ class MySQLClient(Common):
         # A buffered result has been stored as a whole before its first value is converted.
         self._converting = code_objects(cursors.BaseCursor, "_fetch_row")
 
+    def distrust_autocommit(self, connection: Any) -> None:
+        pass  # the flag is that of the answer to SET NAMES
+
     def descriptor(self, connection: Any) -> int | None:
         # fileno() keeps its number after a loss; the caller forgets it then.
         if not getattr(connection, "open", False):

@@ -12,10 +12,12 @@ from .tls import ContextKeeper
 
 __all__ = ["PyMySQL"]
 
+_AUTOCOMMIT = 2  # SERVER_STATUS_AUTOCOMMIT
+
 
 class PyMySQL(Common):
     name = "pymysql"
-    # It does not look at the flag in the answer to its SET NAMES (1.2.4); see _Attempt.
+    # It does not look at the flag in the answer to its SET NAMES (1.2.4); see distrust_autocommit.
     leaves_autocommit: bool | None = None
 
     def __init__(self) -> None:
@@ -32,6 +34,11 @@ class PyMySQL(Common):
         self._converting = code_objects(connections.MySQLResult, "_read_row_from_packet")
         self._reading = code_objects(connections.MySQLResult, "_read_rowdata_packet")
         self._contexts = ContextKeeper()
+
+    def distrust_autocommit(self, connection: Any) -> None:
+        if connection.autocommit_mode is None:
+            # Not known to be on: the flag is that of the login.
+            connection.server_status &= ~_AUTOCOMMIT
 
     def descriptor(self, connection: Any) -> int | None:
         sock = connection._sock
@@ -74,7 +81,6 @@ class PyMySQL(Common):
         return _Attempt(self._contexts if spare else None, alias, params, seconds)
 
 
-_AUTOCOMMIT = 2  # SERVER_STATUS_AUTOCOMMIT
 _TIMEOUTS = ("read_timeout", "write_timeout")
 
 
@@ -93,9 +99,6 @@ class _Attempt(Attempt):
     def succeeded(self, connection: Any) -> None:
         for key, value in self._own.items():
             setattr(connection, f"_{key}", value)
-        if connection.autocommit_mode is None:
-            # Not known to be on: the flag is that of the login, before init_connect ran.
-            connection.server_status &= ~_AUTOCOMMIT
         if self._loan is not None:
             self._loan.keep(connection)
 

@@ -20,6 +20,7 @@ from django_mysql_recycle.signals import connection_recycled
 from servers import FaultProxy
 
 from ..testapp.models import Account, Item
+from .acts import insert, owners
 from .admin import Admin
 from .connections import ConnectionFactory
 from .queries import connection_id, kill, run, settle, value
@@ -418,6 +419,17 @@ def test_autocommit_stays_off_where_the_settings_say_so(make_connection: Connect
     connection = make_connection(AUTOCOMMIT=False)
     assert value(connection, "SELECT @@SESSION.autocommit") == 0
     assert not connection.connection.get_autocommit()
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("given", [None, True, False])
+def test_what_options_say_of_autocommit_is_overruled_by_the_settings(
+    make_connection: ConnectionFactory, admin: Admin, engine: str, given: bool | None
+) -> None:
+    connection = make_connection(engine, AUTOCOMMIT=False, options={"autocommit": given})
+    insert(connection, "given up")
+    connection.rollback()
+    assert owners(admin) == []
 
 
 @pytest.mark.core

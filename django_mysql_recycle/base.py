@@ -11,6 +11,7 @@ from random import random
 from typing import Any
 
 from django.core import checks
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import liveness, processes
 from .checks import check_settings
@@ -31,6 +32,13 @@ from .validation import with_server_checks
 __all__ = ["DatabaseWrapper", "RecycleMixin"]
 
 unbuffered = driver.unbuffered
+
+#: Django's own, or None where a test runner had put another one in its place by now.
+_ensure_connection = (
+    BaseDatabaseWrapper.ensure_connection
+    if BaseDatabaseWrapper.ensure_connection.__module__ == BaseDatabaseWrapper.__module__
+    else None
+)
 
 
 class RecycleMixin(TransactionSeams):
@@ -175,8 +183,14 @@ class RecycleMixin(TransactionSeams):
     # https://github.com/django/django/blob/6.1/django/db/backends/mysql/base.py#L278
 
     def _cursor(self, name: str | None = None) -> Any:
-        # Django sees to the health check and to a connection first.
-        if self.connection is None or self.health_check_enabled or self.foreign_cursors:
+        # Django sees to the health check and to a connection first. Somebody else's
+        # ensure_connection() does more: pytest-django's keeps tests away from the database.
+        if (
+            self.connection is None
+            or self.health_check_enabled
+            or self.foreign_cursors
+            or type(self).ensure_connection is not _ensure_connection
+        ):
             return super()._cursor(name)
         with self.wrap_database_errors:
             return self._prepare_cursor(self.create_cursor(name))

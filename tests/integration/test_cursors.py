@@ -16,6 +16,7 @@ from django.db import Error, ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.mysql.base import CursorWrapper, DatabaseWrapper
 from django.db.models import F
+from pytest_django.plugin import DjangoDbBlocker
 
 from ..testapp.models import Account
 from .admin import Admin
@@ -433,6 +434,20 @@ def test_event_loop_is_as_closed_to_cursors_as_on_the_stock_backend(
 
     with pytest.raises(SynchronousOnlyOperation):
         asyncio.run(make_one())
+
+
+@pytest.mark.core
+def test_pytest_django_keeps_a_test_from_an_open_connection(
+    make_connection: ConnectionFactory, engine: str, django_db_blocker: DjangoDbBlocker
+) -> None:
+    connection = make_connection(engine)
+    run(connection, "SELECT 1")
+    with (
+        django_db_blocker.block(),
+        pytest.raises(RuntimeError, match="Database access not allowed"),
+    ):
+        run(connection, "SELECT 1")
+    run(connection, "SELECT 1")
 
 
 @pytest.mark.core

@@ -24,6 +24,7 @@ from .options import DEFAULT_CONNECT_TIMEOUT, Options, max_age_of
 from .record import ConnectionRecord
 from .recycler import Recycler
 from .session_state import SessionState, examine
+from .session_state.statements import TRANSACTION
 from .stock import DatabaseWrapper as MySQLDatabaseWrapper
 from .stock import driver
 from .transactions import TransactionSeams
@@ -76,10 +77,12 @@ class RecycleMixin(TransactionSeams):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         # Django connects once. 'Not now' is worth another try within the same time.
         options = Options.of(self.alias, self.settings_dict)
+        command = conn_params.get("init_command")
         turned_on = self.recycler.connecting and self.settings_dict["AUTOCOMMIT"]
-        if turned_on:
+        if turned_on and not (command and _may_begin_a_transaction(command)):
             # connect() goes on with set_autocommit(True). The drivers turn autocommit off before
-            # that unless they are told, which is a round trip or two for nothing.
+            # that unless they are told, which is a round trip or two for nothing. Only where it
+            # was off does turning it on commit what init_command has begun.
             conn_params = {"autocommit": driver.leaves_autocommit, **conn_params}
         connection = open_in_time(
             super().get_new_connection,
@@ -305,6 +308,12 @@ def _is_surely_a_unix_socket(params: dict[str, Any]) -> bool:
     """By the driver's parameters; what an option file says is the driver's secret."""
     named = {"host", "read_default_file", "read_default_group"} & params.keys()
     return "unix_socket" in params and not named
+
+
+def _may_begin_a_transaction(command: Any) -> bool:
+    statement = examine(command)
+    begins = (change.kind == TRANSACTION and not change.ends for change in statement.changes)
+    return statement.calls or any(begins)
 
 
 def _declares_read_only(settings: dict[str, Any]) -> bool:

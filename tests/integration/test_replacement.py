@@ -415,6 +415,15 @@ def test_autocommit_is_on_whatever_the_server_or_init_command_sets_it_to(
 
 
 @pytest.mark.core
+def test_transaction_that_init_command_begins_holds_no_writes_back(
+    make_connection: ConnectionFactory, admin: Admin, engine: str
+) -> None:
+    connection = make_connection(engine, options={"init_command": "START TRANSACTION"})
+    insert(connection, "written")
+    assert owners(admin) == ["written"]
+
+
+@pytest.mark.core
 def test_autocommit_stays_off_where_the_settings_say_so(make_connection: ConnectionFactory) -> None:
     connection = make_connection(AUTOCOMMIT=False)
     assert value(connection, "SELECT @@SESSION.autocommit") == 0

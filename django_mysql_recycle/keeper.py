@@ -124,6 +124,8 @@ class ConnectionKeeper:
         if db.connection is None:
             return None
         # Somebody has put it there without connect().
+        if record is not NO_RECORD:
+            record.forget_descriptor()  # no cursor that was made with it may take it for calm
         options = Options.of(db.alias, db.settings_dict)
         record = self.record = ConnectionRecord(self.driver, db.connection, options, None)
         return record
@@ -329,6 +331,7 @@ class ConnectionKeeper:
         if record is NO_RECORD or db is None:
             return
         liveness.detach(record.descriptor, record.socket)
+        record.forget_descriptor()
         processes.leave(record.connection)
         processes.leave(db.connection)
         self.record = NO_RECORD

@@ -217,6 +217,25 @@ def test_connection_opened_by_hand_costs_the_one_in_use_no_transaction(
     connection.rollback()
 
 
+def test_cursor_from_before_another_connection_was_put_in_place_keeps_the_books(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection()
+    with connection.cursor() as cursor:
+        own: Any = connection.connection
+        connection.connection = connection.get_new_connection(connection.get_connection_params())
+        run(connection, "SELECT 1")
+        connection.connection.close()
+        connection.connection = own
+        run(connection, "SELECT 1")
+        cursor.execute("INSERT INTO testapp_account (owner, balance) VALUES ('numbered', 0)")
+    admin.kill(own.thread_id())
+    settle()
+    run(connection, "SELECT 1")
+    with pytest.raises(SessionStateLost):
+        run(connection, "SELECT LAST_INSERT_ID()")
+
+
 def test_default_timeout_of_sockets_leaves_the_drivers_alone(
     make_connection: ConnectionFactory, engine: str
 ) -> None:

@@ -117,7 +117,7 @@ class RecycleMixin(TransactionSeams):
         carried, nested = recycler.carried, recycler.connecting
         shadowed: dict[str, Any] = {}
         recycler.made = None
-        recycler.forked = False
+        forks = recycler.forks
         try:
             recycler.connecting = True
             if carried is not None:
@@ -133,7 +133,7 @@ class RecycleMixin(TransactionSeams):
             if recycler.made is None and self.connection is not None:
                 # A subclass has a get_new_connection() of its own, which does not call ours.
                 self._record_of(self.connection, Options.of(self.alias, self.settings_dict))
-            if carried is not None and not recycler.forked:
+            if carried is not None and recycler.forks == forks:
                 if self.autocommit != carried.autocommit:
                     self.set_autocommit(carried.autocommit)
                 self.run_on_commit = carried.run_on_commit
@@ -154,7 +154,7 @@ class RecycleMixin(TransactionSeams):
         if self.connection is None:
             # A receiver of connection_created has closed it, or has forked: then this is the
             # child, and the connection is its parent's.
-            if recycler.forked:
+            if recycler.forks != forks:
                 self.connect()
             return
         record = recycler.record
@@ -169,7 +169,7 @@ class RecycleMixin(TransactionSeams):
             if not processes.mark[0]:
                 processes.look()
             if self.connection is None:  # a receiver has closed it, or this is a child of its
-                if not recycler.forked:
+                if recycler.forks == forks:
                     carried.ending = None
                     recycler.carried = carried
                 self.connect()

@@ -97,8 +97,8 @@ class ConnectionKeeper:
         self.carried: Carried | None = None
         #: The record that get_new_connection() has made for the connect() under way.
         self.made: Any = None
-        #: This is a child that was forked since connect() began.
-        self.forked = False
+        #: How many forks it has come out of as a child: a receiver may fork inside of connect().
+        self.forks = 0
         #: Receivers are being told of a replacement.
         self.telling = False
         #: The loss of session state that nobody has heard of yet.
@@ -338,7 +338,7 @@ class ConnectionKeeper:
         self.untold = self.carried = None
         self.left_behind = {}
         self.connecting = self.at_boundary = self.telling = False
-        self.forked = True
+        self.forks += 1
         db.run_on_commit = []
         db.run_commit_hooks_on_set_autocommit_on = False
         if db.connection is None:

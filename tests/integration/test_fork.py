@@ -428,10 +428,20 @@ def test_child_that_a_receiver_forks_goes_on_with_a_connection_of_its_own(
     assert connection_id(connection) == parents
 
 
+@pytest.mark.parametrize("asks", [False, True], ids=["", "child asks in the receiver"])
+@pytest.mark.parametrize(
+    "sender", [connection_created, connection_recycled], ids=["created", "recycled"]
+)
 def test_hooks_stay_with_the_parent_where_a_receiver_forks(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin, sender: Signal, asks: bool
 ) -> None:
     ran: list[str] = []
+
+    def forks() -> int:
+        pid = fork()
+        if not pid and asks:
+            run(connection, "SELECT 1")
+        return pid
 
     def work() -> list[str]:
         run(connection, "SELECT 1")
@@ -445,7 +455,7 @@ def test_hooks_stay_with_the_parent_where_a_receiver_forks(
     connection.commit()
     admin.kill(session_id(connection))
     wait_until_hung_up(connection)
-    assert divided(connection_recycled, work) == (["hook"], [])
+    assert divided(sender, work, forks) == (["hook"], [])
 
 
 SCRIPT = """

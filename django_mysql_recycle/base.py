@@ -60,6 +60,8 @@ class RecycleMixin(TransactionSeams):
             super()._cursor.__func__ is not MySQLDatabaseWrapper._cursor  # type: ignore[attr-defined]
             or super().create_cursor.__func__ is not MySQLDatabaseWrapper.create_cursor
         )
+        #: The driver's cursors are unbuffered ones, whatever stands around them.
+        self.streams = False
         processes.track(self.recycler)
 
     # ##### Connecting #####
@@ -159,6 +161,7 @@ class RecycleMixin(TransactionSeams):
             return
         record = recycler.record
         record.connection = self.connection  # a subclass may have put it into a proxy
+        self.streams = issubclass(getattr(self.connection, "cursorclass", object), unbuffered)
         record.contact = clock()
         record.dirty = False
         record.read_only_declared = _declares_read_only(self.settings_dict)
@@ -206,8 +209,8 @@ class RecycleMixin(TransactionSeams):
         foreign = self.foreign_cursors
         inner = super().create_cursor(name) if foreign else self.connection.cursor()
         made_by_driver = getattr(inner, "cursor", inner) if foreign else inner
-        kind = StreamingCursor if isinstance(made_by_driver, unbuffered) else RecyclingCursor
-        cursor = kind(inner, self)
+        streams = self.streams or isinstance(made_by_driver, unbuffered)
+        cursor = (StreamingCursor if streams else RecyclingCursor)(inner, self)
         if foreign:
             # The base backend has mapped the errors already, or does not want to.
             cursor.codes_for_integrityerror = ()

@@ -15,6 +15,7 @@ from ..testapp.models import Account
 from .admin import Admin
 from .connections import ConnectionFactory
 from .queries import connection_id, idle_out, kill, run, settle, value
+from .test_cursors import unbuffered
 
 NAMES = ("instrumented", "proxied", "subclassed")
 
@@ -108,6 +109,27 @@ def test_loop_over_rows_with_a_write_inside_goes_on(
         account.balance = 1
         account.save(using=composed.alias)
     assert admin.rows("SELECT balance, COUNT(*) FROM testapp_account GROUP BY balance") == [(1, 4)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unread_rows_keep_the_connection(
+    make_connection: ConnectionFactory, driver: str, name: str
+) -> None:
+    connection = make_connection(f"tests.backends.{name}", options=unbuffered(driver))
+    rows = " UNION ALL ".join(f"SELECT {number}, REPEAT('x', 100000)" for number in range(40))
+    first = connection_id(connection)
+    with connection.cursor() as cursor:
+        cursor.execute(rows)
+        assert cursor.fetchone()[0] == 0
+        settle()
+        told = (
+            pytest.warns(UserWarning, match="left incomplete")
+            if driver == "pymysql"
+            else pytest.raises(ProgrammingError)
+        )
+        with told:  # as on the stock backend
+            run(connection, "SELECT 1")
+    assert connection_id(connection) == first
 
 
 def test_errors_are_mapped_as_the_base_backend_maps_them(composed: BaseDatabaseWrapper) -> None:

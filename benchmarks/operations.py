@@ -34,7 +34,7 @@ PAUSE = ", after a pause"
 CPU = ", CPU time"
 
 #: Pairs of processes; rounds and seconds of each for the time on the wall and for the CPU time.
-PAIRS = 3
+PROCESSES = 3
 SPANS = (("", 80, 1.5), (CPU, 20, 0.5))
 
 
@@ -45,7 +45,7 @@ def rows(run: Run) -> Iterator[Row]:
             samples: dict[str, dict[str, list[float]]] = {
                 case + kind: defaultdict(list) for case in cases for kind, _, _ in SPANS
             }
-            for _ in range(1 if run.quick else PAIRS):
+            for _ in range(1 if run.quick else PROCESSES):
                 with (
                     Worker(partial(_blocks, run, STOCK, transport)) as stock,
                     Worker(partial(_blocks, run, OURS, transport)) as ours,

@@ -34,6 +34,8 @@ __all__ = ["DatabaseWrapper", "RecycleMixin"]
 
 unbuffered = driver.unbuffered
 
+_djangos_cursor = MySQLDatabaseWrapper._cursor  # type: ignore[attr-defined]
+_djangos_create_cursor = MySQLDatabaseWrapper.create_cursor
 #: Django's own, or None where a test runner had put another one in its place by now.
 _ensure_connection = (
     BaseDatabaseWrapper.ensure_connection
@@ -57,8 +59,8 @@ class RecycleMixin(TransactionSeams):
         self.recycler = Recycler(self, driver)
         #: The base backend has its own way of making cursors.
         self.foreign_cursors = (
-            super()._cursor.__func__ is not MySQLDatabaseWrapper._cursor  # type: ignore[attr-defined]
-            or super().create_cursor.__func__ is not MySQLDatabaseWrapper.create_cursor
+            getattr(super()._cursor, "__func__", None) is not _djangos_cursor
+            or getattr(super().create_cursor, "__func__", None) is not _djangos_create_cursor
         )
         #: The driver's cursors are unbuffered ones, whatever stands around them.
         self.streams = False
@@ -161,7 +163,8 @@ class RecycleMixin(TransactionSeams):
             return
         record = recycler.record
         record.connection = self.connection  # a subclass may have put it into a proxy
-        self.streams = issubclass(getattr(self.connection, "cursorclass", object), unbuffered)
+        cursor_class = getattr(self.connection, "cursorclass", None)
+        self.streams = isinstance(cursor_class, type) and issubclass(cursor_class, unbuffered)
         record.contact = clock()
         record.dirty = False
         record.read_only_declared = _declares_read_only(self.settings_dict)
@@ -195,7 +198,7 @@ class RecycleMixin(TransactionSeams):
             self.connection is None
             or self.health_check_enabled
             or self.foreign_cursors
-            or type(self).ensure_connection is not _ensure_connection
+            or getattr(self.ensure_connection, "__func__", None) is not _ensure_connection
         ):
             return super()._cursor(name)
         with self.wrap_database_errors:

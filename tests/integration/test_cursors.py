@@ -9,10 +9,11 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import Error, ProgrammingError
+from django.db import Error, OperationalError, ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.mysql.base import CursorWrapper, DatabaseWrapper
 from django.db.models import F
@@ -459,3 +460,14 @@ def test_cursor_is_the_one_of_django_around_the_one_of_the_driver(
         assert isinstance(ours.cursor, CursorWrapper)
         assert type(ours.cursor.cursor) is type(theirs.cursor.cursor)
         assert ours.connection.thread_id() == connection.connection.thread_id()
+
+
+def test_ensure_connection_that_a_test_puts_in_its_place_is_called_for_a_cursor(
+    make_connection: ConnectionFactory, engine: str
+) -> None:
+    connection = make_connection(engine)
+    connection.ensure_connection()
+    with mock.patch.object(connection, "ensure_connection", side_effect=OperationalError("down")):
+        with pytest.raises(OperationalError, match="down"):
+            connection.cursor()
+    run(connection, "SELECT 1")

@@ -35,7 +35,7 @@ CPU = ", CPU time"
 
 #: Pairs of processes; rounds and seconds of each for the time on the wall and for the CPU time.
 PROCESSES = 3
-SPANS = (("", 80, 1.5), (CPU, 20, 0.5))
+SPANS = (("", 80, 1.0), (CPU, 20, 0.4))
 
 
 def rows(run: Run) -> Iterator[Row]:

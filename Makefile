@@ -15,7 +15,7 @@ help:
 	@echo "make run       the example project's page, on a throwaway server"
 	@echo "make picture   the page's pictures in docs/images, taken in a headless Chromium"
 	@echo "make test      all tests, with both drivers on both servers"
-	@echo "make bench     what it costs, both drivers and servers, in 15 minutes (QUICK=1: in two)"
+	@echo "make bench     what it costs, both drivers and servers, in 20 minutes (QUICK=1: in two)"
 	@echo "make unit      the tests that need no server"
 	@echo "make coverage  all tests, and what they cover"
 	@echo "make docs-check  dead links and stale numbers in the documents"

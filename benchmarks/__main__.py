@@ -35,7 +35,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 QUICK_RESULTS = ROOT / "build" / "benchmarks"
 
 #: Seconds for everything. What has not begun by then is reported as not run.
-LIMIT = 20 * 60
+LIMIT = 30 * 60
 QUICK_LIMIT = 2 * 60
 
 

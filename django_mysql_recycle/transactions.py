@@ -77,7 +77,7 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
 
     def _set_autocommit(self, autocommit: bool) -> None:
         recycler = self.recycler
-        record: Any = recycler.record
+        record: Any = recycler.record  # nearly always: a call of current() less
         if recycler.connecting:
             record = None
         elif record.connection is not self.connection or not mark[0]:
@@ -153,7 +153,7 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
     def _commit(self) -> None:
         # Never repeated: an error proves nothing about what the server did.
         recycler = self.recycler
-        record: Any = recycler.record
+        record: Any = recycler.record  # as in _set_autocommit()
         if recycler.connecting:
             record = None
         elif record.connection is not self.connection or not mark[0]:

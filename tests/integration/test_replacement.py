@@ -390,7 +390,7 @@ def test_receiver_of_our_signal_that_raises_breaks_nothing(
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("told", ["nothing", "global", "init_connect", "init_command"])
+@pytest.mark.parametrize("told", ["nothing", "init_connect", "init_command"])
 def test_autocommit_is_on_whatever_the_server_or_init_command_sets_it_to(
     make_connection: ConnectionFactory, admin: Admin, engine: str, told: str
 ) -> None:
@@ -398,8 +398,6 @@ def test_autocommit_is_on_whatever_the_server_or_init_command_sets_it_to(
     for host in ("localhost", "127.0.0.1"):  # init_connect is not for administrators
         admin.rows(f"CREATE USER IF NOT EXISTS modest@'{host}' IDENTIFIED BY 'modest'")
         admin.rows(f"GRANT SELECT, INSERT ON *.* TO modest@'{host}'")
-    if told == "global":
-        admin.set_global("autocommit", 0)
     if told == "init_connect":
         admin.set_global("init_connect", "SET autocommit = 0")
     options: dict[str, Any] = {"isolation_level": None}

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from django.db import close_old_connections
+from django.db import close_old_connections, transaction
 
 from .admin import Admin
 from .connections import STOCK, ConnectionFactory
@@ -44,6 +44,26 @@ def test_statements_that_belong_together_stay_on_one_connection_until_the_overru
         assert time.monotonic() < deadline, "a loop that never pauses is never served"
     assert recycles[0]["reason"] == "max age"
     assert 5 <= recycles[0]["age"] - recycles[0]["max_age"] < 5.5
+
+
+@pytest.mark.core
+def test_loop_of_atomic_blocks_alone_is_recycled_at_the_max_age(
+    make_connection: ConnectionFactory, recycles: list[dict[str, Any]]
+) -> None:
+    # The blocks follow one another within a millisecond: the check of the socket and everything
+    # else that would decide about the connection is left out.
+    random.seed(0)
+    connection = make_connection(CONN_MAX_AGE=1, recycle={"jitter": 1})
+    with transaction.atomic(using=connection.alias):
+        first = connection_id(connection)
+    current = first
+    deadline = time.monotonic() + 10
+    while current == first:
+        assert time.monotonic() < deadline, "the connection was never recycled"
+        with transaction.atomic(using=connection.alias):
+            current = connection_id(connection)
+    assert [told["reason"] for told in recycles] == ["max age"]
+    assert 5 <= recycles[0]["age"] - recycles[0]["max_age"] < 6
 
 
 @pytest.mark.core

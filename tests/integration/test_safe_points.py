@@ -17,6 +17,9 @@ from .connections import OURS, STOCK, ConnectionFactory
 from .queries import connection_id, kill, run, settle, value
 
 
+INSERT = "INSERT INTO testapp_account (owner, balance) VALUES (%s, 1)"
+
+
 def add(connection: BaseDatabaseWrapper, owner: str) -> None:
     Account.objects.using(connection.alias).create(owner=owner)
 
@@ -145,6 +148,33 @@ def test_with_autocommit_off_a_stale_but_healthy_connection_is_kept_once_somethi
     time.sleep(0.2)
     add(connection, "of the next transaction")
     assert [told["reason"] for told in recycles] == ["idle limit"]
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("by", ["settings", "call"])
+@pytest.mark.parametrize("savepoint", [False, True], ids=["no savepoint", "savepoint"])
+def test_with_autocommit_off_the_loss_of_what_an_atomic_block_wrote_is_raised(
+    make_connection: ConnectionFactory,
+    admin: Admin,
+    recycles: list[dict[str, Any]],
+    engine: str,
+    by: str,
+    savepoint: bool,
+) -> None:
+    connection = make_connection(engine, AUTOCOMMIT=by == "call")
+    run(connection, "SELECT 1")
+    if by == "call":
+        connection.set_autocommit(False)
+    connection.rollback()
+    with transaction.atomic(using=connection.alias, savepoint=savepoint):
+        run(connection, INSERT, "first half")
+    kill_now(admin, connection)
+    with pytest.raises(Error):
+        run(connection, INSERT, "second half")
+    with pytest.raises(Error):
+        connection.commit()
+    assert recycles == []
+    assert owners(admin) == []
 
 
 @pytest.mark.core

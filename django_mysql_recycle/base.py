@@ -6,6 +6,7 @@ lifecycle.py, and done in decider.py and recycler.py.
 
 from __future__ import annotations
 
+from asyncio import _get_running_loop
 from collections.abc import Mapping
 from random import random
 from typing import Any
@@ -21,6 +22,7 @@ from .keeper import CLOSED, NO_RECORD, NoAnswer
 from .liveness import clock
 from .option_files import sets_connect_timeout
 from .options import DEFAULT_CONNECT_TIMEOUT, Options, max_age_of
+from .processes import mark
 from .record import ConnectionRecord
 from .recycler import Recycler
 from .session_state import SessionState, examine
@@ -37,7 +39,7 @@ unbuffered = driver.unbuffered
 _djangos_cursor = MySQLDatabaseWrapper._cursor  # type: ignore[attr-defined]
 _djangos_create_cursor = MySQLDatabaseWrapper.create_cursor
 #: Django's own, or None where a test runner had put another one in its place by now.
-_ensure_connection = (
+_djangos_ensure_connection = (
     BaseDatabaseWrapper.ensure_connection
     if BaseDatabaseWrapper.ensure_connection.__module__ == BaseDatabaseWrapper.__module__
     else None
@@ -62,6 +64,10 @@ class RecycleMixin(TransactionSeams):
             getattr(super()._cursor, "__func__", None) is not _djangos_cursor
             or getattr(super().create_cursor, "__func__", None) is not _djangos_create_cursor
         )
+        #: The base backend has its own way of making sure that there is a connection.
+        mro = type(self).__mro__
+        between = mro[mro.index(RecycleMixin) + 1 : mro.index(BaseDatabaseWrapper)]
+        self.foreign_connecting = any("ensure_connection" in vars(base) for base in between)
         #: The driver's cursors are unbuffered ones, whatever stands around them.
         self.streams = False
         processes.track(self.recycler)
@@ -111,12 +117,31 @@ class RecycleMixin(TransactionSeams):
             self.recycler.record = self.recycler.made = record
         return record
 
+    def ensure_connection(self) -> None:
+        # Django's sees a connection where a child of fork() still has its parent's.
+        if not mark[0]:
+            processes.look()
+        if (
+            self.connection is not None
+            and _get_running_loop() is None
+            and not self.foreign_connecting
+            and BaseDatabaseWrapper.ensure_connection is _djangos_ensure_connection
+        ):
+            return  # Django's does no more than this, and takes two calls and an exception for it
+        if self.connection is None and self.closed_in_transaction and not self.atomic_blocks:
+            # With autocommit off Atomic.__exit__ (Django 5.2 to 6.1) leaves this flag set at the
+            # end of the block in which the connection was closed: nothing could connect again.
+            self.in_atomic_block = False
+        super().ensure_connection()
+
     def connect(self) -> None:
         # Django's, whether for the first time or as a replacement. Until it returns no seam
         # decides, repeats or pins: a failure is a connect error. A connection that was opened
         # but could not be set up (isolation level, receivers) is dropped.
         # Before Django adds whatever CONN_MAX_AGE is to a clock and fails with a bare TypeError.
         max_age_of(self.alias, self.settings_dict)
+        if not mark[0]:
+            processes.look()
         recycler = self.recycler
         carried, nested = recycler.carried, recycler.connecting
         shadowed: dict[str, Any] = {}
@@ -132,7 +157,7 @@ class RecycleMixin(TransactionSeams):
                     shadowed[name] = self.__dict__.get(name)
                     self.__dict__[name] = self._make_quiet_cursor
             super().connect()
-            if not processes.mark[0]:
+            if not mark[0]:
                 processes.look()  # a receiver may have forked
             if recycler.made is None and self.connection is not None:
                 # A subclass has a get_new_connection() of its own, which does not call ours.
@@ -172,7 +197,7 @@ class RecycleMixin(TransactionSeams):
         record.refresh()
         if carried is not None and carried.ending is not None and not nested:
             recycler.tell(carried.ending)
-            if not processes.mark[0]:
+            if not mark[0]:
                 processes.look()
             if self.connection is None:  # a receiver has closed it, or this is a child of its
                 if recycler.forks == forks:
@@ -198,7 +223,10 @@ class RecycleMixin(TransactionSeams):
             self.connection is None
             or self.health_check_enabled
             or self.foreign_cursors
+            or self.foreign_connecting
+            or not mark[0]
             or getattr(self.ensure_connection, "__func__", None) is not _ensure_connection
+            or BaseDatabaseWrapper.ensure_connection is not _djangos_ensure_connection
         ):
             return super()._cursor(name)
         with self.wrap_database_errors:
@@ -258,6 +286,8 @@ class RecycleMixin(TransactionSeams):
 
     def close_if_unusable_or_obsolete(self) -> None:
         # The boundary of a unit of work: Django closes what is too old or has met errors.
+        if not mark[0]:
+            processes.look()
         recycler = self.recycler
         was = recycler.at_boundary
         try:
@@ -308,6 +338,9 @@ class RecycleMixin(TransactionSeams):
         else:
             super()._close()
             record.forget_descriptor()
+
+
+_ensure_connection = RecycleMixin.ensure_connection
 
 
 def _is_surely_a_unix_socket(params: dict[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from django.db import IntegrityError
 from django.db.backends import utils
 
 from .liveness import clock
-from .processes import mark
+from .processes import look, mark
 from .session_state import (
     PLAIN,
     PLAIN_INSERT,
@@ -131,6 +131,8 @@ class RecyclingCursor(CursorWrapper):
         )
 
     def nextset(self) -> Any:
+        if not mark[0]:
+            look()
         if not self.is_current():
             raise self._db.Database.ProgrammingError(
                 "the connection of this cursor has been replaced; its result sets are gone"
@@ -141,6 +143,8 @@ class RecyclingCursor(CursorWrapper):
 
     def close(self) -> None:
         self._closed = True
+        if not mark[0]:
+            look()
         record = self._record
         try:
             # A lost connection, or one that is no longer in use, has nothing to be told;
@@ -215,6 +219,8 @@ class StreamingCursor(RecyclingCursor):
         return ...
 
     def _fetch(self, fetch: Callable[[], Any], is_last: Callable[[Any], bool]) -> Any:
+        if not mark[0]:
+            look()
         recycler = self._db.recycler
         result = recycler.guard(self._record, fetch)
         if self._record.unread is self and is_last(result):

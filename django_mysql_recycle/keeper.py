@@ -327,8 +327,12 @@ class ConnectionKeeper:
 
     def forget_parent(self) -> None:
         """After a fork, in the child: the connection belongs to the parent."""
-        db, record = self.db, self.record
-        if record is NO_RECORD or db is None:
+        db = self.db
+        if db is None:
+            return
+        self.current()  # of a connection, too, that was put in its place without connect()
+        record = self.record
+        if record is NO_RECORD:
             return
         liveness.detach(record.descriptor, record.socket)
         record.forget_descriptor()

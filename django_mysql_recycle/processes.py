@@ -6,6 +6,7 @@ Python's hook does it at once. A fork from C runs no hook (uWSGI's default): for
 
 from __future__ import annotations
 
+import atexit
 import mmap
 import os
 import weakref
@@ -78,3 +79,6 @@ def _in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
+# A child that was forked without the hook and ends without having used a connection: the
+# destructors that follow would end the parent's sessions.
+atexit.register(look)

@@ -8,8 +8,9 @@ from typing import Any
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db.utils import Error, InterfaceError, OperationalError
 
-from . import cursors
+from . import cursors, processes
 from .decider import interrupted
+from .keeper import NO_RECORD
 from .liveness import clock
 from .processes import mark
 from .record import ConnectionRecord
@@ -29,6 +30,7 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
     """What RecycleMixin changes of transactions."""
 
     autocommit: bool
+    closed_in_transaction: bool
     connection: Any
     recycler: Recycler
     run_on_commit: list[Any]
@@ -201,6 +203,8 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         record.transaction_ended()
 
     def commit(self) -> None:
+        if not mark[0]:
+            processes.look()
         try:
             super().commit()
         except BaseException as error:
@@ -208,6 +212,8 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
             raise
 
     def rollback(self) -> None:
+        if not mark[0]:
+            processes.look()
         try:
             super().rollback()
         except BaseException as error:
@@ -228,6 +234,15 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         record.transaction_ended()
         if not self.run_commit_hooks_on_set_autocommit_on:
             self.run_on_commit = []
+
+    def _savepoint_allowed(self) -> bool:
+        if not mark[0]:
+            processes.look()
+        if self.closed_in_transaction and self.recycler.record is NO_RECORD:
+            # A child of fork() is in a block of its parent. As for every block whose connection
+            # was closed in it, Atomic sets no savepoint and ends none.
+            return False
+        return bool(super()._savepoint_allowed())
 
     def _savepoint(self, sid: str) -> None:
         # With autocommit off Atomic.__enter__ declares the block open before its savepoint is

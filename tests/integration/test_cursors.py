@@ -13,7 +13,7 @@ from unittest import mock
 
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import Error, OperationalError, ProgrammingError
+from django.db import Error, OperationalError, ProgrammingError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.mysql.base import CursorWrapper, DatabaseWrapper
 from django.db.models import F
@@ -405,6 +405,12 @@ def test_django_makes_a_cursor_as_ours_stands_in_for_it() -> None:
         "with self.wrap_database_errors:",
         "return self._prepare_cursor(self.create_cursor(name))",
     ]
+    ensure = inspect.unwrap(BaseDatabaseWrapper.ensure_connection)
+    assert [line for line in lines(ensure) if '"' not in line][:3] == [
+        "@async_unsafe",
+        "def ensure_connection(self):",
+        "if self.connection is None:",
+    ]
     assert lines(DatabaseWrapper.create_cursor) == [
         "@async_unsafe",
         "def create_cursor(self, name=None):",
@@ -433,8 +439,17 @@ def test_event_loop_is_as_closed_to_cursors_as_on_the_stock_backend(
     async def make_one() -> None:
         connection.cursor()
 
-    with pytest.raises(SynchronousOnlyOperation):
-        asyncio.run(make_one())
+    async def ensure() -> None:
+        connection.ensure_connection()
+
+    async def enter() -> None:
+        with transaction.atomic(using=connection.alias):
+            pass
+
+    for misuse in (make_one, ensure, enter):
+        with pytest.raises(SynchronousOnlyOperation):
+            asyncio.run(misuse())
+    assert run(connection, "SELECT @@SESSION.autocommit") == [(1,)]
 
 
 @pytest.mark.core
@@ -448,6 +463,9 @@ def test_pytest_django_keeps_a_test_from_an_open_connection(
         pytest.raises(RuntimeError, match="Database access not allowed"),
     ):
         run(connection, "SELECT 1")
+    for name in ("ensure_connection", "get_autocommit"):
+        with django_db_blocker.block(), pytest.raises(RuntimeError, match="not allowed"):
+            getattr(connection, name)()
     run(connection, "SELECT 1")
 
 

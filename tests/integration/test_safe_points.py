@@ -16,7 +16,6 @@ from .admin import Admin
 from .connections import OURS, STOCK, ConnectionFactory
 from .queries import connection_id, kill, run, settle, value
 
-
 INSERT = "INSERT INTO testapp_account (owner, balance) VALUES (%s, 1)"
 
 

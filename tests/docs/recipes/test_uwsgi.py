@@ -71,3 +71,18 @@ def test_stocks_workers_share_the_masters_connection_and_get_each_others_answers
         assert wrong_answers(url, stock) > 0
     with project.start(OURS, *command, database={"CONN_MAX_AGE": None}) as ours:
         assert wrong_answers(url, ours) == 0
+
+
+def test_first_request_of_each_worker_succeeds_with_atomic_requests(
+    make_project: Callable[[str], Project], bank: Admin
+) -> None:
+    project = make_project("uwsgi")
+    command, url = start(project)
+    settings = {"CONN_MAX_AGE": None, "ATOMIC_REQUESTS": True}
+    with project.start(OURS, *command, database=settings) as program:
+        program.wait_for("2 accounts before the fork")
+        answers = [get(f"{url}/who/", program) for _ in range(20)]
+        for pid in {one["pid"] for one in answers}:
+            os.kill(pid, signal.SIGINT)
+        answers += [get(f"{url}/who/", program) for _ in range(20)]
+    assert not any("status" in one for one in answers)

@@ -104,6 +104,8 @@ class RecycleMixin(TransactionSeams):
         if turned_on:
             driver.distrust_autocommit(connection)
         record = self._record_of(connection, options)
+        if not command:
+            record.opened_in = conn_params.get("db") or conn_params.get("database")
         if not _is_surely_a_unix_socket(conn_params):
             liveness.watch_path(record.descriptor, options.keepalive, options.network_timeout)
         return connection
@@ -147,6 +149,7 @@ class RecycleMixin(TransactionSeams):
         shadowed: dict[str, Any] = {}
         recycler.made = None
         forks = recycler.forks
+        refused = None
         try:
             recycler.connecting = True
             if carried is not None:
@@ -162,6 +165,13 @@ class RecycleMixin(TransactionSeams):
             if recycler.made is None and self.connection is not None:
                 # A subclass has a get_new_connection() of its own, which does not call ours.
                 self._record_of(self.connection, Options.of(self.alias, self.settings_dict))
+            if (
+                recycler.database is not None
+                and self.connection is not None
+                and recycler.forks == forks
+                and not nested
+            ):
+                refused = recycler.select_database()
             if carried is not None and recycler.forks == forks:
                 if self.autocommit != carried.autocommit:
                     self.set_autocommit(carried.autocommit)
@@ -204,6 +214,8 @@ class RecycleMixin(TransactionSeams):
                     carried.ending = None
                     recycler.carried = carried
                 self.connect()
+        if refused is not None:
+            raise refused
 
     def _make_quiet_cursor(self, cursor: Any) -> QuietCursorWrapper:
         return QuietCursorWrapper(cursor, self)
@@ -310,10 +322,17 @@ class RecycleMixin(TransactionSeams):
         recycler = self.recycler
         record = recycler.record
         recycler.left_behind.clear()  # as in Django, a new connection answers for itself
+        at_boundary = recycler.at_boundary
         if record is NO_RECORD or record.connection is not self.connection:
             super().close()
             recycler.carried = None
+            if not at_boundary:
+                recycler.database = None
             return
+        if at_boundary and self.settings_dict.get("CONN_MAX_AGE", 0) != 0:
+            recycler.remember_database()
+        else:
+            recycler.database = None
         pinned = record.pins.pinned
         if pinned and not record.gone and not record.may_be_unread and record.is_closed():
             record.mark_lost("closed")

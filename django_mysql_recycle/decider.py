@@ -41,6 +41,9 @@ class Decider(ConnectionKeeper):
             raise untold
         if self.left_behind and statement.reads:
             self._refuse_stale_reads(statement)
+        pins = record.pins
+        if pins.pinned and pins.database_unknown and safe and not statement.reads:
+            self._ask_database(record, cursor)
         replacements = 0
         while True:
             now = clock()
@@ -122,6 +125,24 @@ class Decider(ConnectionKeeper):
             raise SessionStateLost(
                 2006, f"{description}; the connection of {self.db.alias!r} has no answer to it"
             )
+
+    def _ask_database(self, record: ConnectionRecord, cursor: RecyclingCursor | None) -> None:
+        """See which default database a statement has selected that does not tell."""
+        if record.gone or self._somebody_reads(record, cursor) or record.is_closed():
+            return  # its loss is to be reported
+        try:
+            # In hexadecimal digits it is the same whatever the character set of the session.
+            rows = self.ask(record, b"SELECT HEX(DATABASE())")
+            digits = rows[0][0]
+            name = None
+            if digits is not None:
+                name = bytes.fromhex(
+                    digits.decode() if isinstance(digits, bytes) else digits
+                ).decode()
+        except (NoAnswer, self.db.Database.Error, ValueError, IndexError):
+            return  # it still pins, and the next statement asks again
+        record.pins.database_is(name)
+        record.refresh()
 
     def _probe(self, record: ConnectionRecord, *, read_limit: bool) -> None:
         try:

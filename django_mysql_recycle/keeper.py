@@ -7,7 +7,8 @@ import weakref
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.utils import Error
+from django.db.backends.signals import connection_created
+from django.db.utils import Error, OperationalError
 
 from . import events, liveness, processes
 from .cursors import came_from_rows
@@ -16,7 +17,8 @@ from .errors import Proof, SessionStateLost, code_of, judge
 from .liveness import clock
 from .options import Options
 from .record import ConnectionRecord
-from .session_state import PLAIN, SessionState, Statement
+from .session_state import PLAIN, Statement
+from .session_state.statements import DEFAULT_DATABASE
 
 __all__ = [
     "ARGUMENTS",
@@ -46,6 +48,10 @@ class _NoRecord:
 
 
 NO_RECORD: Any = _NoRecord()
+
+
+#: The server's errors for a database that may not be used, or does not exist.
+NO_SUCH_DATABASE = (1044, 1049)
 
 
 class NoAnswer(Exception):
@@ -95,6 +101,8 @@ class ConnectionKeeper:
         #: Inside Django's own check between two units of work.
         self.at_boundary = False
         self.carried: Carried | None = None
+        #: The default database that the next connection has to select; None: that of its settings.
+        self.database: str | None = None
         #: The record that get_new_connection() has made for the connect() under way.
         self.made: Any = None
         #: How many forks it has come out of as a child: a receiver may fork inside of connect().
@@ -223,10 +231,72 @@ class ConnectionKeeper:
         self.carried = Carried(
             db.autocommit, db.run_on_commit, db.run_commit_hooks_on_set_autocommit_on, ending
         )
+        self.database = record.pins.database
+        if self.database is not None:
+            self.remember_database()
         db.connection = None
         self._release(record)
         with db.wrap_database_errors:
             db.connect()
+
+    # ##### The default database #####
+
+    def remember_database(self) -> None:
+        """The connection in use is about to go: keep what USE has selected for the next one."""
+        name = self.record.pins.database
+        opened_in_it = name is not None and name == self.record.opened_in
+        if opened_in_it and not connection_created.has_listeners(type(self.db)):
+            name = None  # the next connection will be in it without more
+        self.database = name
+
+    def select_database(self) -> SessionStateLost | None:
+        """Select the remembered default database on a new connection, before anybody uses it.
+
+        Returns the error for a database that is refused. Raises what makes the connection
+        unusable, as a failure to connect.
+        """
+        record, name = self.record, self.database
+        assert name is not None
+        quoted = name.replace("`", "``")
+        try:
+            sql = f"USE `{quoted}`".encode(record.connection.encoding, "surrogateescape")
+            self.ask(record, sql)
+        except NoAnswer as error:
+            raise OperationalError(
+                2013, f"no answer to USE while connecting to {self.db.alias!r}"
+            ) from error
+        except (self.db.Database.Error, UnicodeError) as error:
+            if code_of(error) not in NO_SUCH_DATABASE and isinstance(error, self.db.Database.Error):
+                raise
+            self.database = None
+            return self._database_lost(name, code_of(error))
+        record.pins.database_is(name)
+        self.database = None
+        return None
+
+    def _database_lost(self, name: str, code: object) -> SessionStateLost:
+        ending = self.carried.ending if self.carried else None
+        reason, age, idle = (ending.reason, ending.age, ending.idle) if ending else ("closed", 0, 0)
+        description = f"default database `{name}`, which cannot be selected again ({code})"
+        error = SessionStateLost(
+            code if isinstance(code, int) else 1049,
+            f"the connection of {self.db.alias!r} was replaced ({reason}, idle {idle:.1f} s) "
+            f"and has lost its {description}",
+        )
+        try:
+            events.state_lost(
+                self.db,
+                reason=reason,
+                age=age,
+                idle=idle,
+                state=(DEFAULT_DATABASE,),
+                description=description,
+                raised=True,
+            )
+        except BaseException:
+            self.owe(error)  # Ctrl-C in a receiver: the loss is still to be reported
+            raise
+        return error
 
     def tell(self, ending: Ending) -> None:
         """There is a new connection in the place of one that was replaced."""
@@ -279,7 +349,7 @@ class ConnectionKeeper:
             kinds = statement.reads
             description = "what an earlier statement left for " + ", ".join(kinds)
         reason = record.gone
-        record.pins = SessionState()
+        record.pins = record.pins.lost()
         record.refresh()
         error = SessionStateLost(
             record.lost_code or 2006,
@@ -338,6 +408,8 @@ class ConnectionKeeper:
         record.forget_descriptor()
         processes.leave(record.connection)
         processes.leave(db.connection)
+        if record.connection is not CLOSED and not self.connecting:
+            self.remember_database()
         self.record = NO_RECORD
         self.untold = self.carried = None
         self.left_behind = {}

@@ -47,6 +47,7 @@ class ConnectionRecord:
         "max_age",
         "may_be_unread",
         "opened",
+        "opened_in",
         "options",
         "owing",
         "pins",
@@ -64,6 +65,8 @@ class ConnectionRecord:
         self.connection = connection
         self.options = options
         self.opened = self.contact = liveness.clock()
+        #: The default database it was opened with, if connecting selects no other.
+        self.opened_in: str | None = None
         self.max_age = max_age  # jittered
         self.age_due = float("inf") if max_age is None else self.opened + max_age
         self.mariadb = driver.is_mariadb(connection)

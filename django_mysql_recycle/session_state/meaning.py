@@ -13,10 +13,10 @@ from .expressions import judge_expressions
 from .skimming import skim
 from .statements import (
     BEGIN,
-    NAMED_LOCK,
     PLAIN,
     PLAIN_INSERT,
     PREPARED,
+    UNCERTAIN,
     Statement,
     in_doubt,
     together,
@@ -109,7 +109,7 @@ def _judge_literal(text: str, reading: Reading) -> Statement:
     ]
     meaning = together(parts)
     begins = (
-        replace(c, uncounted=c.kind == NAMED_LOCK, placeholder=None, inputs=c.inputs and ())
+        replace(c, uncounted=c.kind in UNCERTAIN, placeholder=None, inputs=c.inputs and ())
         for c in meaning.changes
         if not c.ends
     )

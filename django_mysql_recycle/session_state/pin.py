@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from .statements import (
     AUTOCOMMIT_OFF,
     BY_HAND,
+    DEFAULT_DATABASE,
     HANDLER,
     NAMED_LOCK,
     PREPARED,
@@ -30,6 +31,7 @@ _SENTENCES = {
     BY_HAND: "pinned by hand{name}",
     PREPARED: "prepared statement `{name}` made",
     HANDLER: "handler `{name}` opened",
+    DEFAULT_DATABASE: "default database `{name}` perhaps selected",
     SESSION_VARIABLE: "session variable {name} set",
     USER_VARIABLE: "user variable @{name} used",
 }

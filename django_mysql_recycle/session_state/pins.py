@@ -38,6 +38,9 @@ _IN_EXPRESSIONS = (NAMED_LOCK, USER_VARIABLE)
 _TRANSACTION = (TRANSACTION, "")
 _MODE = (SESSION_VARIABLE, NEXT_TRANSACTION)
 
+#: While it is not known which one is selected.
+_DATABASE = (DEFAULT_DATABASE, "")
+
 #: Locks whose names are parameters that nobody knows.
 _UNNAMED_LOCK = (NAMED_LOCK, "")
 
@@ -48,9 +51,12 @@ class SessionState:
     ``now`` is a reading of one clock in seconds, the caller's choice.
     """
 
-    __slots__ = ("_pins", "pinned")
+    __slots__ = ("_pins", "database", "pinned")
 
-    def __init__(self) -> None:
+    def __init__(self, database: str | None = None) -> None:
+        #: The default database that the last USE has selected; ``None``: as each connection is
+        #: opened with. It does not pin, because the next connection can select it, too.
+        self.database = database
         self._pins: dict[Hashable, Pin] = {}  # in the order in which they began
         #: Whether a new connection would lack something. Kept, not computed: asked at each
         #: statement.
@@ -61,7 +67,7 @@ class SessionState:
 
     def copy(self) -> SessionState:
         """The same, and independent from now on. What `hold` returned releases it in both."""
-        other = SessionState()
+        other = SessionState(self.database)
         other._pins = {key: copy(pin) for key, pin in self._pins.items()}
         other.pinned = self.pinned
         return other
@@ -146,6 +152,22 @@ class SessionState:
         for kind in _UNTIL_THE_UNIT_ENDS:
             self._end_all(kind)
 
+    @property
+    def database_unknown(self) -> bool:
+        """A statement that does not tell, or may not have run, may have selected another one."""
+        return _DATABASE in self._pins
+
+    def database_is(self, name: str | None) -> None:
+        """What USE has selected, or what the server has answered: ``None`` is no database."""
+        pin = self._pins.get(_DATABASE)
+        # One that was dropped since is remembered: to select it again will fail, and say so.
+        self.database = name if name is not None or pin is None else pin.name or self.database
+        self._end_all(DEFAULT_DATABASE)
+
+    def lost(self) -> SessionState:
+        """What is left of it when the connection is gone and the loss reported."""
+        return SessionState(None if self.database_unknown else self.database)
+
     def kinds(self) -> tuple[str, ...]:
         """The kinds of state carried, each once, in the order in which they began."""
         return tuple(dict.fromkeys(pin.kind for pin in self._pins.values()))
@@ -164,8 +186,16 @@ class SessionState:
             for begun in pin.then if pin else ():
                 self._begin(begun, None, now, certain=certain)
             return
-        if change.name == DEFAULT_DATABASE:
+        if change.kind == DEFAULT_DATABASE:
             self._forget_name()
+            # The drivers replace %% and parameters only where there are arguments.
+            certain = (
+                certain and not change.uncounted and not ("%" in change.name and args is not None)
+            )
+            if certain:
+                self.database_is(change.name)
+                return
+            key = _DATABASE
         if pin is None:
             pin = self._pins[key] = pin_for(change, args, now)
             self.pinned = True

@@ -24,6 +24,7 @@ __all__ = [
     "TABLE_LOCK",
     "TEMPORARY_TABLE",
     "TRANSACTION",
+    "UNCERTAIN",
     "USER_VARIABLE",
     "Change",
     "Statement",
@@ -50,11 +51,17 @@ HANDLER = "handler"
 SESSION_VARIABLE = "session variable"
 USER_VARIABLE = "user variable"
 BY_HAND = "held by hand"
-
-#: The name under which USE is a session variable.
+#: Selected by USE. It pins only while its name is not known: a new connection can select it again.
 DEFAULT_DATABASE = "default database"
-#: The same for SET TRANSACTION without a scope, which COMMIT and ROLLBACK end.
+
+#: The name under which SET TRANSACTION without a scope, which COMMIT and ROLLBACK end, is a
+#: session variable.
 NEXT_TRANSACTION = "next transaction"
+
+
+#: The kinds of which a text that may be read in several ways, or may not run, proves little: how
+#: often a lock was taken, which database was selected.
+UNCERTAIN = (NAMED_LOCK, DEFAULT_DATABASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,8 @@ class Change:
     name: str = ""  #: identity within the kind; lower-case where every server ignores case
     placeholder: int | str | None = None  #: the name is this parameter: its index, or its key
     inputs: tuple[int | str, ...] | None = None  #: the name is an expression of these parameters
-    uncounted: bool = False  #: how often it begins is not known: no END is known to be the last
+    #: How often it begins is not known: no END is known to be the last. Of USE: whether it ran.
+    uncounted: bool = False
     then: tuple[Change, ...] = ()  #: what begins when the prepared statement runs
 
     @property
@@ -99,17 +107,18 @@ PLAIN_INSERT = Statement(inserts=True)
 def transactions_only(statement: Statement) -> Statement:
     """The same without the session state that ``pin_session_state = False`` gives up.
 
-    Half a transaction must never be committed by its second half, whatever the settings say.
+    Half a transaction must never be committed by its second half, and no statement may run in
+    another database than the application has selected, whatever the settings say.
     """
-    changes = tuple(filter(_concerns_a_transaction, statement.changes))
+    changes = tuple(filter(_counts_always, statement.changes))
     return replace(statement, changes=changes, lone_lock_call="")
 
 
-def _concerns_a_transaction(change: Change) -> bool:
+def _counts_always(change: Change) -> bool:
     return (
-        change.kind in (TRANSACTION, AUTOCOMMIT_OFF)
+        change.kind in (TRANSACTION, AUTOCOMMIT_OFF, DEFAULT_DATABASE)
         or change.action == RUN
-        or any(map(_concerns_a_transaction, change.then))  # PREPARE p FROM 'BEGIN'
+        or any(map(_counts_always, change.then))  # PREPARE p FROM 'BEGIN'
         or (change.kind == PREPARED and change.action in _ENDS)
     )
 
@@ -121,7 +130,7 @@ def in_doubt(one: Statement, other: Statement) -> Statement:
     changes = one.changes
     if changes != other.changes:
         begins = [c for c in (*one.changes, *other.changes) if not c.ends]
-        changes = tuple(dict.fromkeys(replace(c, uncounted=c.kind == NAMED_LOCK) for c in begins))
+        changes = tuple(dict.fromkeys(replace(c, uncounted=c.kind in UNCERTAIN) for c in begins))
     return replace(
         one,
         changes=changes,

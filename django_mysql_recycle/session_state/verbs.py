@@ -17,15 +17,15 @@ from .statements import (
     PREPARED,
     RENAME,
     RUN,
-    SESSION_VARIABLE,
     TEMPORARY_TABLE,
     TRANSACTION,
+    UNCERTAIN,
     Change,
     Statement,
     together,
 )
 from .table_locks import judge_backup, judge_flush, judge_lock, judge_unlock
-from .text import Token, dotted_name, split_at_commas, words_of
+from .text import DOUBLE, NAME, WORD, Token, dotted_name, split_at_commas, words_of
 
 __all__ = ["COMPOUND", "is_stored", "judge_verb", "object_of"]
 
@@ -95,7 +95,11 @@ def _judge_compound(tokens: Sequence[Token]) -> Statement:
             inner.append(judge_verb(tokens[start:index], inside=True))
             start = index + 1
     meaning = together(inner)
-    begins = tuple(change for change in meaning.changes if not change.ends)
+    begins = tuple(
+        replace(change, uncounted=change.uncounted or change.kind in UNCERTAIN)
+        for change in meaning.changes
+        if not change.ends
+    )
     return replace(meaning, changes=begins, enters_transaction=False, ends_transaction=False)
 
 
@@ -209,6 +213,14 @@ def _judge_show(tokens: Sequence[Token]) -> Statement:
     return PLAIN
 
 
+def _judge_use(tokens: Sequence[Token]) -> Statement:
+    name = tokens[1].text if len(tokens) == 2 and tokens[1].kind in (WORD, NAME, DOUBLE) else ""
+    if name and tokens[1].kind != WORD:
+        quote = '"' if tokens[1].kind == DOUBLE else "`"
+        name = name.replace(quote * 2, quote)
+    return Statement(changes=(Change(BEGIN, DEFAULT_DATABASE, name, uncounted=not name),))
+
+
 _ALWAYS = {
     "CALL": _OPAQUE,
     "GET": Statement(reads=("GET DIAGNOSTICS",)),
@@ -216,7 +228,6 @@ _ALWAYS = {
     "RELEASE": _NEVER_TWICE,
     "REPLACE": PLAIN_INSERT,
     "SAVEPOINT": _NEVER_TWICE,
-    "USE": Statement(changes=(Change(BEGIN, SESSION_VARIABLE, DEFAULT_DATABASE),)),
 }
 _VERBS: dict[str, Callable[[Sequence[Token]], Statement]] = {
     "ALTER": _judge_alter,
@@ -239,6 +250,7 @@ _VERBS: dict[str, Callable[[Sequence[Token]], Statement]] = {
     "SHOW": _judge_show,
     "START": _judge_start,
     "UNLOCK": judge_unlock,
+    "USE": _judge_use,
     "XA": _judge_xa,
     **dict.fromkeys(COMPOUND, _judge_compound),
 }

@@ -44,6 +44,17 @@ TRANSACTIONS = [
     *("CALL rows_and_off()", "CALL off_and_rows()", "CALL off_and_failure()", "insert"),
     *("XA START 'x'", "XA END 'x'", "XA ROLLBACK 'x'", "SAVEPOINT s", "ROLLBACK TO s"),
 ]
+DATABASES = [
+    *(
+        "USE elsewhere",
+        "use `elsewhere` -- x",
+        "USE {here}",
+        "USE nowhere",
+        "USE elsewhere; SELECT 1",
+    ),
+    *("SELECT 1; USE {here}", "USE elsewhere; nonsense", "USE {here}; USE nowhere; USE elsewhere"),
+    *("EXECUTE IMMEDIATE 'USE elsewhere'", "EXECUTE IMMEDIATE 'USE {here}'"),
+]
 OTHERS = ["USE elsewhere", "PREPARE p FROM 'SELECT 1'", "DEALLOCATE PREPARE p", "SET @x = 1"]
 
 
@@ -131,4 +142,26 @@ def test_whatever_the_session_carries_is_pinned(
         if "autocommit off" in kinds:
             kinds.add("transaction")  # each statement begins one
         assert carried(connection, somewhere).keys() <= kinds, texts
+        connection.close()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_default_database_of_the_session_is_the_remembered_one_or_pins(
+    make_connection: ConnectionFactory, somewhere: str, seed: int
+) -> None:
+    randomly = random.Random(seed)
+    for _ in range(30):
+        connection: Any = make_connection(**SEVERAL)
+        chosen = [randomly.choice(DATABASES) for _ in range(randomly.randint(1, 5))]
+        texts = [text.format(here=somewhere) for text in chosen]
+        run_all(connection, texts)
+        pins = connection.recycler.record.pins
+        with contextlib.closing(connection.connection.cursor()) as cursor:
+            cursor.execute("SELECT DATABASE()")
+            ((selected,),) = cursor.fetchall()
+        assert pins.database_unknown or (pins.database or somewhere) == selected, texts
+        # Asked for, it is known.
+        assert run(connection, "SELECT DATABASE()") == [(selected,)]
+        pins = connection.recycler.record.pins
+        assert (pins.database or somewhere, pins.pinned) == (selected, False), texts
         connection.close()

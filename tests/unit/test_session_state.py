@@ -297,7 +297,7 @@ SESSION_VARIABLES = {
         "?@old",
     ),
     "autocommit is seen elsewhere": ("SET autocommit = 0",),
-    "another default database": ("USE other", "+session variable default database"),
+    "another default database": ("USE other", "+default database other"),
     "nonsense": ("SET %s = 1", "+session variable ?"),
     "nothing": ("SET", "+session variable ?"),
 }

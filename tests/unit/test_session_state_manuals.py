@@ -83,7 +83,7 @@ MANUALS = [
     ("PREPARE s FROM 'SELECT ?'; EXECUTE s USING @a; DEALLOCATE PREPARE s;", USER),
     ("HANDLER tbl_name OPEN AS alias", ("handler",)),
     ("HANDLER tbl_name OPEN; HANDLER tbl_name READ FIRST; HANDLER tbl_name CLOSE", NOTHING),
-    ("USE db1;", SESSION),
+    ("USE db1;", NOTHING),
     ("SELECT SQL_CALC_FOUND_ROWS * FROM tbl_name WHERE id > 100 LIMIT 10;", NOTHING),
     ("SELECT 1 /*! +1 */;", NOTHING),
     ("SELECT /*+ SET_VAR(optimizer_switch = 'mrr_cost_based=off') */ 1;", NOTHING),

@@ -349,6 +349,48 @@ class TestFailedStatement:
         assert self.fails(state, "COMMIT; nonsense") == ("transaction",)
 
 
+class TestDefaultDatabase:
+    def test_its_name_is_remembered_and_does_not_pin(self, state: SessionState) -> None:
+        run(state, "USE `a``b`")
+        assert (state.database, state.pinned, state.database_unknown) == ("a`b", False, False)
+
+    def test_it_goes_on_when_other_state_is_lost_with_the_connection(
+        self, state: SessionState
+    ) -> None:
+        run(state, "USE a", "DO GET_LOCK('n', 0)")
+        assert (state.lost().database, state.lost().pinned) == ("a", False)
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "EXECUTE IMMEDIATE 'USE a'",
+            "PREPARE p FROM 'USE a'; EXECUTE p; DEALLOCATE PREPARE p",
+            "BEGIN NOT ATOMIC IF 1 THEN USE a; END IF; END",
+            "USE %s",
+            "USE `%s`",
+        ],
+    )
+    def test_it_pins_where_the_text_does_not_tell_it(self, state: SessionState, sql: str) -> None:
+        run(state, "USE b").apply(examine(sql), ["c"], 0.0)
+        assert (state.database, state.database_unknown) == ("b", True)
+        assert state.kinds() == ("default database",)
+        assert state.lost().database is None
+        state.database_is("a")
+        assert (state.database, state.pinned) == ("a", False)
+
+    def test_it_pins_where_an_earlier_statement_of_a_failed_text_may_have_run(
+        self, state: SessionState
+    ) -> None:
+        state.apply_begins(examine("USE a; nonsense"), None, 0.0)
+        assert state.database_unknown
+        state.database_is(None)  # dropped since: to select it again shall fail
+        assert (state.database, state.pinned) == ("a", False)
+
+    def test_failure_of_use_alone_changes_nothing(self, state: SessionState) -> None:
+        run(state, "USE a").apply_begins(examine("USE b"), None, 0.0)
+        assert (state.database, state.pinned) == ("a", False)
+
+
 class TestUnitOfWork:
     def test_its_end_ends_variables(self, state: SessionState) -> None:
         run(state, "SET sql_mode = ''", "SET @x = 1", "USE other", "SELECT @y")

@@ -1,0 +1,544 @@
+"""The default database that USE has selected is selected again on each new connection."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import Error, close_old_connections, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.db.utils import OperationalError
+
+from django_mysql_recycle import SessionStateLost, pinned
+
+from .acts import code_of, kill, listening, outcome, rest, session_id
+from .admin import Admin
+from .connections import STOCK, ConnectionFactory
+from .forking import fork, fork_without_hooks, start
+from .queries import run, value
+
+PATIENT: dict[str, Any] = {"CONN_MAX_AGE": None}
+#: mysqlclient allows several statements in one text by itself; FOUND_ROWS is Django's.
+SEVERAL: dict[str, Any] = {"options": {"client_flag": 65536 | 2}, "CONN_MAX_AGE": None}
+
+AWKWARD = "te`na nt-ü.1"
+TENANTS = ("tenant_a", "tenant_b", AWKWARD)
+
+
+def quoted(name: str) -> str:
+    return f"`{name.replace('`', '``')}`"
+
+
+@pytest.fixture
+def main(admin: Admin) -> Iterator[str]:
+    """The configured database; beside it are two of tenants, and one with an awkward name."""
+    main = str(admin.value("SELECT DATABASE()"))
+    for name in TENANTS:
+        admin.rows(f"CREATE DATABASE {quoted(name)}")
+        admin.rows(f"CREATE TABLE {quoted(name)}.note (text VARCHAR(40))")
+    admin.rows("CREATE TABLE note (text VARCHAR(40))")
+    yield main
+    admin.rows("DROP TABLE note")
+    for name in TENANTS:
+        admin.rows(f"DROP DATABASE IF EXISTS {quoted(name)}")
+
+
+def here(connection: BaseDatabaseWrapper) -> Any:
+    return value(connection, "SELECT DATABASE()")
+
+
+def note(connection: BaseDatabaseWrapper, text: str) -> None:
+    run(connection, "INSERT INTO note VALUES (%s)", text)
+
+
+def notes(admin: Admin, database: str) -> list[str]:
+    return [row[0] for row in admin.rows(f"SELECT text FROM {quoted(database)}.note")]
+
+
+def test_control_stock_backend_goes_on_in_the_configured_database(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(STOCK, **PATIENT)
+    run(connection, "USE tenant_a")
+    kill(admin, connection)
+    assert outcome(lambda: note(connection, "refused")) is not None
+    close_old_connections()
+    note(connection, "strayed")
+    assert notes(admin, main) == ["strayed"]
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("transport", ["tcp", "tls", "socket"])
+def test_database_selected_once_is_selected_on_each_new_connection(
+    make_connection: ConnectionFactory, admin: Admin, main: str, transport: Any
+) -> None:
+    connection = make_connection(transport=transport, **PATIENT)
+    run(connection, "USE tenant_a")
+    with listening(connection) as told:
+        for number in range(3):
+            close_old_connections()
+            kill(admin, connection)
+            note(connection, f"note {number}")
+    assert (told.lost, told.recycled) == ([], ["closed"] * 3)
+    assert notes(admin, "tenant_a") == ["note 0", "note 1", "note 2"]
+    assert notes(admin, main) == []
+
+
+SPELLINGS = [
+    "use tenant_a",
+    "USE `tenant_a`;",
+    "/* one */ USE /* two */ tenant_a -- three",
+    "USE/**/tenant_a",
+    b"USE tenant_a",
+    "/*!40000 USE tenant_a */",
+    "USE tenant_b; USE tenant_a",
+    "USE tenant_a; SELECT 1",
+    "SELECT 1; USE tenant_a",
+]
+
+
+@pytest.mark.parametrize("sql", SPELLINGS)
+def test_every_spelling_of_use_is_remembered(
+    make_connection: ConnectionFactory, admin: Admin, main: str, sql: Any
+) -> None:
+    connection = make_connection(**SEVERAL)
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+    kill(admin, connection)
+    assert here(connection) == "tenant_a"
+
+
+def test_name_that_needs_quotes_is_selected_again(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    run(connection, f"USE {quoted(AWKWARD)}")
+    for _ in range(2):
+        kill(admin, connection)
+        assert here(connection) == AWKWARD
+    run(connection, "SET SESSION sql_mode = 'ANSI_QUOTES'")
+    run(connection, 'USE "tenant_b"')
+    close_old_connections()
+    kill(admin, connection)
+    assert here(connection) == "tenant_b"
+
+
+def test_percent_sign_in_a_name_is_what_the_driver_makes_of_it(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    admin.rows("CREATE DATABASE `a%b`")
+    try:
+        connection = make_connection(**PATIENT)
+        with connection.cursor() as cursor:
+            cursor.execute("USE `a%%b`", {})
+            assert here(connection) == "a%b"
+            kill(admin, connection)
+            assert here(connection) == "a%b"
+            cursor.execute("USE tenant_a")
+            cursor.execute("USE `a%b`")
+        kill(admin, connection)
+        assert here(connection) == "a%b"
+    finally:
+        admin.rows("DROP DATABASE `a%b`")
+
+
+def test_use_that_fails_changes_nothing(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    for selected in (None, "tenant_a"):
+        if selected:
+            run(connection, f"USE {selected}")
+        with pytest.raises(Error):
+            run(connection, "USE nowhere_at_all")
+        kill(admin, connection)
+        assert here(connection) == selected or main
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["USE tenant_a; nonsense", "USE tenant_a; USE nowhere_at_all", "SELECT 1; USE tenant_a; no"],
+)
+def test_text_of_which_some_statements_fail_leaves_the_database_that_the_server_names(
+    make_connection: ConnectionFactory, admin: Admin, main: str, sql: str
+) -> None:
+    connection = make_connection(**SEVERAL)
+    with connection.cursor() as cursor, pytest.raises(Error):
+        cursor.execute(sql)
+        while cursor.nextset():
+            pass
+    run(connection, "SELECT 1")
+    kill(admin, connection)
+    assert here(connection) == "tenant_a"
+
+
+def test_database_that_is_not_known_when_the_connection_is_lost_raises(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(**SEVERAL)
+    with connection.cursor() as cursor, pytest.raises(Error):
+        cursor.execute("USE tenant_a; nonsense")
+        while cursor.nextset():
+            pass
+    kill(admin, connection)
+    with pytest.raises(SessionStateLost, match="default database"):
+        note(connection, "refused")
+    note(connection, "told")
+    assert notes(admin, main) == ["told"]
+
+
+def test_use_inside_a_prepared_text_is_asked_for_at_the_server(
+    make_connection: ConnectionFactory, admin: Admin, main: str, vendor: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    for sql in ("EXECUTE IMMEDIATE 'USE tenant_a'", "PREPARE p FROM 'USE tenant_b'", "EXECUTE p"):
+        error = outcome(lambda sql=sql: run(connection, sql))
+        assert vendor == "mariadb" or error is not None  # MySQL prepares no USE
+    if vendor == "mariadb":
+        run(connection, "DEALLOCATE PREPARE p")
+    where = here(connection)
+    assert where == ("tenant_b" if vendor == "mariadb" else main)
+    kill(admin, connection)
+    assert here(connection) == where
+
+
+def test_database_that_is_gone_raises_once(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    run(connection, "USE tenant_a")
+    admin.rows("DROP DATABASE tenant_a")
+    kill(admin, connection)
+    with listening(connection) as told:
+        with pytest.raises(SessionStateLost, match="tenant_a") as caught:
+            note(connection, "refused")
+    assert code_of(caught.value) == 1049
+    assert [facts["state"] for facts in told.lost] == [("default database",)]
+    assert told.recycled == ["closed"]
+    assert notes(admin, main) == []
+    note(connection, "told")
+    assert notes(admin, main) == ["told"]
+
+
+def test_database_that_is_dropped_by_the_session_itself_is_never_exchanged_for_another(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    run(connection, "USE tenant_a")
+    run(connection, "DROP DATABASE tenant_a")
+    error = outcome(lambda: note(connection, "refused"))
+    assert error is not None and code_of(error) == 1046
+    kill(admin, connection)
+    with pytest.raises(SessionStateLost):
+        note(connection, "refused")
+    assert notes(admin, main) == []
+
+
+def test_database_that_may_not_be_used_any_more_raises_once(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    admin.rows("CREATE USER 'lodger'@'%' IDENTIFIED BY 'Secret-9'")
+    try:
+        for database in (main, "tenant_a"):
+            admin.rows(f"GRANT ALL ON {database}.* TO 'lodger'@'%'")
+        connection = make_connection(transport="socket", USER="lodger", PASSWORD="Secret-9")
+        run(connection, "USE tenant_a")
+        admin.rows("REVOKE ALL ON tenant_a.* FROM 'lodger'@'%'")
+        kill(admin, connection)
+        with pytest.raises(SessionStateLost) as caught:
+            note(connection, "refused")
+        assert code_of(caught.value) == 1044
+        assert here(connection) == main
+    finally:
+        admin.rows("DROP USER 'lodger'@'%'")
+
+
+def test_connection_without_a_configured_database_gets_the_selected_one(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(NAME="", **PATIENT)
+    assert here(connection) is None
+    kill(admin, connection)
+    assert here(connection) is None
+    run(connection, "USE tenant_b")
+    kill(admin, connection)
+    assert here(connection) == "tenant_b"
+
+
+def test_selection_of_the_application_comes_after_that_of_connecting(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    def receive(*, connection: BaseDatabaseWrapper, **facts: Any) -> None:
+        if connection is mine:
+            seen.append(here(connection))
+            run(connection, "USE tenant_b")
+
+    seen: list[Any] = []
+    mine = make_connection(options={"init_command": "USE tenant_a"}, **PATIENT)
+    connection_created.connect(receive)
+    try:
+        assert here(mine) == "tenant_b"
+        kill(admin, mine)
+        assert here(mine) == "tenant_b"
+        for name in ("tenant_a", main):
+            run(mine, f"USE {name}")
+            kill(admin, mine)
+            assert here(mine) == name
+    finally:
+        connection_created.disconnect(receive)
+    assert seen == ["tenant_a"] * 4
+
+
+def test_configured_database_that_connecting_does_not_select_is_selected_again(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(options={"database": "tenant_a"}, **PATIENT)
+    assert here(connection) == "tenant_a"
+    run(connection, f"USE {main}")
+    kill(admin, connection)
+    assert here(connection) == main
+
+
+def test_selection_inside_atomic_outlives_it_and_its_rollback(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    with pytest.raises(ZeroDivisionError), transaction.atomic(using=connection.alias):
+        run(connection, "USE tenant_a")
+        raise ZeroDivisionError
+    kill(admin, connection)
+    assert here(connection) == "tenant_a"
+    with pytest.raises(OperationalError), transaction.atomic(using=connection.alias):
+        run(connection, "USE tenant_b")
+        kill(admin, connection)
+        note(connection, "refused")
+    note(connection, "after")
+    assert (notes(admin, main), notes(admin, "tenant_b")) == ([], ["after"])
+
+
+def test_selection_holds_for_entering_atomic_and_with_autocommit_off(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    run(connection, "USE tenant_a")
+    kill(admin, connection)
+    with transaction.atomic(using=connection.alias):
+        note(connection, "in atomic")
+    connection.set_autocommit(False)
+    kill(admin, connection)
+    note(connection, "by hand")
+    connection.commit()
+    assert (notes(admin, main), notes(admin, "tenant_a")) == ([], ["in atomic", "by hand"])
+
+
+def test_selection_beside_other_state_that_is_lost_holds_after_the_error(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    run(connection, "USE tenant_a")
+    run(connection, "SELECT GET_LOCK('beside', 0)")
+    kill(admin, connection)
+    with pytest.raises(SessionStateLost, match="beside") as caught:
+        note(connection, "refused")
+    assert "database" not in str(caught.value)
+    note(connection, "after")
+    with pinned(connection):
+        kill(admin, connection)
+        with pytest.raises(SessionStateLost):
+            note(connection, "refused")
+    note(connection, "last")
+    assert (notes(admin, main), notes(admin, "tenant_a")) == ([], ["after", "last"])
+
+
+def test_selection_is_remembered_although_pinning_is_turned_off(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(recycle={"pin_session_state": False}, **PATIENT)
+    run(connection, "USE tenant_a")
+    kill(admin, connection)
+    assert here(connection) == "tenant_a"
+
+
+def test_temporary_table_of_another_database_is_not_taken_for_one_that_is_dropped(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    run(connection, "CREATE TEMPORARY TABLE t (a INT)")
+    run(connection, "USE tenant_a")
+    run(connection, "DROP TABLE IF EXISTS t")
+    kill(admin, connection)
+    with pytest.raises(SessionStateLost, match="temporary table"):
+        run(connection, "SELECT 1")
+
+
+# Boundaries and closing.
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("health_checks", [False, True])
+def test_selection_holds_after_django_has_closed_the_connection_between_units_of_work(
+    make_connection: ConnectionFactory, admin: Admin, main: str, health_checks: bool
+) -> None:
+    connection = make_connection(CONN_MAX_AGE=60, CONN_HEALTH_CHECKS=health_checks)
+    run(connection, "USE tenant_a")
+    connection.close_at = 0.0  # past its max age
+    close_old_connections()
+    assert connection.connection is None
+    close_old_connections()
+    note(connection, "after its max age")
+    kill(admin, connection)
+    close_old_connections()
+    note(connection, "after a loss")
+    connection.set_autocommit(False)
+    close_old_connections()
+    note(connection, "after autocommit was left off")
+    assert (notes(admin, main), len(notes(admin, "tenant_a"))) == ([], 3)
+
+
+@pytest.mark.parametrize("way", ["close", "close_all", "zero", "close after the boundary"])
+def test_closing_by_the_application_and_a_max_age_of_zero_end_the_selection(
+    make_connection: ConnectionFactory, main: str, way: str
+) -> None:
+    connection = make_connection(CONN_MAX_AGE=0 if way == "zero" else 60)
+    run(connection, "USE tenant_a")
+    if way == "close":
+        connection.close()
+    elif way == "close_all":
+        connections.close_all()
+    elif way == "zero":
+        close_old_connections()
+    else:
+        connection.close_at = 0.0
+        close_old_connections()
+        connection.close()
+    assert here(connection) == main
+
+
+def test_settings_that_name_another_database_count_after_close(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    run(connection, "USE tenant_b")
+    connection.close()
+    connection.settings_dict["NAME"] = "tenant_a"
+    for _ in range(2):
+        assert here(connection) == "tenant_a"
+        kill(admin, connection)
+
+
+@pytest.mark.parametrize("forks", [fork, fork_without_hooks])
+def test_connection_of_a_child_is_in_the_selected_database(
+    make_connection: ConnectionFactory, main: str, admin: Admin, forks: Any
+) -> None:
+    connection = make_connection(**PATIENT)
+    run(connection, "USE tenant_a")
+    start(lambda: note(connection, "by the child"), forks).result()
+    assert (notes(admin, main), notes(admin, "tenant_a")) == ([], ["by the child"])
+
+
+# What it costs, and what shows.
+
+
+def test_use_of_the_configured_database_is_forgotten_and_sends_nothing(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    run(connection, "USE tenant_a")
+    run(connection, f"USE {main}")
+    kill(admin, connection)
+    admin.set_global("general_log", 1)
+    admin.set_global("log_output", "TABLE")
+    assert here(connection) == main
+    number = session_id(connection)
+    sent = admin.rows("SELECT argument FROM mysql.general_log WHERE thread_id = %s", number)
+    assert not [
+        text for (text,) in sent if b"USE" in (text if isinstance(text, bytes) else text.encode())
+    ]
+
+
+def test_selecting_again_shows_neither_in_the_log_of_queries_nor_to_wrappers(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    def wrapper(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        seen.append(sql)
+        return execute(sql, params, many, context)
+
+    seen: list[str] = []
+    connection = make_connection(**PATIENT)
+    run(connection, "USE tenant_a")
+    kill(admin, connection)
+    connection.force_debug_cursor = True
+    with connection.execute_wrapper(wrapper):
+        assert here(connection) == "tenant_a"
+    assert seen == ["SELECT DATABASE()"]
+    assert [query["sql"] for query in connection.queries] == ["SELECT DATABASE()"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_connection_lost_while_it_selects_is_a_failure_to_connect_and_the_next_statement_tries_again(
+    make_connection: ConnectionFactory, admin: Admin, main: str, proxy: Any, when: Any
+) -> None:
+    way = proxy()
+    connection = make_connection(via=way, **PATIENT)
+    run(connection, "USE tenant_a")
+    kill(admin, connection)
+    fault = way.cut_at(b"USE `tenant_a`", when=when)
+    with pytest.raises(OperationalError) as caught:
+        note(connection, "refused")
+    fault.wait()
+    assert not isinstance(caught.value, SessionStateLost)
+    note(connection, "after")
+    assert (notes(admin, main), notes(admin, "tenant_a")) == ([], ["after"])
+
+
+# Ordinary applications with several tenants: an idle kill between two requests costs them nothing.
+
+
+def first_in_each_request(connection: BaseDatabaseWrapper, number: int) -> None:
+    run(connection, f"USE {TENANTS[number % 2]}")
+    note(connection, f"request {number}")
+
+
+def after_the_table_of_sessions(connection: BaseDatabaseWrapper, number: int) -> None:
+    run(connection, f"SELECT owner FROM {connection.settings_dict['NAME']}.testapp_account")
+    run(connection, f"USE {TENANTS[number % 2]}")
+    note(connection, f"request {number}")
+
+
+def with_main_at_the_end(connection: BaseDatabaseWrapper, number: int) -> None:
+    run(connection, "SELECT owner FROM testapp_account")
+    run(connection, f"USE {TENANTS[number % 2]}")
+    note(connection, f"request {number}")
+    run(connection, f"USE {connection.settings_dict['NAME']}")
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("max_age", [None, 60, 0])
+@pytest.mark.parametrize("health_checks", [False, True])
+@pytest.mark.parametrize(
+    "serve", [first_in_each_request, after_the_table_of_sessions, with_main_at_the_end]
+)
+def test_application_with_several_tenants_never_fails_for_an_idle_kill_between_requests(
+    make_connection: ConnectionFactory,
+    admin: Admin,
+    main: str,
+    caplog: pytest.LogCaptureFixture,
+    serve: Any,
+    health_checks: bool,
+    max_age: int | None,
+) -> None:
+    connection = make_connection(CONN_MAX_AGE=max_age, CONN_HEALTH_CHECKS=health_checks)
+    with caplog.at_level(logging.WARNING, "django_mysql_recycle"):
+        for number in range(6):
+            close_old_connections()  # request_started
+            serve(connection, number)
+            close_old_connections()  # request_finished
+            if connection.connection is not None:
+                kill(admin, connection) if number % 3 else rest(connection, 40_000)
+    assert caplog.records == []
+    assert notes(admin, "tenant_a") == ["request 0", "request 2", "request 4"]
+    assert notes(admin, "tenant_b") == ["request 1", "request 3", "request 5"]
+    assert notes(admin, main) == []

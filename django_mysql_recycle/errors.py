@@ -11,7 +11,7 @@ from enum import Enum, auto
 
 from django.db.utils import OperationalError
 
-__all__ = ["NOT_NOW", "Proof", "SessionStateLost", "code_of", "judge"]
+__all__ = ["NOT_NOW", "Proof", "SessionStateLost", "code_of", "is_of_the_server", "judge"]
 
 
 class SessionStateLost(OperationalError):
@@ -99,8 +99,20 @@ def code_of(error: BaseException) -> int | None:
     return code if isinstance(code, int) and not isinstance(code, bool) else None
 
 
+def is_of_the_server(error: BaseException) -> bool:
+    """Whether the number is one of the server's and not of a client library.
+
+    Any of both can be in an error packet: a trigger may SIGNAL what it likes.
+    """
+    code = code_of(error) or 0
+    return code != 0 and not (2000 <= code < 3000 or 5000 <= code < 6000)
+
+
 def judge(error: BaseException, *, mariadb: bool) -> Proof:
-    """What a database error, the driver's or Django's copy of it, proves."""
+    """What a database error, the driver's or Django's copy of it, proves by its number.
+
+    A number can be made up, and is no proof before the connection has been looked at (keeper.py).
+    """
     code = code_of(error)
     if code is None:
         # PyMySQL: InternalError("Packet sequence number wrong"), Error("Already closed").

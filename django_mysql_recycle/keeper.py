@@ -5,6 +5,8 @@ from __future__ import annotations
 import _thread
 import weakref
 from dataclasses import dataclass
+from itertools import count
+from random import randrange
 from typing import Any
 
 from django.db.backends.signals import connection_created
@@ -12,8 +14,8 @@ from django.db.utils import Error, OperationalError
 
 from . import events, liveness, processes
 from .cursors import came_from_rows
-from .drivers import Driver
-from .errors import Proof, SessionStateLost, code_of, judge
+from .drivers import Driver, Origin
+from .errors import Proof, SessionStateLost, code_of, is_of_the_server, judge
 from .liveness import clock
 from .options import Options
 from .record import ConnectionRecord
@@ -33,6 +35,13 @@ __all__ = [
 # What statements leave for later ones without pinning, as Statement.reads names it.
 LAST_INSERT_ID = "LAST_INSERT_ID()"
 ARGUMENTS = "@_"  # how the variables begin in which callproc() leaves its arguments
+
+#: Seconds after an error packet in which a server that hangs up after it is seen to do so: the end
+#: of the stream comes a moment later through TLS or a proxy.
+HANG_UP = 0.05
+
+#: What the backend asks to see whether an answer is the one to its question: no number twice.
+_numbers = count(randrange(1 << 40))
 
 #: Stands for a connection that there is no more, or not yet: none is it, and neither is None.
 CLOSED: Any = object()
@@ -169,7 +178,7 @@ class ConnectionKeeper:
         except NoAnswer:
             raise
         except self.db.Database.Error as error:
-            self.take_note(record, error, ran=False)
+            self.take_note(record, error, ran=False, asking=True)
             if not record.gone:
                 record.touch()
             raise
@@ -180,11 +189,17 @@ class ConnectionKeeper:
         return rows
 
     def take_note(
-        self, record: ConnectionRecord, error: BaseException, *, ran: bool = True
+        self,
+        record: ConnectionRecord,
+        error: BaseException,
+        *,
+        ran: bool = True,
+        asking: bool = False,
     ) -> Proof:
         """Mark the record with what an error proves.
 
-        `ran`: it came of something the application ran, which counts as run.
+        `ran`: it came of something the application ran, which counts as run. `asking`: it came of
+        a question of the backend's own.
         """
         if ran:
             record.dirty = True
@@ -201,6 +216,7 @@ class ConnectionKeeper:
         proof = judge(error, mariadb=record.mariadb)
         if code_of(error) == 2014 and record.may_be_unread:
             return Proof.ALIVE  # rows that the application has not read yet are in the way
+        proof = self._verified(record, error, proof, asking=asking)
         if proof is Proof.READ_ONLY:
             declared = code_of(error) == 1792 and record.read_only_declared
             record.wrong_node |= record.options.recycle_read_only and not declared
@@ -212,6 +228,51 @@ class ConnectionKeeper:
             record.mark_lost("lost", code_of(error))
         record.refresh()
         return proof
+
+    def _verified(
+        self, record: ConnectionRecord, error: BaseException, proof: Proof, *, asking: bool
+    ) -> Proof:
+        """What is left of a proof by number once the connection has been looked at.
+
+        An error packet may carry any number: a trigger or a procedure can SIGNAL it. It is the
+        answer to the statement, which has run as far as that, and the connection may be sound.
+        """
+        origin = self.driver.origin(error)
+        if record.driver_let_go:
+            # Whatever the number says, the connection is lost.
+            unsent = origin is Origin.SENDING or (
+                origin is Origin.UNKNOWN and not is_of_the_server(error)
+            )
+            if not proof.is_loss or (proof is Proof.NEVER_RAN and not unsent):
+                return Proof.MAY_HAVE_RUN
+            return proof
+        if not proof.is_loss:
+            return proof
+        if origin is Origin.SERVER and not is_of_the_server(error):
+            return Proof.ALIVE
+        if origin in (Origin.SENDING, Origin.CLIENT) or record.descriptor is None:
+            never = proof is Proof.NEVER_RAN and origin is not Origin.SENDING
+            return Proof.MAY_HAVE_RUN if never else proof
+        # An error packet, unless this client library has a number for what it cannot read.
+        hung_up = liveness.hangs_up(record.descriptor, HANG_UP)
+        if hung_up is False:
+            if origin is Origin.SERVER or is_of_the_server(error):
+                return Proof.ALIVE
+            if proof is not Proof.PROTOCOL and code_of(error):
+                return Proof.ALIVE
+            # 2027 is also what Connector/C makes of a packet with a number of its own range.
+            return Proof.ALIVE if not asking and self._is_in_step(record) else Proof.PROTOCOL
+        timed_out = hung_up and origin is Origin.UNKNOWN and code_of(error) == 4031
+        return Proof.MAY_HAVE_RUN if proof is Proof.NEVER_RAN and not timed_out else proof
+
+    def _is_in_step(self, record: ConnectionRecord) -> bool:
+        """Whether the next answer is the one to the next question. One round trip."""
+        number = next(_numbers)
+        try:
+            rows = self.ask(record, b"SELECT %d" % number)
+            return int(rows[0][0]) == number
+        except (NoAnswer, self.db.Database.Error, LookupError, TypeError, ValueError):
+            return False
 
     # ##### Replacing and closing #####
 

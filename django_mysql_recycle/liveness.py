@@ -21,6 +21,7 @@ __all__ = [
     "can_look",
     "clock",
     "detach",
+    "hangs_up",
     "identity",
     "milliseconds",
     "path_options",
@@ -89,6 +90,18 @@ def wait_until_readable(descriptor: int | None, seconds: float | None) -> bool:
     poll = _poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(None if seconds is None else milliseconds(seconds)))
+
+
+def hangs_up(descriptor: int | None, seconds: float) -> bool | None:
+    """Whether the other end has closed the connection, or does within `seconds`.
+
+    None where that cannot be seen. Only after an answer, when there is nothing left to read.
+    """
+    if _poll is None or descriptor is None:
+        return None
+    poll = _poll()
+    poll.register(descriptor, _CLOSED)
+    return bool(poll.poll(milliseconds(seconds)))
 
 
 def milliseconds(seconds: float) -> int:

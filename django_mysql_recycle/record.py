@@ -151,6 +151,11 @@ class ConnectionRecord:
         """The liveness check. Means nothing while a result is unread."""
         return bool(self.hung_up())
 
+    @property
+    def driver_let_go(self) -> bool:
+        """Whether the driver has closed its socket: its number may be another one's by now."""
+        return self.socket is not None and liveness.identity(self.descriptor) != self.socket
+
     def set_wait_timeout(self, seconds: float | None, *, unread: bool = False) -> None:
         """The session's ``wait_timeout``; `unread`: it is to be read (again) later."""
         self.limit_unread = unread

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .choice import ENVIRONMENT, choose, use_driver
-from .interface import Driver
+from .interface import Driver, Origin
 
-__all__ = ["ENVIRONMENT", "Driver", "choose", "use_driver"]
+__all__ = ["ENVIRONMENT", "Driver", "Origin", "choose", "use_driver"]

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from traceback import walk_tb
 from types import CodeType, ModuleType
 from typing import Any, Protocol
 
-__all__ = ["Attempt", "Common", "Driver", "code_objects"]
+__all__ = ["Attempt", "Common", "Driver", "Origin", "code_objects"]
+
+
+class Origin(Enum):
+    """Where a database error comes from, as far as the driver tells."""
+
+    SERVER = auto()  #: an error packet, the answer to what was sent
+    SENDING = auto()  #: the driver could not send all of it
+    CLIENT = auto()  #: the driver itself, anywhere else
+    UNKNOWN = auto()
 
 
 class Attempt:
@@ -53,6 +63,9 @@ class Driver(Protocol):
     def never_sent(self, error: BaseException) -> bool:
         """Whether an exception that is not the database's was raised before anything was sent."""
 
+    def origin(self, error: BaseException) -> Origin:
+        """Who has raised a database error, the driver's or Django's copy of it."""
+
     def has_answered(self, error: BaseException) -> bool:
         """Whether an exception that is not the database's came of a value that has been read.
 
@@ -92,6 +105,9 @@ class Common:
             trace = trace.tb_next
         refusals = (TypeError, AttributeError, AssertionError, UnicodeError)
         return isinstance(error, refusals) and innermost in self._refusing
+
+    def origin(self, error: BaseException) -> Origin:  # noqa: ARG002
+        return Origin.UNKNOWN
 
     def has_answered(self, error: BaseException) -> bool:
         """By the traceback, too: Django's own converter refuses a TIME beyond 24 hours."""

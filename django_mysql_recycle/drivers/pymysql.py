@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from ..errors import code_of
-from .interface import Attempt, Common, code_objects
+from .interface import Attempt, Common, Origin, code_objects
 from .tls import ContextKeeper
 
 __all__ = ["PyMySQL"]
@@ -33,6 +35,9 @@ class PyMySQL(Common):
         # The rows of a buffered result are converted one by one, before the next one is read.
         self._converting = code_objects(connections.MySQLResult, "_read_row_from_packet")
         self._reading = code_objects(connections.MySQLResult, "_read_rowdata_packet")
+        self._folder = str(Path(connections.__file__ or "").parent)
+        self._answering = code_objects(import_module("pymysql.err"), "raise_mysql_exception")
+        self._sending = code_objects(connections.Connection, "_write_bytes", "_execute_command")
         self._contexts = ContextKeeper()
 
     def distrust_autocommit(self, connection: Any) -> None:
@@ -59,6 +64,23 @@ class PyMySQL(Common):
 
     def in_transaction(self, connection: Any) -> bool:
         return bool(connection.server_status & 1)  # SERVER_STATUS_IN_TRANS
+
+    def origin(self, error: BaseException) -> Origin:
+        """By the traceback: one function raises what the server says, another one sends."""
+        link: BaseException | None = error
+        while link is not None:
+            innermost = None
+            for frame, _ in walk_tb(link.__traceback__):
+                innermost = frame.f_code
+            if innermost in self._answering:
+                return Origin.SERVER
+            if innermost in self._sending:
+                return Origin.SENDING
+            if link.__cause__ is None and innermost is not None:
+                inside = innermost.co_filename.startswith(self._folder)
+                return Origin.CLIENT if inside else Origin.UNKNOWN
+            link = link.__cause__
+        return Origin.UNKNOWN
 
     def send(self, connection: Any, sql: bytes) -> None:
         connection._execute_command(3, sql)  # COM_QUERY

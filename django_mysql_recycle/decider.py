@@ -6,7 +6,7 @@ from django.db.utils import OperationalError
 
 from . import events
 from .cursors import RecyclingCursor
-from .errors import SessionStateLost
+from .errors import PASSING, SessionStateLost, code_of
 from .keeper import ARGUMENTS, ConnectionKeeper, NoAnswer
 from .lifecycle import REST, Action, Facts, decide
 from .liveness import clock
@@ -63,7 +63,7 @@ class Decider(ConnectionKeeper):
                     idle_limit=record.idle_limit,
                     max_age=record.max_age,
                     ping_after=record.options.ping_after,
-                    limit_unread=record.limit_unread,
+                    limit_unread=record.limit_unread and now >= record.limit_due,
                     closed=record.is_closed,
                 )
             )
@@ -156,8 +156,8 @@ class Decider(ConnectionKeeper):
             record.set_wait_timeout(seconds)
         except NoAnswer:
             pass
-        except (self.db.Database.Error, ValueError, TypeError, IndexError, KeyError):
+        except (self.db.Database.Error, ValueError, TypeError, IndexError, KeyError) as error:
             if read_limit and not record.gone:
-                # Refused, or nonsense: the liveness check alone, from now on.
-                record.set_wait_timeout(None)
-                events.limit_unknown(self.db.alias)
+                record.limit_refused()
+                if code_of(error) not in PASSING:
+                    events.limit_unknown(self.db.alias)

@@ -11,7 +11,15 @@ from enum import Enum, auto
 
 from django.db.utils import OperationalError
 
-__all__ = ["NOT_NOW", "Proof", "SessionStateLost", "code_of", "is_of_the_server", "judge"]
+__all__ = [
+    "NOT_NOW",
+    "PASSING",
+    "Proof",
+    "SessionStateLost",
+    "code_of",
+    "is_of_the_server",
+    "judge",
+]
 
 
 class SessionStateLost(OperationalError):
@@ -91,6 +99,19 @@ _READ_ONLY = {
 #: Errors of connecting that say 'not now': refused, too many connections, shutting down, and
 #: 2013 or 2006 from a proxy whose server is down.
 NOT_NOW = frozenset({2002, 2003, 2006, 2013, 2055, 1040, 1053, 1203})
+
+
+#: Refusals of a statement that say nothing about the next one of the same text.
+PASSING = frozenset(
+    {
+        1317,  # ER_QUERY_INTERRUPTED: KILL QUERY
+        1969,  # ER_STATEMENT_TIMEOUT (MariaDB): max_statement_time
+        3024,  # ER_QUERY_TIMEOUT (MySQL): max_execution_time
+        1205,  # ER_LOCK_WAIT_TIMEOUT
+        1041,  # ER_OUT_OF_RESOURCES
+        1226,  # ER_USER_LIMIT_REACHED: max_queries_per_hour
+    }
+)
 
 
 def code_of(error: BaseException) -> int | None:

@@ -162,7 +162,7 @@ def limit_unknown(alias: str) -> None:
             return
         _ledger.limit_unknown.add(alias)
     logger.warning(
-        "the server of %r does not tell its wait_timeout: its connections are recycled by the "
-        "liveness check alone, unless OPTIONS['recycle']['idle_limit'] names a limit",
+        "the server of %r does not tell its wait_timeout: until it does, its connections have no "
+        "idle limit but the one that OPTIONS['recycle']['idle_limit'] names",
         alias,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import liveness
-from .lifecycle import idle_limit_of, quiet_for
+from .lifecycle import REST, idle_limit_of, quiet_for
 from .options import Options
 from .session_state import SessionState
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from .drivers import Driver
 
 __all__ = ["ConnectionRecord"]
+
+
+#: Seconds after which a server that always refuses to tell its ``wait_timeout`` is asked again.
+LONGEST_PAUSE = 300.0
 
 
 class ConnectionRecord:
@@ -40,6 +44,8 @@ class ConnectionRecord:
         "idle_limit",
         "inserted",
         "interrupted",
+        "limit_due",
+        "limit_pause",
         "limit_unread",
         "lost",
         "lost_code",
@@ -159,8 +165,14 @@ class ConnectionRecord:
     def set_wait_timeout(self, seconds: float | None, *, unread: bool = False) -> None:
         """The session's ``wait_timeout``; `unread`: it is to be read (again) later."""
         self.limit_unread = unread
+        self.limit_due, self.limit_pause = 0.0, REST
         self.idle_limit = idle_limit_of(seconds, self.options.idle_limit)
         self.quiet = quiet_for(self.idle_limit, self.options.ping_after, unread)
+
+    def limit_refused(self) -> None:
+        """Have ``wait_timeout`` read after another rest, and after each refusal less soon."""
+        self.limit_due = liveness.clock() + self.limit_pause
+        self.limit_pause = min(2 * self.limit_pause, LONGEST_PAUSE)
 
     def mark_lost(self, reason: str, code: int | None = None) -> None:
         """Not to be used any more. The first reason stays."""

@@ -18,6 +18,7 @@ from django.db import Error
 
 from servers import FaultProxy, Server
 
+from .acts import rest
 from .admin import Admin
 from .connections import STOCK, ConnectionFactory
 from .queries import connection_id, kill, run, value
@@ -177,8 +178,8 @@ def test_connection_within_all_its_limits_is_never_replaced(
         for transport in TRANSPORTS
     ]
     first = [connection_id(connection) for connection in connections]
-    for rest in [0.0] * 100 + [0.002] * 50 + [0.15, REST]:
-        time.sleep(rest)
+    for seconds in [0.0] * 100 + [0.002] * 50 + [0.15, REST]:
+        time.sleep(seconds)
         assert [connection_id(connection) for connection in connections] == first
     assert recycles == []
 
@@ -210,8 +211,9 @@ def test_without_the_liveness_check_a_killed_connection_is_met_by_the_statement(
 class Forger:
     """Stands between a client and a server and puts other words of the same length for the read."""
 
-    def __init__(self, server: Server, words: str) -> None:
+    def __init__(self, server: Server, words: str, times: int = 1000) -> None:
         self._server = server
+        self._left = times
         self._words = words.ljust(len(READ)).encode()
         assert len(self._words) == len(READ)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -239,7 +241,10 @@ class Forger:
                     if not data:
                         return
                     self.forged += data.count(READ.encode())
-                    other[end].sendall(data.replace(READ.encode(), self._words))
+                    if READ.encode() in data and self._left > 0:
+                        self._left -= 1
+                        data = data.replace(READ.encode(), self._words)
+                    other[end].sendall(data)
 
     def close(self) -> None:
         # A thread that accepts is not woken by a mere close().
@@ -292,3 +297,68 @@ def test_server_that_does_not_tell_its_wait_timeout_leaves_the_liveness_check(
     ]
     # One for each alias, however often it asks.
     assert len(warnings) == len(forgers) and all("wait_timeout" in text for text in warnings)
+
+
+#: Each of them is refused once, or answered with nonsense once.
+PASSING = "KILL QUERY CONNECTION_ID()"
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("words", [PASSING, *FORGERIES])
+def test_limit_that_was_refused_once_is_asked_for_after_the_next_rest(
+    server: Server,
+    make_connection: ConnectionFactory,
+    admin: Admin,
+    caplog: pytest.LogCaptureFixture,
+    recycles: list[dict[str, Any]],
+    words: str,
+) -> None:
+    admin.set_global("wait_timeout", 3)
+    with closing(Forger(server, words, times=1)) as forger:
+        connection = make_connection(via=forger)
+        first = connection_id(connection)
+        with caplog.at_level(logging.INFO, "django_mysql_recycle"):
+            time.sleep(REST)
+            assert connection_id(connection) == first  # refused
+            assert connection_id(connection) == first
+            assert (forger.forged, connection.recycler.record.idle_limit) == (1, None)
+            time.sleep(REST)
+            assert connection_id(connection) == first  # and answered
+            assert (forger.forged, connection.recycler.record.idle_limit) == (2, 2.5)
+        # Of an error that says nothing about the next time nobody is warned.
+        warned = [record for record in caplog.records if record.levelno == logging.WARNING]
+        assert len(warned) == (words != PASSING)
+        rest(connection, 2.5)
+        assert connection_id(connection) != first
+        connection.close()
+    assert [told["reason"] for told in recycles] == ["idle limit"]
+
+
+def test_server_that_always_refuses_is_asked_less_and_less_often(
+    server: Server, make_connection: ConnectionFactory
+) -> None:
+    with closing(Forger(server, FORGERIES[0])) as forger:
+        connection = make_connection(via=forger)
+        first = connection_id(connection)
+        asked = []
+        for _ in range(5):
+            time.sleep(0.55)
+            assert connection_id(connection) == first
+            asked.append(forger.forged)
+        connection.close()
+    assert asked == [1, 2, 2, 3, 3]
+
+
+def test_ping_is_sent_where_the_limit_is_not_asked_for(
+    server: Server, make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
+) -> None:
+    with closing(Forger(server, FORGERIES[0])) as forger:
+        between = proxy(forger)
+        connection = make_connection(via=between, recycle={"ping_after": 0.6})
+        first = connection_id(connection)
+        for _ in range(3):
+            time.sleep(0.65)
+            assert connection_id(connection) == first
+        sent = between.connections[0].queries()
+        connection.close()
+    assert [text for text in sent if text in (READ, "DO 0")] == [READ, READ, "DO 0"]

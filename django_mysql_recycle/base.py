@@ -14,7 +14,7 @@ from typing import Any
 from django.core import checks
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from . import liveness, processes
+from . import processes
 from .checks import check_settings
 from .connecting import open_in_time
 from .cursors import QuietCursorWrapper, RecyclingCursor, StreamingCursor
@@ -107,7 +107,7 @@ class RecycleMixin(TransactionSeams):
         if not command:
             record.opened_in = conn_params.get("db") or conn_params.get("database")
         if not _is_surely_a_unix_socket(conn_params):
-            liveness.watch_path(record.descriptor, options.keepalive, options.network_timeout)
+            record.watch_path()
         return connection
 
     def _record_of(self, connection: Any, options: Options) -> ConnectionRecord:

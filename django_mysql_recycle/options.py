@@ -34,9 +34,9 @@ class Options:
     ping_after: float | None = 10
     #: Bound on each round trip of the backend's own.
     ping_timeout: float | None = 5
-    #: Seconds of silence before the kernel probes the peer (TCP).
-    keepalive: float | None = 60
-    #: How long sent data may stay unacknowledged (TCP).
+    #: Seconds without a packet from the peer before the kernel probes it (TCP).
+    keepalive: float | None = 10
+    #: How long sent data, and probes, may stay unanswered (TCP).
     network_timeout: float | None = 30
     #: Further tries to connect when the server says 'not now'. A count.
     connect_retries: int | None = 1

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import liveness
+from . import liveness, network_path
 from .lifecycle import REST, idle_limit_of, quiet_for
 from .options import Options
 from .session_state import SessionState
@@ -52,10 +52,12 @@ class ConnectionRecord:
         "mariadb",
         "max_age",
         "may_be_unread",
+        "network_timeout_lifted",
         "opened",
         "opened_in",
         "options",
         "owing",
+        "path_options",
         "pins",
         "pins_after",
         "quiet",
@@ -81,6 +83,9 @@ class ConnectionRecord:
         self.hung_up: Callable[[], object] = liveness.watch(
             self.descriptor if options.liveness_check else None
         )
+        #: TCP options that the kernel was asked for.
+        self.path_options: Mapping[str, int] = {}
+        self.network_timeout_lifted = False
         self.lost = ""  # why it is marked lost
         self.lost_code: int | None = None
         self.interrupted = False
@@ -173,6 +178,24 @@ class ConnectionRecord:
         """Have ``wait_timeout`` read after another rest, and after each refusal less soon."""
         self.limit_due = liveness.clock() + self.limit_pause
         self.limit_pause = min(2 * self.limit_pause, LONGEST_PAUSE)
+
+    def watch_path(self) -> None:
+        """Have the kernel watch the path to the server, as the settings want it."""
+        keepalive, network_timeout = self.options.keepalive, self.options.network_timeout
+        self.path_options = network_path.watch_path(self.descriptor, keepalive, network_timeout)
+
+    def lift_network_timeout(self) -> None:
+        """Let sent data wait for as long as the server takes none."""
+        if self.path_options.get("TCP_USER_TIMEOUT"):
+            self.network_timeout_lifted = True
+            network_path.set_user_timeout(self.descriptor, self.socket, 0)
+
+    def restore_network_timeout(self) -> None:
+        """Limit the wait for acknowledgements again, if the limit was lifted."""
+        if self.network_timeout_lifted:
+            limit = self.path_options["TCP_USER_TIMEOUT"]
+            network_path.set_user_timeout(self.descriptor, self.socket, limit)
+            self.network_timeout_lifted = False
 
     def mark_lost(self, reason: str, code: int | None = None) -> None:
         """Not to be used any more. The first reason stays."""

@@ -60,6 +60,23 @@ class Namespace:
         self._iptables("-A", "INPUT", "-p", "tcp", "--sport", str(port), "-j", "DROP")
         self._iptables("-A", "OUTPUT", "-p", "tcp", "--dport", str(port), "-j", "DROP")
 
+    def let_client_through(self, port: int) -> None:
+        """Undo `drop_client`."""
+        self._iptables("-D", "INPUT", "-p", "tcp", "--sport", str(port), "-j", "DROP")
+        self._iptables("-D", "OUTPUT", "-p", "tcp", "--dport", str(port), "-j", "DROP")
+
+    def drop_next(self, port: int) -> None:
+        """Drop the next packet that comes from this client port, and no other."""
+        # fmt: off
+        self._iptables("-A", "INPUT", "-p", "tcp", "--sport", str(port),
+                       "-m", "limit", "--limit", "1/day", "--limit-burst", "1", "-j", "DROP")
+        # fmt: on
+
+    def dropped(self, port: int) -> int:
+        """How many packets from this client port the rules that are in force have dropped."""
+        lines = self._iptables("-L", "INPUT", "-n", "-v", "-x").splitlines()
+        return sum(int(line.split()[0]) for line in lines if f"spt:{port} " in f"{line} ")
+
     def drop_all(self) -> None:
         """Drop every packet in both directions."""
         self._iptables("-A", "INPUT", "-j", "DROP")
@@ -87,8 +104,12 @@ class Namespace:
     def __exit__(self, *exc_info: object) -> None:
         self.destroy()
 
-    def _iptables(self, *arguments: str) -> None:
-        _run("ip", "netns", "exec", self.name, find_program("iptables") or "iptables", *arguments)
+    def run(self, program: str, *arguments: str) -> str:
+        """Run a program in the namespace and return what it prints."""
+        return _run("ip", "netns", "exec", self.name, find_program(program) or program, *arguments)
+
+    def _iptables(self, *arguments: str) -> str:
+        return self.run("iptables", "-w", *arguments)
 
 
 def obtain_programs() -> None:

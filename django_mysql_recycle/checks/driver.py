@@ -12,8 +12,9 @@ from typing import Any
 from django.core import checks
 
 from ..drivers import choose, versions
-from ..options import path_of
-from .options import driver_options, own_settings
+from ..network_path import leaves_time
+from ..options import Options, path_of
+from .options import KERNEL_PROBES, driver_options, own_settings
 
 __all__ = ["driver_findings"]
 
@@ -58,9 +59,10 @@ def _check_transport(
     alias: str, name: str, settings: Mapping[str, Any]
 ) -> Iterator[checks.CheckMessage]:
     reason = _unix_socket(name, settings)
-    if not reason:
-        return
     given = own_settings(settings)
+    if not reason:
+        yield from _check_probes(alias, given, Options.of(alias, settings))
+        return
     for key in ("keepalive", "network_timeout"):
         if given.get(key) is not None:
             yield checks.Warning(
@@ -69,6 +71,37 @@ def _check_transport(
                 "to a server on the same machine set HOST to 127.0.0.1.",
                 id="django_mysql_recycle.W005",
             )
+
+
+def _check_probes(
+    alias: str, given: Mapping[str, Any], options: Options
+) -> Iterator[checks.CheckMessage]:
+    keepalive, limit = options.keepalive, options.network_timeout
+    if limit is None:
+        return
+    # TCP_USER_TIMEOUT takes the place of TCP_KEEPCNT: see network_path.py.
+    if not leaves_time(1, limit):
+        yield checks.Warning(
+            f"{path_of(alias, 'network_timeout')} ({limit}) is shorter than 3 s: a single lost "
+            "packet ends a connection that is idle or waits for an answer.",
+            hint="The kernel sends keepalive probes at whole seconds, and no second one fits "
+            "in. Raise network_timeout.",
+            id="django_mysql_recycle.W014",
+        )
+    elif (
+        "keepalive" in given
+        and (keepalive is None or keepalive <= KERNEL_PROBES)  # else W012 says so
+        and not (keepalive is not None and leaves_time(keepalive, limit))
+    ):
+        yield checks.Warning(
+            f"{path_of(alias, 'keepalive')} ({keepalive}) leaves no time for several probes within "
+            f"'network_timeout' ({limit}): the first probe is sent after {max(1, int(limit / 3))} "
+            "s instead.",
+            hint="Linux ends a connection by network_timeout and not by the number of probes, so "
+            "that otherwise a single lost packet would end it. Lower keepalive to two thirds of "
+            "network_timeout or less, or raise network_timeout.",
+            id="django_mysql_recycle.W014",
+        )
 
 
 def _unix_socket(name: str, settings: Mapping[str, Any]) -> str:

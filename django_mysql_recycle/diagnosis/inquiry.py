@@ -147,7 +147,8 @@ class Inquiry:
         raw, driver = connection.connection, choose()
         descriptor = driver.descriptor(raw)
         transport = transport_of(descriptor)
-        kernel = kernel_options(descriptor, options)
+        asked = connection.recycler.current().path_options if self.report.guarded else {}
+        kernel = kernel_options(descriptor, asked)
         tls = tls_of(raw, facts, settings, library_of(driver))
         evidence = proxy_evidence(raw, transport, facts)
         self.report = replace(

@@ -10,15 +10,13 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from math import ceil
 from statistics import median
 from time import perf_counter
 from typing import Any
 
-from .. import liveness
+from .. import liveness, network_path
 from ..drivers import Driver
 from ..drivers.versions import installed, is_connector_c
-from ..options import Options
 from ..server_facts import ServerFacts
 
 __all__ = [
@@ -156,26 +154,17 @@ def verified_by_library(options: Mapping[str, Any], library: str) -> str:
     return "certificate" if names_ca and not mode else "nothing"
 
 
-def kernel_options(descriptor: int | None, options: Options | None) -> tuple[KernelOption, ...]:
+def kernel_options(descriptor: int | None, asked: Mapping[str, int]) -> tuple[KernelOption, ...]:
     """What the kernel reports for the open socket, beside what the backend asked for."""
     if descriptor is None or os.name == "nt":
         return ()
-    found = liveness.path_options(descriptor)
-    asked = {} if options is None else asked_of(options)
-    return tuple(KernelOption(name, asked.get(name), found[name]) for name in sorted(found))
-
-
-def asked_of(options: Options) -> dict[str, int]:
-    """What `liveness.watch_path` sets for these options."""
-    asked = {}
-    if options.keepalive is not None:
-        asked["SO_KEEPALIVE"] = 1
-        asked["TCP_KEEPIDLE"] = min(ceil(options.keepalive), 32767)
-        asked["TCP_KEEPINTVL"] = min(ceil((options.network_timeout or 30) / 3), 32767)
-        asked["TCP_KEEPCNT"] = 3
-    if options.network_timeout is not None:
-        asked["TCP_USER_TIMEOUT"] = liveness.milliseconds(options.network_timeout)
-    return asked
+    options = network_path.options_of(descriptor)
+    found = {} if options is None else options._asdict()
+    return tuple(
+        KernelOption(name, asked.get(name), value)
+        for name, value in sorted(found.items())
+        if value is not None
+    )
 
 
 def measure(driver: Driver, raw: Any) -> tuple[float, float | None]:

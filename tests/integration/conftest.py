@@ -22,6 +22,7 @@ from servers import FaultProxy, HAProxy, Namespace, Server
 
 from .admin import Admin
 from .connections import OURS, STOCK, ConnectionFactory, point
+from .far import Far, far_away
 
 Transport = Literal["tcp", "tls", "socket"]
 
@@ -125,6 +126,13 @@ def namespace() -> Iterator[Namespace]:
     """A network namespace for `own_server(host=namespace.address, namespace=namespace.name)`."""
     with Namespace() as namespace:
         yield namespace
+
+
+@pytest.fixture(scope="module")
+def far(vendor: str) -> Iterator[Far]:
+    """A server behind a path that can be broken, with a table of its own."""
+    with far_away(vendor) as far:
+        yield far
 
 
 @pytest.fixture

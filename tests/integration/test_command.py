@@ -18,7 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.utils import ConnectionHandler, OperationalError
 
-from django_mysql_recycle import counters, liveness
+from django_mysql_recycle import counters, liveness, network_path
 from django_mysql_recycle.diagnosis import path as diagnosis_path
 from django_mysql_recycle.diagnosis.proof import prove
 from django_mysql_recycle.drivers import choose
@@ -102,7 +102,7 @@ def test_report_is_that_of_the_server_and_of_the_socket(
     vendor: str,
     admin: Admin,
 ) -> None:
-    recycle = {} if transport == "socket" else {"keepalive": 45, "network_timeout": 12}
+    recycle = {} if transport == "socket" else {"keepalive": 7, "network_timeout": 12}
     connection = make_connection(transport=transport, recycle=recycle, CONN_MAX_AGE=90)
     outcome = Outcome(connection.alias, json=True)
     told = outcome.alias
@@ -122,12 +122,13 @@ def test_report_is_that_of_the_server_and_of_the_socket(
     descriptor = choose().descriptor(connection.connection)
     assert descriptor is not None
     kernel = {option["name"]: option["found"] for option in told["kernel"]}
-    assert kernel == liveness.path_options(descriptor)
+    options = network_path.options_of(descriptor)
+    assert kernel == ({} if options is None else options._asdict())
     if transport == "socket":
         assert told["transport"]["address"] == server.socket
     else:
         assert told["transport"]["address"] == f"127.0.0.1:{server.port}"
-        assert kernel["TCP_KEEPIDLE"] == 45
+        assert kernel["TCP_KEEPIDLE"] == 7
         assert kernel["TCP_USER_TIMEOUT"] == 12000
         assert all(option["asked"] == option["found"] for option in told["kernel"])
     assert told["tls"]["version"] == ("TLSv1.3" if transport == "tls" else "")
@@ -412,7 +413,7 @@ def test_socket_that_somebody_else_changes_is_a_finding(make_connection: Connect
     finally:
         connection_created.disconnect(meddle)
     assert outcome.found["kernel_differs"]["message"] == (
-        "TCP_KEEPIDLE: asked for 60, the kernel reports 7200."
+        "TCP_KEEPIDLE: asked for 10, the kernel reports 7200."
     )
     assert outcome.status == 1
 

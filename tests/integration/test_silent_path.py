@@ -10,18 +10,19 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error, OperationalError
 
-from servers import FaultProxy, Namespace, Server
+from servers import FaultProxy, Server
 
 from .acts import assert_works, descriptor, insert, listening, outcome, owners, rest, soon
 from .admin import Admin
 from .connections import OURS, STOCK, ConnectionFactory
+from .far import Far, port_of
 from .forking import start
 from .queries import run, value
 
@@ -59,7 +60,7 @@ def test_kernel_watches_every_tcp_connection(
     connection = make_connection(transport=transport)
     connection.ensure_connection()
     told = told_to_the_kernel(connection)
-    assert (told["keepalive"], told["idle"], told["user timeout"]) == (1, 60, 30_000)
+    assert (told["keepalive"], told["idle"], told["user timeout"]) == (1, 10, 30_000)
     assert told["interval"] * told["count"] <= 30
 
 
@@ -90,30 +91,6 @@ def test_control_stock_backend_leaves_the_kernels_defaults(
 # Packets that are dropped: a namespace, whose kernel says nothing.
 
 
-class Far(NamedTuple):
-    """A server on the other side of a path that can be broken."""
-
-    server: Server
-    namespace: Namespace
-
-    def forget(self, connection: BaseDatabaseWrapper) -> None:
-        """Drop the packets of this connection from now on, as a NAT entry that has expired."""
-        with socket.socket(fileno=os.dup(descriptor(connection))) as sock:
-            self.namespace.drop_client(sock.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def far(vendor: str) -> Iterator[Far]:
-    with Namespace() as namespace:
-        with Server(vendor, host=namespace.address, namespace=namespace.name) as server:
-            with Admin(server) as admin:
-                admin.rows(
-                    "CREATE TABLE testapp_account (id INT AUTO_INCREMENT PRIMARY KEY,"
-                    " owner VARCHAR(50), balance INT)"
-                )
-            yield Far(server, namespace)
-
-
 SHORT: dict[str, Any] = {"network_timeout": 2, "keepalive": 1, "ping_timeout": 0.5}
 
 
@@ -141,9 +118,7 @@ def rollback(connection: BaseDatabaseWrapper, far: Far) -> None:
 
 def server_at_work(connection: BaseDatabaseWrapper, far: Far) -> None:
     run(connection, "SELECT 1")
-    with socket.socket(fileno=os.dup(descriptor(connection))) as sock:
-        port = sock.getsockname()[1]
-    breaker = threading.Timer(0.3, far.namespace.drop_client, [port])
+    breaker = threading.Timer(0.3, far.namespace.drop_client, [port_of(connection)])
     breaker.start()
     with pytest.raises(OperationalError):
         run(connection, "SELECT SLEEP(30)")

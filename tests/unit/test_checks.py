@@ -98,9 +98,9 @@ def test_the_defaults_contradict_nothing(check: Check) -> None:
         ({"keepalive": 30}, {"HOST": ""}, ["W005"]),  # mysqlclient's way
         ({"keepalive": 30}, {"HOST": "localhost", "PORT": 3306}, ["W005"]),
         ({"keepalive": 30}, {"HOST": "localhost", "OPTIONS": {"unix_socket": "/s"}}, ["W005"]),
-        ({"keepalive": 30}, {"HOST": "127.0.0.1", "OPTIONS": {"unix_socket": "/s"}}, []),
-        ({"keepalive": 30}, {"HOST": "", "OPTIONS": {"host": "db"}}, []),
-        ({"keepalive": 30}, {"HOST": "", "OPTIONS": {"read_default_group": "mine"}}, []),
+        ({"keepalive": 9}, {"HOST": "127.0.0.1", "OPTIONS": {"unix_socket": "/s"}}, []),
+        ({"keepalive": 9}, {"HOST": "", "OPTIONS": {"host": "db"}}, []),
+        ({"keepalive": 9}, {"HOST": "", "OPTIONS": {"read_default_group": "mine"}}, []),
         ({"keepalive": None}, {"HOST": "/s"}, []),
         ({}, {"HOST": "/s", "CONN_MAX_AGE": None}, []),
         ({"jitter": 0.1}, {"CONN_MAX_AGE": 0}, ["W006"]),
@@ -115,7 +115,18 @@ def test_the_defaults_contradict_nothing(check: Check) -> None:
         ({}, {"OPTIONS": {"connect_timeout": None}}, []),
         ({"ping_timeout": 5000, "network_timeout": 30000}, {}, ["W012", "W012"]),
         ({"keepalive": 60000}, {}, ["W012"]),
-        ({"ping_timeout": 900, "network_timeout": 900, "keepalive": 7200}, {}, []),
+        ({"ping_timeout": 900, "network_timeout": 900, "keepalive": 600}, {}, []),
+        ({"keepalive": 60}, {}, ["W014"]),
+        ({"keepalive": 15}, {}, []),
+        ({"keepalive": 7200, "network_timeout": 900}, {}, ["W014"]),
+        ({"keepalive": 7200, "network_timeout": None}, {}, []),
+        ({"keepalive": None}, {}, ["W014"]),
+        ({"keepalive": None, "network_timeout": None}, {}, []),
+        ({"network_timeout": 9}, {}, []),  # the default of keepalive is shortened
+        ({"network_timeout": 2}, {}, ["W014"]),
+        ({"network_timeout": 2, "keepalive": 60}, {}, ["W014"]),
+        ({"network_timeout": 2, "keepalive": None}, {"HOST": "/s"}, ["W005"]),
+        ({"network_timeout": 3}, {}, []),
         ({}, {"RECYCLE": {"idle_limit": 5}}, ["W013"]),
         ({}, {"IDLE_LIMIT": 5, "POOL_OPTIONS": {"POOL_SIZE": 5}}, ["W013", "W013"]),
         ({}, {"AUTOCOMMIT": False}, ["I002"]),
@@ -172,7 +183,7 @@ def test_transport_named_by_an_option_file(
     if lines is not None:
         file.write_text(lines)
     options = {"read_default_file": str(file)}
-    assert ids(check({"keepalive": 30}, HOST="", OPTIONS=options)) == found
+    assert ids(check({"keepalive": 9}, HOST="", OPTIONS=options)) == found
 
 
 @pytest.mark.parametrize(

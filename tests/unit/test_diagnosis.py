@@ -27,7 +27,6 @@ from django_mysql_recycle.diagnosis.path import (
     KernelOption,
     TlsFacts,
     Transport,
-    asked_of,
     kernel_options,
     missing_guards,
     proxy_evidence,
@@ -286,11 +285,6 @@ def test_what_mysqlclient_verifies_is_told_by_its_settings(
     assert verified_by_library(options, library) == verified
 
 
-def test_options_that_are_off_are_not_asked_of_the_kernel() -> None:
-    assert asked_of(Options(keepalive=None, network_timeout=None)) == {}
-    assert "TCP_USER_TIMEOUT" not in asked_of(Options(network_timeout=None))
-
-
 @pytest.mark.parametrize(
     ("settings", "shown"),
     [
@@ -322,7 +316,7 @@ def test_environment_goes_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_connection_that_is_not_open_tells_nothing() -> None:
     assert transport_of(None) == Transport("", "", None)
-    assert kernel_options(None, None) == ()
+    assert kernel_options(None, {}) == ()
 
 
 def test_address_of_the_newer_protocol_is_in_brackets() -> None:

@@ -24,7 +24,7 @@ def test_the_defaults_are_those_of_the_design():
         liveness_check=True,
         ping_after=10,
         ping_timeout=5,
-        keepalive=60,
+        keepalive=10,
         network_timeout=30,
         connect_retries=1,
         pin_session_state=True,

@@ -63,4 +63,4 @@ def test_the_kernel_probes_below_the_limits_of_the_cloud_load_balancers(
     run(ours, "DO 1")
     with socket.socket(fileno=socket.dup(descriptor(ours))) as same:
         assert same.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        assert same.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60 < 240
+        assert same.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10 < 240

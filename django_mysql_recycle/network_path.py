@@ -1,0 +1,187 @@
+"""TCP keepalive and the limit on unacknowledged data: what a socket has, and what it is to have.
+
+On Linux TCP_USER_TIMEOUT takes the place of TCP_KEEPCNT: when the keepalive timer runs out after
+it, one unanswered probe is enough to end the connection. So the first probe has to be sent early
+enough for several of them to fit into that time.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import socket
+from collections.abc import Mapping
+from functools import lru_cache
+from math import ceil, inf
+from typing import NamedTuple
+
+from .liveness import identity, milliseconds
+
+__all__ = [
+    "PathOptions",
+    "leaves_time",
+    "options_of",
+    "set_user_timeout",
+    "shortened",
+    "watch_path",
+]
+
+#: The first probe is sent within this share of `network_timeout`. The rest is for further ones.
+_MOST_OF_LIMIT = 2 / 3
+#: Intervals into which that rest is divided.
+_INTERVALS = 6
+#: Seconds for the probes where no `network_timeout` bounds them.
+_UNBOUNDED = 30
+
+# What Linux takes at most.
+_LONGEST = 32767
+_MOST_PROBES = 127
+
+
+class PathOptions(NamedTuple):
+    """Of one socket, named as in setsockopt(). None: this system has no such option."""
+
+    SO_KEEPALIVE: int
+    TCP_KEEPIDLE: int | None = None  #: seconds without a packet before the first probe
+    TCP_KEEPINTVL: int | None = None  #: seconds between two probes
+    TCP_KEEPCNT: int | None = None  #: unanswered probes
+    TCP_USER_TIMEOUT: int | None = None  #: milliseconds; 0 is no limit
+
+
+def _numbers() -> dict[str, tuple[int, int]]:
+    """Level and number of each option that this system has."""
+    found = {}
+    for name in PathOptions._fields[1:]:
+        # macOS calls the first one TCP_KEEPALIVE.
+        other = "TCP_KEEPALIVE" if name == "TCP_KEEPIDLE" else name
+        number = getattr(socket, name, getattr(socket, other, None))
+        if number is not None:
+            found[name] = (socket.IPPROTO_TCP, number)
+    # The last one: a unix socket has it, too.
+    found["SO_KEEPALIVE"] = (socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    return found
+
+
+_NUMBERS = _numbers()
+
+
+def watch_path(
+    descriptor: int | None, keepalive: float | None, network_timeout: float | None
+) -> Mapping[str, int]:
+    """Let the kernel end a connection whose path drops packets. TCP only.
+
+    `keepalive`: seconds without a packet before the first probe. `network_timeout`: seconds that
+    sent data, and probes, may stay unanswered. Returns what has been asked of the kernel.
+    """
+    if descriptor is None or os.name == "nt" or (keepalive is None and network_timeout is None):
+        return {}
+    sock = _view(descriptor)
+    try:
+        system = _options_of(sock)
+        wanted = shortened(system, keepalive, network_timeout)
+        for name, value in wanted.items():
+            if value != getattr(system, name):
+                sock.setsockopt(*_NUMBERS[name], value)
+    except OSError:
+        # A unix socket, which has no such options, or a peer that has just closed the connection,
+        # which some systems answer so. `manage.py mysql_recycle` shows what the kernel has.
+        return {}
+    finally:
+        sock.close()
+    return wanted
+
+
+def options_of(descriptor: int) -> PathOptions | None:
+    """What the kernel says of an open TCP socket; None for any other socket."""
+    sock = _view(descriptor)
+    try:
+        return _options_of(sock)
+    except OSError:
+        return None
+    finally:
+        sock.close()
+
+
+def set_user_timeout(
+    descriptor: int | None, known: tuple[int, int] | None, milliseconds: int
+) -> None:
+    """Change the limit on unacknowledged data, if the descriptor still is the socket it was."""
+    if descriptor is None or known is None or identity(descriptor) != known:
+        return
+    sock = _view(descriptor)
+    try:
+        sock.setsockopt(*_NUMBERS["TCP_USER_TIMEOUT"], milliseconds)
+    except OSError:
+        pass  # the connection has been reset: there is nothing left to limit
+    finally:
+        sock.close()
+
+
+@lru_cache(maxsize=32)
+def shortened(
+    system: PathOptions, keepalive: float | None, network_timeout: float | None
+) -> Mapping[str, int]:
+    """The options that the settings ask for, none of them longer than what the socket has."""
+    wanted: dict[str, int] = {}
+    limit = _limit(system, network_timeout)
+    if network_timeout is not None:
+        has = system.TCP_USER_TIMEOUT or inf
+        wanted["TCP_USER_TIMEOUT"] = int(min(milliseconds(limit), has))
+    # Without a keepalive of ours the driver's own is bounded by the limit, too.
+    if keepalive is not None or (system.SO_KEEPALIVE and limit < inf):
+        first = min(_or_inf(keepalive), _or_inf(system.TCP_KEEPIDLE))
+        first = ceil(first) if leaves_time(first, limit) else int(limit / 3)
+        first = min(max(1, first), _LONGEST)
+        room = max(1, limit - first) if limit < inf else _UNBOUNDED
+        interval = min(_or_inf(system.TCP_KEEPINTVL), max(1, room // _INTERVALS), _LONGEST)
+        count = min(ceil(room / interval), _MOST_PROBES)
+        if system.TCP_KEEPINTVL and system.TCP_KEEPCNT:
+            # Fewer probes a longer time apart are no reason to give up later.
+            count = min(count, int(system.TCP_KEEPINTVL * system.TCP_KEEPCNT // interval))
+        wanted["TCP_KEEPIDLE"] = first
+        wanted["TCP_KEEPINTVL"] = int(interval)
+        wanted["TCP_KEEPCNT"] = count
+        wanted["SO_KEEPALIVE"] = system.SO_KEEPALIVE or 1
+    return {name: value for name, value in wanted.items() if getattr(system, name) is not None}
+
+
+def leaves_time(keepalive: float, network_timeout: float) -> bool:
+    """Whether further probes fit between the first one and the end; the kernel counts seconds."""
+    return keepalive <= min(network_timeout * _MOST_OF_LIMIT, network_timeout - 2)
+
+
+def _limit(system: PathOptions, network_timeout: float | None) -> float:
+    """Seconds after which a path without an answer is given up."""
+    limit = _or_inf(network_timeout)
+    if system.TCP_USER_TIMEOUT:
+        return min(limit, system.TCP_USER_TIMEOUT / 1000)
+    if limit < inf and system.SO_KEEPALIVE and system.TCP_KEEPIDLE and system.TCP_KEEPINTVL:
+        # TCP_USER_TIMEOUT would put off what the system's own keepalive finds.
+        probing = system.TCP_KEEPINTVL * (system.TCP_KEEPCNT or 1)
+        return min(limit, system.TCP_KEEPIDLE + probing)
+    return limit
+
+
+def _or_inf(seconds: float | None) -> float:
+    return inf if seconds is None else seconds
+
+
+def _options_of(sock: _socket.socket) -> PathOptions:
+    return PathOptions(**{name: sock.getsockopt(*number) for name, number in _NUMBERS.items()})
+
+
+def _view(descriptor: int) -> _socket.socket:
+    """The driver's socket as an object with options to set; closing it closes nothing else.
+
+    It stays blocking, for the driver has the same one: gevent's socket class would change that,
+    and so does Python's own where socket.setdefaulttimeout() has been called.
+    """
+    default = socket.getdefaulttimeout()
+    blocking = default is None or os.get_blocking(descriptor)
+    # The object believes what it is made with, whatever the socket is, and does not ask the
+    # kernel. Options of TCP are refused on a unix socket all the same.
+    kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    sock = _socket.socket(*kind, os.dup(descriptor))
+    if default is not None:
+        os.set_blocking(descriptor, blocking)
+    return sock

@@ -272,7 +272,7 @@ class RecycleMixin(TransactionSeams):
         record = self.recycler.current()
         if record is None or record.gone:
             return False
-        if record.unread is not None:
+        if record.unread is not None or record.exchange.under_way:
             return True  # a ping would fail or destroy the rows
         try:
             self.recycler.ask(record, b"DO 0")
@@ -286,6 +286,8 @@ class RecycleMixin(TransactionSeams):
             return
         record = self.recycler.current()
         if record is None or self.in_atomic_block or record.executing:
+            return
+        if record.exchange.under_way:
             return
         if not self.autocommit and (record.dirty or self.settings_dict["AUTOCOMMIT"]):
             return  # inside a transaction, or leaving one
@@ -301,6 +303,8 @@ class RecycleMixin(TransactionSeams):
         if not mark[0]:
             processes.look()
         recycler = self.recycler
+        if recycler.record.exchange.under_way:
+            return  # a signal handler in the middle of a statement
         was = recycler.at_boundary
         try:
             recycler.at_boundary = True

@@ -23,7 +23,7 @@ from .stock import CursorWrapper
 if TYPE_CHECKING:
     from .record import ConnectionRecord
 
-__all__ = ["QuietCursorWrapper", "RecyclingCursor", "StreamingCursor", "came_from_rows"]
+__all__ = ["QuietCursorWrapper", "RecyclingCursor", "StreamingCursor"]
 
 #: Seconds after the last statement in which the liveness check is skipped: a loop that never
 #: rests does not pay for a system call at each turn.
@@ -63,6 +63,7 @@ class RecyclingCursor(CursorWrapper):
             record.calm  # which the record of a connection that was replaced is not
             and (statement is PLAIN or statement is PLAIN_INSERT)
             and record.connection is db.connection
+            and not record.exchange.under_way
         ):
             # The common path: nothing but the clocks and the socket can matter. It does what
             # Django's execute() does, in place: a call costs as much as all the rest.
@@ -114,11 +115,8 @@ class RecyclingCursor(CursorWrapper):
         # The driver splits it into several statements, and the rows may be an iterator that
         # has begun: the check before the first one covers it, but it is never repeated.
         statement = examine(query)
-        rows = args
-        if not isinstance(args, (list, tuple)) and args:
-            rows = _Rows(iter(args))
         run = super().executemany
-        return self._db.recycler.run(self, statement, args, lambda: run(query, rows), many=True)
+        return self._db.recycler.run(self, statement, args, lambda: run(query, args), many=True)
 
     def callproc(self, procname: str, *args: Any, **kwargs: Any) -> Any:
         return self._db.recycler.run(
@@ -147,11 +145,17 @@ class RecyclingCursor(CursorWrapper):
             look()
         record = self._record
         try:
-            # A lost connection, or one that is no longer in use, has nothing to be told;
-            # mysqlclient's close() would raise a bare 2006.
-            if record.calm or (self.is_current() and not record.gone):
+            if record.exchange.under_way:
+                # The driver's close() would read the answer of that statement. A cursor that is
+                # only dropped has left nothing at the server.
+                pass
+            elif record.calm:
                 self.cursor.close()
-                if not record.calm and record.unread is self:
+            elif self.is_current() and not record.gone:
+                # A connection that is lost or no longer in use has nothing left to read;
+                # mysqlclient's close() would raise a bare 2006.
+                self._db.recycler.guard(record, self.cursor.close)
+                if record.unread is self:
                     self._db.recycler.note_unread(self, rows_read=True)
         except BaseException as error:
             self._db.recycler.take_note(record, error, ran=False)
@@ -226,37 +230,3 @@ class StreamingCursor(RecyclingCursor):
         if self._record.unread is self and is_last(result):
             recycler.note_unread(self, rows_read=True)
         return result
-
-
-class _Rows:
-    """An application's iterator of rows, which tells its own exceptions from the driver's."""
-
-    def __init__(self, rows: Iterator[Any]) -> None:
-        self._rows = rows
-        self.error: BaseException | None = None
-
-    def __iter__(self) -> _Rows:
-        return self
-
-    def __next__(self) -> Any:
-        try:
-            return next(self._rows)
-        except StopIteration:
-            raise
-        except BaseException as error:
-            self.error = error
-            raise
-
-
-def came_from_rows(error: BaseException) -> bool:
-    """Whether the exception is the application's own, out of its iterator of rows.
-
-    The driver asks for the next row between two statements, when nothing is under way.
-    """
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code is _Rows.__next__.__code__:
-            rows = trace.tb_frame.f_locals["self"]
-            return rows.error is error
-        trace = trace.tb_next
-    return False

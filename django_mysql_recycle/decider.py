@@ -33,6 +33,8 @@ class Decider(ConnectionKeeper):
     def decide(self, statement: Statement = PLAIN, cursor: RecyclingCursor | None = None) -> float:
         """Apply the policy. Returns the idle seconds of the connection that is left."""
         record = self.record
+        if record.exchange.under_way:
+            return 0.0  # in the middle of a statement nothing is asked or replaced
         safe = self.is_safe(record)
         if safe and self.untold is not None:
             untold, self.untold = self.untold, None

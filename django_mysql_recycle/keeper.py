@@ -13,8 +13,7 @@ from django.db.backends.signals import connection_created
 from django.db.utils import Error, OperationalError
 
 from . import events, liveness, processes
-from .cursors import came_from_rows
-from .drivers import Driver, Origin
+from .drivers import Driver, Exchange, Origin, Outcome, refuse
 from .errors import Proof, SessionStateLost, code_of, is_of_the_server, judge
 from .liveness import clock
 from .options import Options
@@ -54,6 +53,7 @@ class _NoRecord:
     connection = CLOSED
     unread = None
     gone = "closed"
+    exchange = Exchange()
 
 
 NO_RECORD: Any = _NoRecord()
@@ -162,6 +162,12 @@ class ConnectionKeeper:
             and db._thread_ident == _thread.get_ident()
         )
 
+    def refuse_in_the_middle(self, record: ConnectionRecord) -> None:
+        """Raise ProgrammingError if another statement is under way; nothing is touched then."""
+        if record.exchange.under_way:
+            with self.db.wrap_database_errors:
+                raise refuse(record.connection)
+
     # ##### Asking it, and judging what it says #####
 
     def ask(self, record: ConnectionRecord, sql: bytes) -> tuple[Any, ...]:
@@ -169,13 +175,17 @@ class ConnectionKeeper:
 
         Raises NoAnswer, or the driver's error, and marks the record accordingly.
         """
+        exchange = record.exchange
         try:
+            exchange.under_way = True
             self.driver.send(record.connection, sql)
             if not liveness.wait_until_readable(record.descriptor, record.options.ping_timeout):
                 record.mark_unanswered()
                 raise NoAnswer
             rows = self.driver.receive(record.connection)
+            exchange.under_way = False
         except NoAnswer:
+            exchange.settle()
             raise
         except self.db.Database.Error as error:
             self.take_note(record, error, ran=False, asking=True)
@@ -183,6 +193,7 @@ class ConnectionKeeper:
                 record.touch()
             raise
         except BaseException:
+            exchange.settle()
             record.mark_interrupted()
             raise
         record.touch()
@@ -195,24 +206,31 @@ class ConnectionKeeper:
         *,
         ran: bool = True,
         asking: bool = False,
+        of_a_cursor: bool = False,
     ) -> Proof:
         """Mark the record with what an error proves.
 
         `ran`: it came of something the application ran, which counts as run. `asking`: it came of
-        a question of the backend's own.
+        a question of the backend's own. `of_a_cursor`: it came of a statement that a cursor of
+        the driver has sent, or was to send. Of these it is known exactly whether the driver has
+        raised it, or a signal handler in the middle.
         """
         if ran:
             record.dirty = True
         record.pins_after = None
-        if came_from_rows(error) or self.driver.never_sent(error):
-            # The application's own, raised between two statements, or another connection's.
+        outcome = record.exchange.settle()
+        if outcome is Outcome.NONE and not record.driver_let_go:
+            # A parameter, a row of the application's iterator, an instrumentation, another
+            # connection: nothing was sent, or everything had been answered.
             return Proof.ALIVE
         if self.driver.has_answered(error):
             return Proof.ALIVE  # a value that cannot be converted: nothing is under way any more
-        if not isinstance(error, (self.db.Database.Error, Error)):
+        found = self._database_error(error)
+        if found is None or (of_a_cursor and outcome is Outcome.CUT_SHORT):
             # A soft time limit, Ctrl-C, a killed greenlet: the answer may still come.
             record.mark_interrupted()
             return Proof.ALIVE
+        error = found
         proof = judge(error, mariadb=record.mariadb)
         if code_of(error) == 2014 and record.may_be_unread:
             return Proof.ALIVE  # rows that the application has not read yet are in the way
@@ -228,6 +246,13 @@ class ConnectionKeeper:
             record.mark_lost("lost", code_of(error))
         record.refresh()
         return proof
+
+    def _database_error(self, error: BaseException) -> BaseException | None:
+        """The driver's error, also where an instrumentation has raised its own because of it."""
+        link: BaseException | None = error
+        while link is not None and not isinstance(link, (self.db.Database.Error, Error)):
+            link = link.__cause__ or link.__context__
+        return link
 
     def _verified(
         self, record: ConnectionRecord, error: BaseException, proof: Proof, *, asking: bool

@@ -38,6 +38,7 @@ class ConnectionRecord:
         "contact",
         "descriptor",
         "dirty",
+        "exchange",
         "executing",
         "flags_unknown",
         "hung_up",
@@ -86,6 +87,8 @@ class ConnectionRecord:
         #: TCP options that the kernel was asked for.
         self.path_options: Mapping[str, int] = {}
         self.network_timeout_lifted = False
+        #: Whether a statement is under way: from the driver's call to the end of its answer.
+        self.exchange = driver.watch(connection)
         self.lost = ""  # why it is marked lost
         self.lost_code: int | None = None
         self.interrupted = False

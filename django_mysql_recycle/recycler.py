@@ -55,6 +55,7 @@ class Recycler(Decider):
         if record is None:
             self.db.ensure_connection()
             record = self.record
+        self.refuse_in_the_middle(record)
         if statement.changes and not record.options.pin_session_state:
             statement = transactions_only(statement)
         if record.unread is cursor and not record.gone:
@@ -178,7 +179,7 @@ class Recycler(Decider):
         again: bool = False,
     ) -> bool:
         """Act on what the error proves. True: there is a new connection, run it once more."""
-        proof = self.take_note(record, error)
+        proof = self.take_note(record, error, of_a_cursor=True)
         if proof is Proof.ALIVE:
             if statement.changes:
                 # INSERT ... SELECT GET_LOCK() that meets a duplicate key keeps the lock.
@@ -216,14 +217,17 @@ class Recycler(Decider):
 
     def guard(self, record: Any, call: Callable[[], T]) -> T:
         """Fetching and closing: they talk to the server in the middle of a result."""
+        if record is NO_RECORD:
+            return call()
+        self.refuse_in_the_middle(record)
         try:
+            record.exchange.under_way = True
             result = call()
         except BaseException as error:
-            if record is not NO_RECORD:
-                self.take_note(record, error, ran=False)
+            self.take_note(record, error, ran=False)
             raise
-        if record is not NO_RECORD:
-            record.contact = clock()
+        record.exchange.under_way = False
+        record.contact = clock()
         return result
 
     # ##### Unread results #####

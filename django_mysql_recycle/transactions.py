@@ -86,7 +86,9 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
             record = recycler.current()
         if record is None:
             super()._set_autocommit(autocommit)
-        elif not autocommit:
+            return
+        recycler.refuse_in_the_middle(record)
+        if not autocommit:
             self._enter(record)
         else:
             self._leave(record)
@@ -111,6 +113,7 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
             record = recycler.record
             safe = recycler.is_safe(record)
         try:
+            record.exchange.under_way = True
             super()._set_autocommit(False)
         except BaseException as error:
             proof = recycler.take_note(record, error, ran=not safe)
@@ -122,10 +125,12 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
             recycler.decide()  # receivers may have lost it again
             record = recycler.record
             try:
+                record.exchange.under_way = True
                 super()._set_autocommit(False)
             except BaseException as second:
                 recycler.take_note(record, second, ran=False)
                 raise
+        record.exchange.under_way = False
         record.contact = clock()
         record.dirty = record.dirty and not safe
 
@@ -139,12 +144,14 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         if record.interrupted:
             raise interrupted(record)
         try:
+            record.exchange.under_way = True
             super()._set_autocommit(True)
         except BaseException as error:
             proof = self.recycler.take_note(record, error, ran=not clean)
             if clean and proof.is_loss:
                 return
             raise
+        record.exchange.under_way = False
         record.contact = clock()
         if record.calm:  # nothing is pinned
             record.dirty = False
@@ -163,17 +170,20 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         if record is None:
             super()._commit()
             return
+        recycler.refuse_in_the_middle(record)
         if record.interrupted:
             raise interrupted(record)
         if record.lost:
             raise _lost_before_commit(record)
         try:
+            record.exchange.under_way = True
             super()._commit()
         except BaseException as error:
             self.recycler.take_note(record, error)
             if record.lost and isinstance(error, InterfaceError):
                 raise _lost_before_commit(record) from error
             raise
+        record.exchange.under_way = False
         # Django does the same, a few lines on; an interruption in between shall not cost hooks.
         self.run_commit_hooks_on_set_autocommit_on = True
         record.contact = clock()
@@ -189,13 +199,16 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         if record is None:
             super()._rollback()
             return
+        self.recycler.refuse_in_the_middle(record)
         if not record.gone:
             try:
+                record.exchange.under_way = True
                 super()._rollback()
             except BaseException as error:
                 if not self.recycler.take_note(record, error).is_loss:
                     raise
             else:
+                record.exchange.under_way = False
                 record.contact = clock()
         if record.gone:
             # Now, not at the next statement: its locks are to go.

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from .choice import ENVIRONMENT, choose, use_driver
+from .exchange import Exchange, Outcome, refuse
 from .interface import Driver, Origin
 
-__all__ = ["ENVIRONMENT", "Driver", "Origin", "choose", "use_driver"]
+__all__ = [
+    "ENVIRONMENT",
+    "Driver",
+    "Exchange",
+    "Origin",
+    "Outcome",
+    "choose",
+    "refuse",
+    "use_driver",
+]

@@ -7,6 +7,8 @@ from traceback import walk_tb
 from types import CodeType, ModuleType
 from typing import Any, Protocol
 
+from .exchange import Exchange
+
 __all__ = ["Attempt", "Common", "Driver", "Origin", "code_objects"]
 
 
@@ -60,8 +62,11 @@ class Driver(Protocol):
     def receive(self, connection: Any) -> tuple[Any, ...]:
         """Read the answer to `send`: its rows."""
 
-    def never_sent(self, error: BaseException) -> bool:
-        """Whether an exception that is not the database's was raised before anything was sent."""
+    def watch(self, connection: Any) -> Exchange:
+        """Begin to watch whether a statement is under way on the connection.
+
+        Its attribute ``query`` refuses a statement in the middle of another one.
+        """
 
     def origin(self, error: BaseException) -> Origin:
         """Who has raised a database error, the driver's or Django's copy of it."""
@@ -69,7 +74,7 @@ class Driver(Protocol):
     def has_answered(self, error: BaseException) -> bool:
         """Whether an exception that is not the database's came of a value that has been read.
 
-        Nothing but an unbuffered result, of which books are kept, is under way then.
+        Nothing but further rows of an unbuffered result is under way then.
         """
 
     def abandon(self, connection: Any) -> None:
@@ -84,33 +89,17 @@ class Driver(Protocol):
 class Common:
     """What both drivers do alike."""
 
-    _adapting: frozenset[CodeType]
-    _refusing: frozenset[CodeType]
     _converting: frozenset[CodeType]
     _reading: frozenset[CodeType] = frozenset()
 
     def is_mariadb(self, connection: Any) -> bool:
         return "mariadb" in str(connection.get_server_info()).lower()
 
-    def never_sent(self, error: BaseException) -> bool:
-        """Judge by the traceback: nothing is sent yet in a function that adapts parameters.
-
-        Nor is it where the driver itself, and no signal handler, stumbles over what it was given.
-        """
-        trace, innermost = error.__traceback__, None
-        while trace is not None:
-            innermost = trace.tb_frame.f_code
-            if innermost in self._adapting:
-                return True
-            trace = trace.tb_next
-        refusals = (TypeError, AttributeError, AssertionError, UnicodeError)
-        return isinstance(error, refusals) and innermost in self._refusing
-
     def origin(self, error: BaseException) -> Origin:  # noqa: ARG002
         return Origin.UNKNOWN
 
     def has_answered(self, error: BaseException) -> bool:
-        """By the traceback, too: Django's own converter refuses a TIME beyond 24 hours."""
+        """By the traceback: Django's own converter refuses a TIME beyond 24 hours, for one."""
         if not isinstance(error, (ValueError, TypeError, ArithmeticError)):
             return False
         codes = {frame.f_code for frame, _ in walk_tb(error.__traceback__)}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
+from .exchange import Exchange, refuse, watch
 from .interface import Attempt, Common, code_objects
 
 __all__ = ["MySQLClient"]
@@ -19,12 +21,11 @@ class MySQLClient(Common):
     def __init__(self) -> None:
         cursors = import_module("MySQLdb.cursors")
         self.unbuffered: type = cursors.CursorUseResultMixIn
-        self._adapting = code_objects(cursors.BaseCursor, "_mogrify", "mogrify", "_escape_args")
-        self._refusing = code_objects(
-            cursors.BaseCursor, "execute", "executemany", "callproc", "_do_execute_many"
-        ) | code_objects(cursors, "_backquote_escape")
         # A buffered result has been stored as a whole before its first value is converted.
         self._converting = code_objects(cursors.BaseCursor, "_fetch_row")
+        connections = import_module("MySQLdb.connections")
+        self._query = connections.Connection.query
+        self._raw = connections._mysql.connection
 
     def distrust_autocommit(self, connection: Any) -> None:
         pass  # the flag is that of the answer to SET NAMES
@@ -56,6 +57,54 @@ class MySQLClient(Common):
         with suppress(Exception):
             connection.close()
 
+    def watch(self, connection: Any) -> Exchange:
+        return watch(connection, self._put_attributes)
+
+    def _put_attributes(
+        self, reference: Callable[[], Any], query: Callable[..., Any], exchange: Exchange
+    ) -> None:
+        owner = reference()
+        errors = owner.Error
+        raw = self._raw
+        # What the method does beside calling the C function is done below, in place of it.
+        send = raw.query if query is self._query else query
+        store = raw.store_result
+
+        def watched_query(sql: Any) -> None:
+            connection = reference()
+            if exchange.under_way:
+                raise refuse(connection)
+            if isinstance(sql, bytearray):
+                sql = bytes(sql)  # the C function lets other threads run while it reads this
+            exchange.failed = False
+            exchange.under_way = True
+            try:
+                send(connection, sql)
+            except errors as error:
+                _end(exchange, error)
+                raise
+            if not connection.field_count():
+                exchange.under_way = False  # an answer without rows is complete
+
+        def watched_store_result() -> Any:
+            connection = reference()
+            try:
+                result = store(connection)
+            except errors as error:
+                _end(exchange, error)
+                raise
+            exchange.under_way = False
+            return result
+
+        def watched_use_result() -> Any:
+            result = raw.use_result(reference())
+            exchange.under_way = False  # the rows to come are an unread result from here on
+            return result
+
+        owner.query = watched_query
+        owner.store_result = watched_store_result
+        owner.use_result = watched_use_result
+
     def attempt(
         self,
         alias: str,  # noqa: ARG002
@@ -66,3 +115,13 @@ class MySQLClient(Common):
     ) -> Attempt:
         # Connector/C and libmysqlclient bound the handshake by connect_timeout themselves.
         return Attempt()
+
+
+def _end(exchange: Exchange, error: BaseException) -> None:
+    """The driver has raised an error of its own, and no signal handler one of another database.
+
+    A handler runs when the C function has returned, and its own frame stands in the traceback.
+    """
+    trace = error.__traceback__
+    if trace is not None and trace.tb_next is None:
+        exchange.under_way, exchange.failed = False, True

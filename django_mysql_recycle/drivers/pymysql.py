@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -9,6 +10,7 @@ from traceback import walk_tb
 from typing import Any
 
 from ..errors import code_of
+from .exchange import Exchange, refuse, watch
 from .interface import Attempt, Common, Origin, code_objects
 from .tls import ContextKeeper
 
@@ -25,13 +27,7 @@ class PyMySQL(Common):
     def __init__(self) -> None:
         cursors = import_module("pymysql.cursors")
         self.unbuffered: type = cursors.SSCursor
-        self._adapting = code_objects(cursors.Cursor, "_mogrify", "mogrify", "_escape_args")
         connections = import_module("pymysql.connections")
-        self._refusing = (
-            code_objects(cursors.Cursor, "execute", "executemany", "callproc", "_do_execute_many")
-            | code_objects(cursors, "_backquote_escape")
-            | code_objects(connections.Connection, "query", "_execute_command", "escape")
-        )
         # The rows of a buffered result are converted one by one, before the next one is read.
         self._converting = code_objects(connections.MySQLResult, "_read_row_from_packet")
         self._reading = code_objects(connections.MySQLResult, "_read_rowdata_packet")
@@ -97,10 +93,50 @@ class PyMySQL(Common):
         with suppress(Exception):
             connection._force_close()
 
+    def watch(self, connection: Any) -> Exchange:
+        return watch(connection, _put_attributes)
+
     def attempt(
         self, alias: str, params: dict[str, Any], seconds: float, *, spare: bool
     ) -> Attempt:
         return _Attempt(self._contexts if spare else None, alias, params, seconds)
+
+
+def _put_attributes(
+    reference: Callable[[], Any], query: Callable[..., Any], exchange: Exchange
+) -> None:
+    owner = reference()
+    errors = owner.Error
+
+    def watched_query(sql: Any, unbuffered: bool = False) -> Any:
+        connection = reference()
+        if exchange.under_way:
+            raise refuse(connection)
+        # What cannot be encoded, or is no text at all, is not sent.
+        if isinstance(sql, str):
+            sql = sql.encode(connection.encoding)
+        elif not isinstance(sql, (bytes, bytearray)):
+            sql = bytes(memoryview(sql))
+        exchange.failed = False
+        exchange.under_way = True
+        try:
+            result = query(connection, sql, unbuffered=unbuffered)
+        except errors as error:
+            if _is_the_drivers(error):
+                exchange.under_way, exchange.failed = False, True
+            raise
+        exchange.under_way = False
+        return result
+
+    owner.query = watched_query
+
+
+def _is_the_drivers(error: BaseException) -> bool:
+    """Whether the driver itself has raised it, and no signal handler in the middle of it."""
+    trace = error.__traceback__
+    frames = walk_tb(None if trace is None else trace.tb_next)
+    names = (str(frame.f_globals.get("__name__")) for frame, _ in frames)
+    return all(name.partition(".")[0] in ("pymysql", "MySQLdb") for name in names)
 
 
 _TIMEOUTS = ("read_timeout", "write_timeout")

@@ -139,7 +139,10 @@ def listening(connection: BaseDatabaseWrapper) -> Iterator[Told]:
 def in_a_driver(frame: Any) -> bool:
     """Whether the code that was running is a driver's, called by an application and not by `del`."""
     module = str(frame.f_globals.get("__name__"))
-    at_once = module.partition(".")[0] in ("MySQLdb", "pymysql", "socket", "ssl")
+    at_once = module.partition(".")[0] in ("MySQLdb", "pymysql", "socket", "ssl") or (
+        # The attributes that watch a driver's connection stand in place of its methods.
+        module.startswith("django_mysql_recycle.drivers.")
+    )
     # mysqlclient's commit() has no Python frame of its own.
     if not at_once and not (
         module.startswith("django.db.backends.")

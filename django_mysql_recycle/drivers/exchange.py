@@ -1,0 +1,86 @@
+"""Whether a statement is under way on a driver's connection: sent, and its answer not yet read.
+
+The drivers do not say so. Every cursor of theirs sends by ``connection.query()``, which an
+attribute of the connection object of the same name can watch. Without it an exception cannot be
+told to have come before anything was sent, and a statement that a signal handler runs in the
+middle of another one would read that one's answer, or close the connection beneath it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any
+
+__all__ = ["UNDER_WAY", "Exchange", "Outcome", "refuse", "watch"]
+
+#: CR_COMMANDS_OUT_OF_SYNC, which mysqlclient gives here, and its reason.
+UNDER_WAY = (
+    2014,
+    "another statement is under way on this connection: its answer has not been read yet, and "
+    "this statement was not sent. A signal handler, a destructor, a profiler or another thread "
+    "has used the connection in the middle of a statement",
+)
+
+
+class Outcome(Enum):
+    """What an exception that was raised around a call of the driver has done to the exchange."""
+
+    NONE = auto()  #: nothing was under way: not sent yet, or answered in full
+    FAILED = auto()  #: the driver itself has raised an error, which ended the exchange
+    CUT_SHORT = auto()  #: sent, and the answer is still to come
+    UNKNOWN = auto()  #: the connection object could not be watched
+
+
+class Exchange:
+    """The state of one driver connection between sending a statement and the end of its answer."""
+
+    __slots__ = ("failed", "under_way", "watched")
+
+    def __init__(self) -> None:
+        self.under_way = False
+        self.failed = False  #: the driver itself has raised an error since the last statement
+        self.watched = False
+
+    def settle(self) -> Outcome:
+        """Say what an exception has done, and begin anew: nothing is under way from here on."""
+        under_way, failed = self.under_way, self.failed
+        self.under_way = self.failed = False
+        if under_way:
+            return Outcome.CUT_SHORT
+        if failed:
+            return Outcome.FAILED
+        return Outcome.NONE if self.watched else Outcome.UNKNOWN
+
+
+def refuse(connection: Any) -> Exception:
+    """The driver's error for a statement in the middle of another one."""
+    error: Exception = connection.ProgrammingError(*UNDER_WAY)
+    return error
+
+
+def watch(connection: Any, make: Callable[[Any, Callable[..., Any], Exchange], None]) -> Exchange:
+    """Have `make` put its attributes on the connection object, and return what they keep up to date.
+
+    The object behind a transparent proxy is found by its bound method. Whatever has no such
+    method is not watched.
+    """
+    query = getattr(connection, "query", None)
+    known = getattr(query, "exchange", None)
+    if isinstance(known, Exchange):
+        return known
+    exchange = Exchange()
+    owner = getattr(query, "__self__", None)
+    function = getattr(query, "__func__", None)
+    if owner is None or function is None:
+        return exchange
+    try:
+        # Weak: an attribute that refers to its own object would keep a connection open until the
+        # garbage collector comes by.
+        make(weakref.ref(owner), function, exchange)
+        owner.query.exchange = exchange
+    except (AttributeError, TypeError):
+        return exchange
+    exchange.watched = True
+    return exchange

@@ -87,7 +87,8 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         if record is None:
             super()._set_autocommit(autocommit)
             return
-        recycler.refuse_in_the_middle(record)
+        if record.exchange.under_way:
+            recycler.refuse_in_the_middle(record)
         if not autocommit:
             self._enter(record)
         else:
@@ -170,7 +171,8 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         if record is None:
             super()._commit()
             return
-        recycler.refuse_in_the_middle(record)
+        if record.exchange.under_way:
+            recycler.refuse_in_the_middle(record)
         if record.interrupted:
             raise interrupted(record)
         if record.lost:
@@ -199,7 +201,8 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         if record is None:
             super()._rollback()
             return
-        self.recycler.refuse_in_the_middle(record)
+        if record.exchange.under_way:
+            self.recycler.refuse_in_the_middle(record)
         if not record.gone:
             try:
                 record.exchange.under_way = True

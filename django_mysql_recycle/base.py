@@ -9,12 +9,13 @@ from __future__ import annotations
 from asyncio import _get_running_loop
 from collections.abc import Mapping
 from random import random
+from time import monotonic
 from typing import Any
 
 from django.core import checks
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from . import processes
+from . import events, processes
 from .checks import check_settings
 from .connecting import open_in_time
 from .cursors import QuietCursorWrapper, RecyclingCursor, StreamingCursor
@@ -53,6 +54,7 @@ class RecycleMixin(TransactionSeams):
     """
 
     validation_class: Any
+    close_at: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Django's makes one of it. The wrapper below may have a class of its own.
@@ -299,18 +301,32 @@ class RecycleMixin(TransactionSeams):
             self.recycler.at_boundary = was
 
     def close_if_unusable_or_obsolete(self) -> None:
-        # The boundary of a unit of work: Django closes what is too old or has met errors.
+        # The boundary of a unit of work: Django closes what is too old or has met errors. What
+        # holds a lock stays open.
         if not mark[0]:
             processes.look()
         recycler = self.recycler
         if recycler.record.exchange.under_way:
             return  # a signal handler in the middle of a statement
         was = recycler.at_boundary
+        close_at = self.close_at
+        held: tuple[str, ...] = ()
+        if close_at is not None and not recycler.record.calm:
+            held = recycler.held_past(close_at)
         try:
             recycler.at_boundary = True
+            if held:
+                self.close_at = None
             super().close_if_unusable_or_obsolete()
         finally:
             recycler.at_boundary = was
+            if held:
+                self.close_at = close_at
+        if held and self.connection is not None:
+            max_age = self.settings_dict["CONN_MAX_AGE"]
+            age = monotonic() - close_at + max_age
+            if recycler.record.kept(age / max_age):
+                events.kept(self.alias, age=age, max_age=max_age, state=held)
         if not self.in_atomic_block:
             record = recycler.record
             if record.calm and not recycler.left_behind:
@@ -319,9 +335,10 @@ class RecycleMixin(TransactionSeams):
                 recycler.unit_of_work_ended()
 
     def close(self) -> None:
-        # Django closes and forgets. A loss of session state that nobody has heard of is told
-        # by the next statement, or, where Django's own check at a boundary has found it, by a
-        # WARNING: there the stock backend goes on in silence, and nothing raises.
+        # Django closes and forgets. Session state that was lost before, or that Django's own
+        # check at a boundary ends by closing, makes the next statement raise. CONN_MAX_AGE = 0
+        # closes at each boundary by the user's own wish: only a transaction that has written
+        # something is reported there, so that its second half is never committed alone.
         processes.look()
         recycler = self.recycler
         record = recycler.record
@@ -333,7 +350,13 @@ class RecycleMixin(TransactionSeams):
             if not at_boundary:
                 recycler.database = None
             return
-        if at_boundary and self.settings_dict.get("CONN_MAX_AGE", 0) != 0:
+        outlives = at_boundary and self.settings_dict.get("CONN_MAX_AGE", 0) != 0
+        if at_boundary:
+            record.pins.end_unit_of_work()
+            recycler.confirm_transaction(record)
+        if outlives:
+            if record.pins.database_unknown:
+                recycler.ask_database(record)
             recycler.remember_database()
         else:
             recycler.database = None
@@ -342,15 +365,24 @@ class RecycleMixin(TransactionSeams):
             record.mark_lost("closed")
         super().close()
         recycler.carried = None  # closed by the application: the next connection starts as new
-        if pinned and record.gone:
+        raised = pinned and (outlives or (record.pins.uncommitted if at_boundary else True))
+        if pinned and (record.gone or (raised and at_boundary)):
             idle = clock() - record.contact
-            error = recycler.state_lost(record, idle, raised=not recycler.at_boundary)
-            if not recycler.at_boundary:
+            reason = self._why_closed(record)
+            error = recycler.state_lost(record, idle, raised=raised, reason=reason)
+            if raised:
                 recycler.owe(error)
         if pinned:
             record.pins = SessionState()
         if self.connection is None:
             record.connection = CLOSED  # and with it goes the last result
+
+    def _why_closed(self, record: ConnectionRecord) -> str:
+        """Why Django's check at a boundary has closed a living connection."""
+        if record.wrong_node:
+            return "wrong node"
+        too_old = self.close_at is not None and monotonic() >= self.close_at
+        return "max age" if too_old else "closed"
 
     def _close(self) -> None:
         record = self.recycler.record

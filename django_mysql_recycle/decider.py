@@ -45,7 +45,7 @@ class Decider(ConnectionKeeper):
             self._refuse_stale_reads(statement)
         pins = record.pins
         if pins.pinned and pins.database_unknown and safe and not statement.reads:
-            self._ask_database(record, cursor)
+            self.ask_database(record, cursor)
         replacements = 0
         while True:
             now = clock()
@@ -128,7 +128,7 @@ class Decider(ConnectionKeeper):
                 2006, f"{description}; the connection of {self.db.alias!r} has no answer to it"
             )
 
-    def _ask_database(self, record: ConnectionRecord, cursor: RecyclingCursor | None) -> None:
+    def ask_database(self, record: ConnectionRecord, cursor: RecyclingCursor | None = None) -> None:
         """See which default database a statement has selected that does not tell."""
         if record.gone or self._somebody_reads(record, cursor) or record.is_closed():
             return  # its loss is to be reported

@@ -10,7 +10,15 @@ from django.dispatch import Signal
 
 from . import processes, signals
 
-__all__ = ["counters", "limit_unknown", "recycled", "repeated", "reset_counters", "state_lost"]
+__all__ = [
+    "counters",
+    "kept",
+    "limit_unknown",
+    "recycled",
+    "repeated",
+    "reset_counters",
+    "state_lost",
+]
 
 logger = logging.getLogger("django_mysql_recycle")
 
@@ -26,7 +34,7 @@ LEVELS = {
     "wrong node": logging.WARNING,
 }
 
-#: The names under which events are counted.
+#: The names under which events are always counted; ``kept`` is there once it has happened.
 EVENTS = ("recycled", "repeated", "state_lost")
 
 Counts = dict[str, dict[str, int]]
@@ -54,8 +62,9 @@ def counters() -> dict[str, dict[str, dict[str, int]]]:
     """How often what has happened in this process: ``{alias: {event: {reason: count}}}``.
 
     The events are ``recycled``, ``repeated`` and ``state_lost``; an alias is there once something
-    has happened to it, with all three. The answer is a copy that is the caller's own. Safe in
-    any thread. A forked child starts at zero.
+    has happened to it, with all three. ``kept``, whose reasons are kinds of session state, is
+    there once a connection was kept open past its max age. The answer is a copy that is the
+    caller's own. Safe in any thread. A forked child starts at zero.
     """
     with _ledger.lock:
         return {
@@ -72,7 +81,8 @@ def reset_counters() -> None:
 
 def _count(alias: str, event: str, reason: str) -> None:
     with _ledger.lock:
-        reasons = _ledger.counts.setdefault(alias, {name: {} for name in EVENTS})[event]
+        events = _ledger.counts.setdefault(alias, {name: {} for name in EVENTS})
+        reasons = events.setdefault(event, {})
         reasons[reason] = reasons.get(reason, 0) + 1
 
 
@@ -152,6 +162,19 @@ def state_lost(
         state=state,
         description=description,
         raised=raised,
+    )
+
+
+def kept(alias: str, *, age: float, max_age: float, state: tuple[str, ...]) -> None:
+    """A boundary has left a connection open past its max age, for the state that it carries."""
+    for kind in state:
+        _count(alias, "kept", kind)
+    logger.warning(
+        "kept the connection of %r open past its max age of %g s (age %.1f s): it carries %s",
+        alias,
+        max_age,
+        age,
+        ", ".join(state),
     )
 
 

@@ -329,7 +329,8 @@ class ConnectionKeeper:
 
     def remember_database(self) -> None:
         """The connection in use is about to go: keep what USE has selected for the next one."""
-        name = self.record.pins.database
+        pins = self.record.pins
+        name = None if pins.database_unknown else pins.database
         opened_in_it = name is not None and name == self.record.opened_in
         if opened_in_it and not connection_created.has_listeners(type(self.db)):
             name = None  # the next connection will be in it without more
@@ -426,15 +427,19 @@ class ConnectionKeeper:
         statement: Statement = PLAIN,
         *,
         raised: bool = True,
+        reason: str = "",
     ) -> SessionStateLost:
-        """The error for the loss of session state, which is told once."""
+        """The error for the loss of session state, which is told once.
+
+        `reason`: why a living connection was closed.
+        """
         now = clock()
         kinds = record.pins.kinds()
         description = record.pins.describe(now)
         if not kinds:
             kinds = statement.reads
             description = "what an earlier statement left for " + ", ".join(kinds)
-        reason = record.gone
+        reason = record.gone or reason
         record.pins = record.pins.lost()
         record.refresh()
         error = SessionStateLost(

@@ -45,6 +45,7 @@ class ConnectionRecord:
         "idle_limit",
         "inserted",
         "interrupted",
+        "kept_until",
         "limit_due",
         "limit_pause",
         "limit_unread",
@@ -111,6 +112,8 @@ class ConnectionRecord:
         self.arguments_left = False  # by callproc(), in @_procedure_n
         self.read_only_declared = False
         self.pins = SessionState()
+        #: How many times its max age it may reach before it is next reported as kept.
+        self.kept_until = 1
         #: Of a text with several statements: the pins if all of them run.
         self.pins_after: SessionState | None = None
         self._unread: weakref.ref[Any] | None = None
@@ -219,6 +222,14 @@ class ConnectionRecord:
         """
         self.lost = "no answer"
         self.mark_interrupted()
+
+    def kept(self, times: float) -> bool:
+        """It is kept open at so many times its max age. Whether that is to be reported."""
+        if times < self.kept_until:
+            return False
+        while self.kept_until <= times:
+            self.kept_until *= 2
+        return True
 
     def forget_descriptor(self) -> None:
         """The driver has given its socket up: the number may belong to another one by now."""

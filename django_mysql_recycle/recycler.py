@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from time import monotonic
 from typing import Any, TypeVar
 
 from . import events
 from .cursors import RecyclingCursor, StreamingCursor
 from .decider import Decider
 from .errors import Proof
-from .keeper import ARGUMENTS, CLOSED, LAST_INSERT_ID, NO_RECORD
+from .keeper import ARGUMENTS, CLOSED, LAST_INSERT_ID, NO_RECORD, NoAnswer
 from .lifecycle import REST
 from .liveness import clock
 from .record import ConnectionRecord
@@ -25,6 +26,14 @@ __all__ = ["Recycler"]
 T = TypeVar("T")
 
 BEGUN = examine("BEGIN")
+
+
+def _may_write(statement: Statement, cursor: RecyclingCursor) -> bool:
+    """Whether a transaction may have written by it. What ends or divides one writes nothing."""
+    if statement.inserts or statement.calls or not statement.single:
+        return True
+    quiet = not statement.repeatable or statement.enters_transaction
+    return not quiet and getattr(cursor, "description", None) is None
 
 
 class Recycler(Decider):
@@ -110,6 +119,8 @@ class Recycler(Decider):
         record.pins_after = None
         if statement is not PLAIN:
             self._apply(record, statement, args, cursor, many, now)
+        if record.pins.pinned and _may_write(statement, cursor):
+            record.pins.written()
         if record.flags_unknown and cursor.description is None:
             record.flags_unknown = False
             self.look_at_status(record)
@@ -277,6 +288,43 @@ class Recycler(Decider):
             record.unread = None
             if not record.gone:
                 raise
+
+    # ##### Held past the max age #####
+
+    def held_past(self, close_at: float) -> tuple[str, ...]:
+        """The kinds of state for which Django's check shall not close the connection for its age.
+
+        `close_at`: when it is too old, by Django's clock. Empty: Django decides as ever.
+        """
+        record, db = self.record, self.db
+        if (
+            not self.is_in_use(record)
+            or not record.pins.pinned
+            or monotonic() < close_at
+            or db.in_atomic_block
+            or not db.settings_dict["CONN_MAX_AGE"]
+            or record.gone
+            or (not record.may_be_unread and record.is_closed())
+        ):
+            return ()
+        self.confirm_transaction(record)
+        kinds: tuple[str, ...] = record.pins.held
+        return kinds
+
+    def confirm_transaction(self, record: ConnectionRecord) -> None:
+        """Before a boundary ends a transaction of SQL: ask the server whether it is still open.
+
+        No text tells all the statements that commit implicitly. Inside a transaction the server
+        refuses this one (1568).
+        """
+        if record.gone or record.may_be_unread or not record.pins.in_transaction:
+            return
+        try:
+            self.ask(record, b"SET TRANSACTION READ WRITE")
+        except (NoAnswer, self.db.Database.Error):
+            return
+        record.pins.transaction_ended()
+        record.refresh()
 
     # ##### Pins by hand #####
 

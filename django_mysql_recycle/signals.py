@@ -46,6 +46,5 @@ statement_repeated = _EventSignal()
 
 #: A connection is gone and session state with it. Also carries ``state``, a tuple of the kinds
 #: of state, ``description`` (the same with names, as the exception has it), and ``raised``: False
-#: where Django's own check found it at the boundary of a unit of work, so that nobody gets an
-#: exception.
+#: where CONN_MAX_AGE is 0 and the end of a request found the connection dead: no statement raises.
 session_state_lost = _EventSignal()

@@ -20,6 +20,7 @@ from .statements import (
     RENAME,
     RUN,
     SESSION_VARIABLE,
+    TABLE_LOCK,
     TEMPORARY_TABLE,
     TRANSACTION,
     USER_VARIABLE,
@@ -33,6 +34,10 @@ __all__ = ["SessionState"]
 _UNTIL_THE_UNIT_ENDS = (SESSION_VARIABLE, USER_VARIABLE)
 
 _IN_EXPRESSIONS = (NAMED_LOCK, USER_VARIABLE)
+
+#: What others may rely on: it keeps a connection open past its max age.
+_HELD = (NAMED_LOCK, TABLE_LOCK, BY_HAND)
+_TRANSACTIONS = (TRANSACTION, AUTOCOMMIT_OFF)
 
 #: What COMMIT and ROLLBACK end, whether a transaction was open or not.
 _TRANSACTION = (TRANSACTION, "")
@@ -51,7 +56,7 @@ class SessionState:
     ``now`` is a reading of one clock in seconds, the caller's choice.
     """
 
-    __slots__ = ("_pins", "database", "pinned")
+    __slots__ = ("_pins", "_written", "database", "pinned")
 
     def __init__(self, database: str | None = None) -> None:
         #: The default database that the last USE has selected; ``None``: as each connection is
@@ -61,6 +66,7 @@ class SessionState:
         #: Whether a new connection would lack something. Kept, not computed: asked at each
         #: statement.
         self.pinned = False
+        self._written = False  # in the open transaction; meaningless without one
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {', '.join(self.kinds()) or 'not pinned'}>"
@@ -70,6 +76,7 @@ class SessionState:
         other = SessionState(self.database)
         other._pins = {key: copy(pin) for key, pin in self._pins.items()}
         other.pinned = self.pinned
+        other._written = self._written
         return other
 
     def apply(self, statement: Statement, args: object, now: float) -> None:
@@ -122,6 +129,7 @@ class SessionState:
 
     def transaction_ended(self) -> None:
         """Django's own commit() or rollback()."""
+        self._written = False
         self._end_all(TRANSACTION)
         self._end(_MODE)
 
@@ -130,6 +138,7 @@ class SessionState:
         if off_by_sql:
             self._begin(Change(BEGIN, AUTOCOMMIT_OFF), None, now)
         else:
+            self._written = False
             self._end_all(AUTOCOMMIT_OFF)
 
     def hold(self, reason: str, now: float, token: object = None) -> object:
@@ -151,6 +160,34 @@ class SessionState:
         """Variables stop pinning; all else pins until it ends or the connection is closed."""
         for kind in _UNTIL_THE_UNIT_ENDS:
             self._end_all(kind)
+
+    def written(self) -> None:
+        """A statement has run that may have written."""
+        self._written = self.in_transaction
+
+    @property
+    def in_transaction(self) -> bool:
+        """SQL has begun a transaction, or switched autocommit off."""
+        return self._has(_TRANSACTIONS)
+
+    @property
+    def uncommitted(self) -> bool:
+        """A transaction that SQL began is open, and may have written something."""
+        return self._written and self.in_transaction
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The kinds for which the connection is kept open past its max age.
+
+        Not with an open transaction: a COMMIT that was forgotten would make all the statements
+        that follow part of it.
+        """
+        if self.in_transaction:
+            return ()
+        return tuple(kind for kind in self.kinds() if kind in _HELD)
+
+    def _has(self, kinds: tuple[str, ...]) -> bool:
+        return any(pin.kind in kinds for pin in self._pins.values())
 
     @property
     def database_unknown(self) -> bool:
@@ -216,6 +253,7 @@ class SessionState:
 
     def _end(self, key: Hashable) -> None:
         if key == _TRANSACTION:
+            self._written = False
             self._end(_MODE)
         pin = self._pins.get(key)
         if pin is None:

@@ -130,7 +130,7 @@ def test_state_that_has_ended_pins_no_longer(
 
 
 @pytest.mark.parametrize(("kind", "begin", "name", "end"), PINS, **ids(PINS))
-def test_living_connection_that_carries_state_is_kept_whatever_its_age(
+def test_living_connection_that_carries_state_is_not_replaced_between_statements_whatever_its_age(
     make_connection: ConnectionFactory, admin: Admin, kind: str, begin: Any, name: str, end: Any
 ) -> None:
     connection = make_connection(recycle={"idle_limit": 5, "ping_after": 3}, CONN_MAX_AGE=1)
@@ -578,7 +578,7 @@ def test_all_other_state_pins_across_units_of_work(
     assert_works(connection, admin)
 
 
-def test_health_check_that_finds_a_lock_lost_says_so(
+def test_health_check_that_finds_a_lock_lost_makes_the_next_statement_raise(
     make_connection: ConnectionFactory, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
     connection = make_connection(CONN_MAX_AGE=None, CONN_HEALTH_CHECKS=True)
@@ -586,9 +586,11 @@ def test_health_check_that_finds_a_lock_lost_says_so(
     kill(admin, connection)
     with caplog.at_level(logging.INFO, "django_mysql_recycle"), listening(connection) as told:
         close_old_connections()
+        with pytest.raises(SessionStateLost, match="'leader'"):
+            insert(connection, "by the deposed")
         insert(connection, "after")
     assert owners(admin) == ["after"]
-    assert [facts["raised"] for facts in told.lost] == [False]
+    assert [facts["raised"] for facts in told.lost] == [True]
     assert "'leader'" in told.lost[0]["description"]
     (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     # The name may have been a parameter, which is not for logs.

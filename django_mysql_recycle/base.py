@@ -205,8 +205,8 @@ class RecycleMixin(TransactionSeams):
         record.contact = clock()
         record.dirty = False
         record.read_only_declared = _declares_read_only(self.settings_dict)
-        record.owing = recycler.untold is not None
-        record.refresh()
+        record.forget_answers()
+        recycler.settle()
         if carried is not None and carried.ending is not None and not nested:
             recycler.tell(carried.ending)
             if not mark[0]:
@@ -329,8 +329,8 @@ class RecycleMixin(TransactionSeams):
                 events.kept(self.alias, age=age, max_age=max_age, state=held)
         if not self.in_atomic_block:
             record = recycler.record
-            if record.calm and not recycler.left_behind:
-                record.unit_ended_at = record.contact  # nothing else to end
+            if record.calm and not recycler.unanswerable:
+                record.unit_ended()  # nothing else to end
             else:
                 recycler.unit_of_work_ended()
 
@@ -342,8 +342,8 @@ class RecycleMixin(TransactionSeams):
         processes.look()
         recycler = self.recycler
         record = recycler.record
-        recycler.left_behind.clear()  # as in Django, a new connection answers for itself
         at_boundary = recycler.at_boundary
+        recycler.unanswerable = {}  # as in Django, a new connection answers for itself
         if record is NO_RECORD or record.connection is not self.connection:
             super().close()
             recycler.carried = None

@@ -11,6 +11,7 @@ from django.db.backends import utils
 from .liveness import clock
 from .processes import look, mark
 from .session_state import (
+    INSERTED,
     PLAIN,
     PLAIN_INSERT,
     Statement,
@@ -77,7 +78,7 @@ class RecyclingCursor(CursorWrapper):
                         raise
                     record.dirty = True
                     if statement is PLAIN_INSERT:
-                        db.recycler.note_insert(record, self)
+                        record.left |= INSERTED
                     return result
             elif db.autocommit and not db._thread_sharing_count:
                 now = clock()
@@ -96,7 +97,7 @@ class RecyclingCursor(CursorWrapper):
                         raise
                     record.contact = clock()
                     if statement is PLAIN_INSERT:
-                        db.recycler.note_insert(record, self)
+                        record.left |= INSERTED
                     return result
         return self._execute_with_care(statement, query, args)
 
@@ -125,7 +126,8 @@ class RecyclingCursor(CursorWrapper):
             None,
             lambda: self.cursor.callproc(procname, *args, **kwargs),
             many=True,
-            leaves_arguments=bool(args and args[0]),
+            # Both drivers put them into @_procname_0 and so on.
+            arguments=f"@_{procname}_".lower() if args and args[0] else "",
         )
 
     def nextset(self) -> Any:

@@ -7,11 +7,11 @@ from django.db.utils import OperationalError
 from . import events
 from .cursors import RecyclingCursor
 from .errors import PASSING, SessionStateLost, code_of
-from .keeper import ARGUMENTS, ConnectionKeeper, NoAnswer
+from .keeper import ConnectionKeeper, Ending, NoAnswer
 from .lifecycle import REST, Action, Facts, decide
 from .liveness import clock
 from .record import ConnectionRecord
-from .session_state import PLAIN, Statement
+from .session_state import ANSWERS, PLAIN, End, Read, Statement
 
 __all__ = ["Decider", "interrupted"]
 
@@ -38,14 +38,13 @@ class Decider(ConnectionKeeper):
         safe = self.is_safe(record)
         if safe and self.untold is not None:
             untold, self.untold = self.untold, None
-            record.owing = False
-            record.refresh()
+            self.settle()
             raise untold
-        if self.left_behind and statement.reads:
-            self._refuse_stale_reads(statement)
         pins = record.pins
         if pins.pinned and pins.database_unknown and safe and not statement.reads:
             self.ask_database(record, cursor)
+        if self.unanswerable and statement.reads:
+            self._refuse_unanswerable(record, statement, cursor)
         replacements = 0
         while True:
             now = clock()
@@ -55,7 +54,7 @@ class Decider(ConnectionKeeper):
                     safe=safe,
                     unread=self._somebody_reads(record, cursor),
                     pinned=record.pins.pinned,
-                    reads_state=bool(statement.reads),
+                    reads_state=any(map(record.has_left, statement.reads)),
                     lost=record.lost,
                     interrupted=record.interrupted,
                     wrong_node=record.wrong_node,
@@ -104,29 +103,78 @@ class Decider(ConnectionKeeper):
             return self.driver.has_more_results(record.connection, None, doubtful=False)
         return reader is not None and reader is not cursor
 
-    def _refuse_stale_reads(self, statement: Statement) -> None:
-        """A new connection would answer 0 or NULL to what an earlier one was told."""
+    def _refuse_unanswerable(
+        self, record: ConnectionRecord, statement: Statement, cursor: RecyclingCursor | None
+    ) -> None:
+        """Raise for a question that the connection in use cannot answer.
+
+        It would answer 0 or NULL for what an earlier statement left in another connection.
+        """
         for read in statement.reads:
-            # The variables of callproc() are told by how their names begin: @_procedure_0.
-            left = ARGUMENTS if read.startswith(ARGUMENTS) else read
-            end = self.left_behind.get(left)
-            if end is None:
+            ending = self._lost_with(read, record)
+            if ending is None or self._answers(read, record, statement, cursor):
                 continue
+            # Reported once for all that was left there.
+            self.unanswerable = {
+                key: other for key, other in self.unanswerable.items() if other is not ending
+            }
+            if record.gone:
+                record.forget_answers()
+            self.settle()
             description = f"{read} was left in a connection that has been replaced since"
-            if not end.told:
-                end.told = True
-                events.state_lost(
-                    self.db,
-                    reason=end.reason,
-                    age=end.age,
-                    idle=end.idle,
-                    state=(read,),
-                    description=description,
-                    raised=True,
-                )
-            raise SessionStateLost(
+            error = SessionStateLost(
                 2006, f"{description}; the connection of {self.db.alias!r} has no answer to it"
             )
+            self.report(
+                error,
+                reason=ending.reason,
+                age=ending.age,
+                idle=ending.idle,
+                state=(read.name,),
+                description=description,
+            )
+            raise error
+
+    def _lost_with(self, read: Read, record: ConnectionRecord) -> Ending | None:
+        """How the connection ended in which the answer was left, if it was."""
+        if read.name.startswith(record.arguments):
+            return None
+        for key, ending in self.unanswerable.items():
+            if key not in ANSWERS and read.name.startswith(key):
+                return ending
+        if ANSWERS[read.kind].end is End.SET and record.pins.carries((read.kind, read.name[1:])):
+            return None
+        return self.unanswerable.get(read.kind)
+
+    def _answers(
+        self,
+        read: Read,
+        record: ConnectionRecord,
+        statement: Statement,
+        cursor: RecyclingCursor | None,
+    ) -> bool:
+        """Ask the connection in use whether it has an answer of its own by now."""
+        destroyed = (End.STATEMENT, End.SELECT)  # by the question
+        if (
+            not read.question
+            or any(ANSWERS[other.kind].end in destroyed for other in statement.reads)
+            or record.gone
+            or record.executing
+            or self._somebody_reads(record, cursor)
+        ):
+            return False
+        ending = self.unanswerable[read.kind]
+        self.unanswerable["FOUND_ROWS()"] = ending
+        try:
+            rows = self.ask(record, b"SELECT " + read.question.encode("utf-8", "surrogateescape"))
+        except NoAnswer:
+            return False
+        except self.db.Database.Error:
+            return not record.gone  # the statement will meet the same error
+        if rows[0][0] in (0, None, "", b""):
+            return False
+        del self.unanswerable[read.kind]
+        return True
 
     def ask_database(self, record: ConnectionRecord, cursor: RecyclingCursor | None = None) -> None:
         """See which default database a statement has selected that does not tell."""

@@ -18,22 +18,16 @@ from .errors import Proof, SessionStateLost, code_of, is_of_the_server, judge
 from .liveness import clock
 from .options import Options
 from .record import ConnectionRecord
-from .session_state import PLAIN, Statement
+from .session_state import ANSWERS, PLAIN, End, Statement
 from .session_state.statements import DEFAULT_DATABASE
 
 __all__ = [
-    "ARGUMENTS",
     "CLOSED",
-    "LAST_INSERT_ID",
     "NO_RECORD",
     "Carried",
     "ConnectionKeeper",
     "NoAnswer",
 ]
-
-# What statements leave for later ones without pinning, as Statement.reads names it.
-LAST_INSERT_ID = "LAST_INSERT_ID()"
-ARGUMENTS = "@_"  # how the variables begin in which callproc() leaves its arguments
 
 #: Seconds after an error packet in which a server that hangs up after it is seen to do so: the end
 #: of the stream comes a moment later through TLS or a proxy.
@@ -44,6 +38,9 @@ _numbers = count(randrange(1 << 40))
 
 #: Stands for a connection that there is no more, or not yet: none is it, and neither is None.
 CLOSED: Any = object()
+
+#: What the common path of the cursor does not see the end of.
+_SEEN_END = {kind for kind, answer in ANSWERS.items() if answer.end in (End.STATEMENT, End.SELECT)}
 
 
 class _NoRecord:
@@ -77,8 +74,6 @@ class Ending:
     idle_limit: float | None
     max_age: float | None
     signal: bool
-    #: Each read of what was left in it is refused; the signal and the log tell it once.
-    told: bool = False
 
 
 @dataclass(slots=True)
@@ -120,8 +115,9 @@ class ConnectionKeeper:
         self.telling = False
         #: The loss of session state that nobody has heard of yet.
         self.untold: SessionStateLost | None = None
-        #: What earlier statements left in connections that have been replaced since.
-        self.left_behind: dict[str, Ending] = {}
+        #: What earlier statements left in connections that have been replaced since: kinds of
+        #: ANSWERS, and how the names of variables with the arguments of callproc() begin.
+        self.unanswerable: dict[str, Ending] = {}
 
     @property
     def db(self) -> Any:
@@ -310,10 +306,9 @@ class ConnectionKeeper:
         now = clock()
         age, idle = now - record.opened, now - record.contact
         ending = Ending(reason, age, idle, record.idle_limit, record.max_age, signal)
-        if record.inserted or record.called:
-            self.left_behind[LAST_INSERT_ID] = ending
-        if record.arguments_left:
-            self.left_behind[ARGUMENTS] = ending
+        done = record.done
+        left = [kind for kind, answer in ANSWERS.items() if answer.left_by & done]
+        self.unanswerable.update(dict.fromkeys((*left, *record.arguments), ending))
         self.carried = Carried(
             db.autocommit, db.run_on_commit, db.run_commit_hooks_on_set_autocommit_on, ending
         )
@@ -437,51 +432,79 @@ class ConnectionKeeper:
         kinds = record.pins.kinds()
         description = record.pins.describe(now)
         if not kinds:
-            kinds = statement.reads
+            kinds = tuple(read.name for read in statement.reads if record.has_left(read))
             description = "what an earlier statement left for " + ", ".join(kinds)
         reason = record.gone or reason
         record.pins = record.pins.lost()
+        record.forget_answers()
         record.refresh()
         error = SessionStateLost(
             record.lost_code or 2006,
             f"the connection of {self.db.alias!r} is gone ({reason}, idle {idle:.1f} s) "
             f"and session state with it: {description}",
         )
+        self.report(
+            error,
+            reason=reason,
+            age=now - record.opened,
+            idle=idle,
+            state=kinds,
+            description=description,
+            raised=raised,
+        )
+        return error
+
+    def report(self, error: SessionStateLost, *, raised: bool = True, **facts: Any) -> None:
+        """Log, count and signal a loss that the caller is about to raise."""
         try:
-            events.state_lost(
-                self.db,
-                reason=reason,
-                age=now - record.opened,
-                idle=idle,
-                state=kinds,
-                description=description,
-                raised=raised,
-            )
+            events.state_lost(self.db, raised=raised, **facts)
         except BaseException:
             # Ctrl-C in a receiver: the loss is still to be heard about.
             if raised:
                 self.owe(error)
             raise
-        return error
 
     def owe(self, error: SessionStateLost) -> None:
         """Let the next statement tell a loss, on whichever connection it runs."""
         self.untold = error
-        if self.record is not NO_RECORD:
-            self.record.owing = True
-            self.record.refresh()
+        self.settle()
+
+    def settle(self) -> None:
+        """Whether the connection in use is watched more closely for what the wrapper has open."""
+        record = self.record
+        if record is not NO_RECORD:
+            record.owing = self.untold is not None or not _SEEN_END.isdisjoint(self.unanswerable)
+            record.refresh()
+
+    # ##### What earlier statements left #####
+
+    def note_answers(self, *, rows: bool = False, arguments: str = "") -> None:
+        """A statement has run: some questions are about it from now on, whatever was lost.
+
+        `rows`: it has returned some, which nearly always makes it a SELECT.
+        """
+        if self.telling:
+            return  # a receiver's: the application asks for what its own statements left
+        ended = {End.STATEMENT, End.SELECT} if rows else {End.STATEMENT}
+        self.unanswerable = {
+            key: ending
+            for key, ending in self.unanswerable.items()
+            if key != arguments and (key not in ANSWERS or ANSWERS[key].end not in ended)
+        }
+        self.settle()
 
     # ##### Units of work, processes #####
 
     def unit_of_work_ended(self) -> None:
         """Django has looked at the connection between two units of work, and kept it."""
-        if self.left_behind:
-            self.left_behind.clear()
         record = self.record
+        if self.unanswerable:
+            self.unanswerable = {}
+            self.settle()
         db: Any = self._db()
         if record.connection is not db.connection:
             return
-        record.unit_ended_at = record.contact
+        record.unit_ended()
         if not record.calm:
             record.pins.end_unit_of_work()
             record.refresh()
@@ -503,7 +526,7 @@ class ConnectionKeeper:
             self.remember_database()
         self.record = NO_RECORD
         self.untold = self.carried = None
-        self.left_behind = {}
+        self.unanswerable = {}
         self.connecting = self.at_boundary = self.telling = False
         self.forks += 1
         db.run_on_commit = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import liveness, network_path
 from .lifecycle import REST, idle_limit_of, quiet_for
 from .options import Options
-from .session_state import SessionState
+from .session_state import ANSWERS, ANY, Read, SessionState, Statement
 
 if TYPE_CHECKING:
     from .drivers import Driver
@@ -31,8 +31,7 @@ class ConnectionRecord:
     __slots__ = (
         "_unread",
         "age_due",
-        "arguments_left",
-        "called",
+        "arguments",
         "calm",
         "connection",
         "contact",
@@ -43,9 +42,9 @@ class ConnectionRecord:
         "flags_unknown",
         "hung_up",
         "idle_limit",
-        "inserted",
         "interrupted",
         "kept_until",
+        "left",
         "limit_due",
         "limit_pause",
         "limit_unread",
@@ -55,6 +54,7 @@ class ConnectionRecord:
         "max_age",
         "may_be_unread",
         "network_timeout_lifted",
+        "nothing_left_at",
         "opened",
         "opened_in",
         "options",
@@ -93,7 +93,7 @@ class ConnectionRecord:
         self.lost = ""  # why it is marked lost
         self.lost_code: int | None = None
         self.interrupted = False
-        #: The wrapper has a loss of session state to tell.
+        #: The wrapper has a loss of session state to report, or waits for a statement to end one.
         self.owing = False
         self.wrong_node = False
         #: The last contact when a unit of work ended.
@@ -103,13 +103,15 @@ class ConnectionRecord:
         self.dirty = False
         #: Calls of the driver under way: an executemany asks for its next row between two.
         self.executing = 0
-        self.inserted = False
-        #: It has run code that no text shows: whether that has inserted is not known.
-        self.called = False
+        #: What its statements have done that a later one may ask for (session_state/answers.py).
+        self.left = 0
+        #: How the variables begin in which callproc() has left its arguments: ``@_procedure_``.
+        self.arguments: tuple[str, ...] = ()
+        #: The last contact up to which nothing has run that a later statement may ask for.
+        self.nothing_left_at = self.contact
         #: What failed may have left autocommit off or a transaction open: an error brings none of
         #: the server's flags, the next answer without rows does.
         self.flags_unknown = False
-        self.arguments_left = False  # by callproc(), in @_procedure_n
         self.read_only_declared = False
         self.pins = SessionState()
         #: How many times its max age it may reach before it is next reported as kept.
@@ -147,10 +149,46 @@ class ConnectionRecord:
 
     def touch(self) -> None:
         """It has talked to the server, on the backend's own account."""
-        begins = self.unit_begins
+        begins, nothing_left = self.unit_begins, self.contact == self.nothing_left_at
         self.contact = liveness.clock()
         if begins:
             self.unit_ended_at = self.contact
+        if nothing_left:
+            self.nothing_left_at = self.contact
+
+    def unit_ended(self) -> None:
+        """A unit of work has ended. The next one asks for nothing that this one has left."""
+        self.unit_ended_at = self.nothing_left_at = self.contact
+        self.left, self.arguments = 0, ()  # as forget_answers(), a call less for each request
+
+    # ##### What statements leave for later ones to ask for #####
+
+    def ran(self, statement: Statement, now: float) -> None:
+        """A statement has succeeded."""
+        nothing_left = statement.asks_only and self.contact == self.nothing_left_at
+        self.contact = now
+        self.left |= statement.leaves
+        if nothing_left:
+            self.nothing_left_at = now
+
+    def left_arguments(self, beginning: str) -> None:
+        """callproc() has left its arguments in variables whose names begin like this."""
+        if beginning not in self.arguments:
+            self.arguments += (beginning,)
+
+    def has_left(self, read: Read) -> bool:
+        """Whether an earlier statement of the unit of work may have left what is asked for."""
+        return bool(ANSWERS[read.kind].left_by & self.done) or read.name.startswith(self.arguments)
+
+    @property
+    def done(self) -> int:
+        """What its statements have done, as bits of session_state/answers.py."""
+        return self.left | (ANY if self.contact != self.nothing_left_at else 0)
+
+    def forget_answers(self) -> None:
+        """What has run so far is over: a later statement has nothing to ask for."""
+        self.left, self.arguments = 0, ()
+        self.nothing_left_at = self.contact
 
     @property
     def unread(self) -> Any:

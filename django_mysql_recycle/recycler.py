@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from . import events
 from .cursors import RecyclingCursor, StreamingCursor
 from .decider import Decider
-from .errors import Proof
-from .keeper import ARGUMENTS, CLOSED, LAST_INSERT_ID, NO_RECORD, NoAnswer
+from .errors import Proof, code_of
+from .keeper import CLOSED, NO_RECORD, NoAnswer
 from .lifecycle import REST
 from .liveness import clock
 from .record import ConnectionRecord
@@ -30,7 +30,7 @@ BEGUN = examine("BEGIN")
 
 def _may_write(statement: Statement, cursor: RecyclingCursor) -> bool:
     """Whether a transaction may have written by it. What ends or divides one writes nothing."""
-    if statement.inserts or statement.calls or not statement.single:
+    if statement.leaves or not statement.single:
         return True
     quiet = not statement.repeatable or statement.enters_transaction
     return not quiet and getattr(cursor, "description", None) is None
@@ -49,7 +49,7 @@ class Recycler(Decider):
         call: Callable[[], T],
         *,
         many: bool = False,
-        leaves_arguments: bool = False,
+        arguments: str = "",
         again: bool = False,
     ) -> T:
         """Run `call`, which executes on what is inside `cursor`, with everything that takes.
@@ -79,7 +79,7 @@ class Recycler(Decider):
             record.refresh()
             result = call()
             if self.is_in_use(record):  # a signal handler or a lazy row may have closed it
-                self._succeeded(record, statement, args, cursor, many, leaves_arguments)
+                self._succeeded(record, statement, args, cursor, many, arguments)
         except BaseException as error:
             repeat = self.failed(
                 record, error, statement, args, idle, safe=safe, many=many, again=again
@@ -100,18 +100,17 @@ class Recycler(Decider):
         args: Any,
         cursor: RecyclingCursor,
         many: bool,
-        leaves_arguments: bool,
+        arguments: str,
     ) -> None:
-        now = record.contact = clock()
+        now = clock()
+        record.ran(statement, now)
         ends = statement.ends_transaction and statement.single
         record.dirty = not ends or any(not change.ends for change in statement.changes)
-        if statement.inserts:
-            self.note_insert(record, cursor)
-        if statement.calls:
-            record.called = True
-        if leaves_arguments:
-            record.arguments_left = True
-            self.left_behind.pop(ARGUMENTS, None)
+        if arguments:
+            record.left_arguments(arguments)
+        if self.unanswerable:
+            rows = cursor.description is not None and not statement.asks_only
+            self.note_answers(rows=rows, arguments=arguments)
         if statement.read_only:
             record.read_only_declared = True
         if statement.mentions_wait_timeout:
@@ -125,13 +124,6 @@ class Recycler(Decider):
             record.flags_unknown = False
             self.look_at_status(record)
         self.note_unread(cursor, doubtful=statement.calls or not statement.single, executed=True)
-
-    def note_insert(self, record: ConnectionRecord, cursor: RecyclingCursor) -> None:
-        """A statement that may have set LAST_INSERT_ID() has succeeded."""
-        record.inserted = True
-        # A row without a number of its own leaves the server's answer as it was.
-        if self.left_behind and (cursor.description is not None or cursor.lastrowid):
-            self.left_behind.pop(LAST_INSERT_ID, None)
 
     def _apply(
         self,
@@ -192,6 +184,8 @@ class Recycler(Decider):
         """Act on what the error proves. True: there is a new connection, run it once more."""
         proof = self.take_note(record, error, of_a_cursor=True)
         if proof is Proof.ALIVE:
+            if self.unanswerable and code_of(error) is not None:
+                self.note_answers()
             if statement.changes:
                 # INSERT ... SELECT GET_LOCK() that meets a duplicate key keeps the lock.
                 record.pins.apply_begins(statement, args, clock(), many=many)
@@ -208,7 +202,7 @@ class Recycler(Decider):
             # Closed while the statement ran, by a signal handler or a lazy parameter: 2006 may
             # speak of the closing alone, and the statement may have run.
             return False
-        if record.pins.pinned or statement.reads:
+        if record.pins.pinned or any(map(record.has_left, statement.reads)):
             raise self.state_lost(record, idle, statement) from error
         if repeatable and (idle >= REST or entering):
             # Without a rest before it, 2006 may be the server's answer to the statement: one

@@ -134,6 +134,8 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         record.exchange.under_way = False
         record.contact = clock()
         record.dirty = record.dirty and not safe
+        if recycler.unanswerable and not record.calm:
+            recycler.note_answers()
 
     def _leave(self, record: Any) -> None:
         """Leave a transaction. No decision point: SET autocommit = 1 may be a COMMIT itself."""

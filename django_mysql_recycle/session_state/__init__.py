@@ -7,14 +7,29 @@ are told by how they begin and by a few substrings; the tokenizer (`text`) and t
 
 from __future__ import annotations
 
+from .answers import ANSWERS, ANY, CALLED, INSERTED, Answer, End, Read
 from .meaning import judge
 from .pins import SessionState
-from .statements import PLAIN, PLAIN_INSERT, Change, Statement, transactions_only
+from .statements import (
+    PLAIN,
+    PLAIN_INSERT,
+    Change,
+    Key,
+    Statement,
+    transactions_only,
+)
 
 __all__ = [
+    "ANSWERS",
+    "ANY",
+    "INSERTED",
     "PLAIN",
     "PLAIN_INSERT",
+    "Answer",
     "Change",
+    "End",
+    "Key",
+    "Read",
     "SessionState",
     "Statement",
     "cache_get",
@@ -32,7 +47,7 @@ _cache: dict[object, Statement] = {}
 cache_get = _cache.get
 
 _SAVEPOINT = Statement(repeatable=False)
-_CALL = Statement(calls=True, repeatable=False)
+_CALL = Statement(calls=True, leaves=CALLED, repeatable=False)
 
 #: By the first six letters: no other statement begins like these.
 _COMMON = {
@@ -65,6 +80,8 @@ def examine(sql: str | bytes | bytearray) -> Statement:
         or "FOUND_ROWS" in upper
         or "ROW_COUNT" in upper
         or "LASTVAL" in upper
+        or "NEXTVAL" in upper
+        or ("NEXT" in upper and "VALUE" in upper)
         or "PREVIOUS" in upper
         or "WAIT_TIMEOUT" in upper
     ):

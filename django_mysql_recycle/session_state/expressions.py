@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from .answers import INSERTED, NUMBERED, Read
+from .assignments import Assignments, judge_assignments
 from .locks import LOCK_CALLS, judge_locks
 from .statements import BEGIN, USER_VARIABLE, Change, Statement
 from .text import (
@@ -16,25 +18,38 @@ from .text import (
     WORD,
     Source,
     Token,
+    dotted_name,
     split_at_commas,
     words_of,
 )
 from .verbs import object_of
 
-__all__ = ["WATCHED", "judge_expressions"]
+__all__ = ["ASKING_CALLS", "WATCHED", "judge_expressions"]
 
-_READING_CALLS = {"FOUND_ROWS", "ROW_COUNT", "LASTVAL"}
-_LAST_VALUE = ["PREVIOUS", "VALUE", "FOR"]
-_READ_VARIABLES = {
-    "LAST_INSERT_ID": "LAST_INSERT_ID()",
-    "IDENTITY": "LAST_INSERT_ID()",
-    "WARNING_COUNT": "@@warning_count",
-    "ERROR_COUNT": "@@error_count",
-    "LAST_GTID": "@@last_gtid",
+_INSERT_ID = Read("LAST_INSERT_ID()", "LAST_INSERT_ID()", "LAST_INSERT_ID()")
+_READING_CALLS = {
+    "FOUND_ROWS": Read("FOUND_ROWS()", "FOUND_ROWS()"),
+    "ROW_COUNT": Read("last statement", "ROW_COUNT()"),
 }
+_READ_VARIABLES = {
+    "LAST_INSERT_ID": _INSERT_ID,
+    "IDENTITY": _INSERT_ID,
+    "WARNING_COUNT": Read("last statement", "@@warning_count"),
+    "ERROR_COUNT": Read("last statement", "@@error_count"),
+    "LAST_GTID": Read("@@last_gtid", "@@last_gtid", "@@last_gtid"),
+}
+_LAST_VALUE = ["PREVIOUS", "VALUE", "FOR"]
+_NEXT_VALUE = ["NEXT", "VALUE", "FOR"]
+
+#: Functions that do nothing but answer.
+ASKING_CALLS = {*_READING_CALLS, "LAST_INSERT_ID", "LASTVAL"}
 
 #: Where one of these stands, what is around it matters.
-WATCHED = {*LOCK_CALLS, *_READING_CALLS, "LAST_INSERT_ID", "PREVIOUS", "INTO"}
+WATCHED = {
+    *LOCK_CALLS,
+    *_READING_CALLS,
+    *("LAST_INSERT_ID", "LASTVAL", "NEXTVAL", "PREVIOUS", "NEXT", "INTO"),
+}
 
 _NOTHING = Token("", "", "", 0, 0)
 
@@ -42,42 +57,61 @@ _NOTHING = Token("", "", "", 0, 0)
 def judge_expressions(source: Source, tokens: Sequence[Token]) -> Statement:
     locks: list[int] = []
     variables: dict[str, Change] = {}
-    reads: list[str] = []
-    inserts = False
+    reads: list[Read] = []
+    leaves = 0
     written = _written(tokens)
+    assignments = Assignments()
+    if any(token.kind == VARIABLE for token in tokens):
+        places = {tokens[index].start for index in written if index < len(tokens)}
+        assignments = judge_assignments(source, tokens, places)
     for index, (token, following) in enumerate(pairwise((*tokens, _NOTHING))):
         if token.kind == VARIABLE:
             if not _is_account(tokens, index):
                 name = token.text.lower()
                 variables[name] = Change(BEGIN, USER_VARIABLE, name)
-                if index not in written:
-                    reads.append(f"@{name}")
+                if index not in written and token.start not in assignments.late_reads:
+                    reads.append(Read("user variable", f"@{name}"))
         elif token.word == "@@":
             if index not in written:
                 reads.extend(_system_read(tokens[index + 1 : index + 4]))
         elif token.word == "PREVIOUS" and words_of(tokens[index : index + 3]) == _LAST_VALUE:
-            reads.append("LASTVAL()")
+            reads.append(_last_value(tokens[index + 3 :]))
+        elif token.word == "NEXT" and words_of(tokens[index : index + 3]) == _NEXT_VALUE:
+            leaves |= NUMBERED
         elif following.word == "(" and token.kind in (WORD, NAME, DOUBLE):
             function = token.text.upper()
             if function in LOCK_CALLS:
                 locks.append(index)
             elif function in _READING_CALLS:
-                reads.append(f"{function}()")
+                reads.append(_READING_CALLS[function])
+            elif function == "LASTVAL":
+                reads.append(_last_value(tokens[index + 2 :]))
+            elif function == "NEXTVAL":
+                leaves |= NUMBERED
             elif function == "LAST_INSERT_ID":
                 if words_of(tokens[index + 2 : index + 3]) == [")"]:
-                    reads.append("LAST_INSERT_ID()")
+                    reads.append(_INSERT_ID)
                 else:
-                    inserts = True
+                    leaves |= INSERTED
     changes, lone = judge_locks(source, tokens, locks) if locks else ((), "")
     return Statement(
         (*changes, *variables.values()),
-        tuple(reads),
-        inserts=inserts,
+        tuple(dict.fromkeys(reads)),
+        leaves=leaves,
+        sets=frozenset((USER_VARIABLE, name) for name in assignments.sets),
         lone_lock_call="" if variables else lone,
     )
 
 
-def _system_read(tokens: Sequence[Token]) -> Iterator[str]:
+def _last_value(tokens: Sequence[Token]) -> Read:
+    """LASTVAL() of the sequence whose name comes next."""
+    rest = dotted_name(tokens)[1]
+    name = tokens[: len(tokens) - len(rest)]
+    quoted = ".".join(f"`{token.text}`" for token in name if token.word != ".")
+    return Read("LASTVAL()", "LASTVAL()", f"LASTVAL({quoted})" if quoted else "")
+
+
+def _system_read(tokens: Sequence[Token]) -> Iterator[Read]:
     name = tokens[2:3] if words_of(tokens[1:2]) == ["."] else tokens[:1]
     for token in name:
         if read := _READ_VARIABLES.get(token.text.upper()):

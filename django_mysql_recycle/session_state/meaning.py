@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from .expressions import judge_expressions
+from .expressions import ASKING_CALLS, judge_expressions
 from .skimming import skim
 from .statements import (
     BEGIN,
@@ -19,6 +19,7 @@ from .statements import (
     UNCERTAIN,
     Statement,
     in_doubt,
+    in_turn,
     together,
 )
 from .text import (
@@ -64,8 +65,7 @@ def _judge_reading(text: str, reading: Reading) -> tuple[Statement, bool]:
     judged = [_judge_one(source, one) for one in statements]
     if len(judged) == 1:
         return judged[0], broken
-    several = replace(together(judged), single=False, repeatable=False, enters_transaction=False)
-    return several, broken
+    return in_turn(judged, [one[0].word for one in statements]), broken
 
 
 def _judge_one(source: Source, tokens: Sequence[Token]) -> Statement:
@@ -80,9 +80,25 @@ def _judge_one(source: Source, tokens: Sequence[Token]) -> Statement:
         verb = _with_literals(verb, [_judge_literal(one, source.reading) for one in literals])
     expressions = judge_expressions(source, tokens)
     meaning = together((verb, expressions))
-    if expressions.lone_lock_call:
-        return replace(meaning, lone_lock_call=expressions.lone_lock_call)
-    return meaning
+    read = {(read.kind, read.name[1:]) for read in expressions.reads}
+    return replace(
+        meaning,
+        asks_only=bool(meaning.reads) and not meaning.changes and _only_asks(tokens),
+        sets=frozenset() if meaning.calls else meaning.sets - read,
+        only_sets=verb.only_sets and not (expressions.reads or expressions.leaves),
+        lone_lock_call=expressions.lone_lock_call,
+    )
+
+
+def _only_asks(tokens: Sequence[Token]) -> bool:
+    """SHOW WARNINGS, or SELECT of nothing else: it has no rows or warnings of its own."""
+    words = words_of(tokens)
+    calls = {
+        token.text.upper() for token, word in zip(tokens, words[1:], strict=False) if word == "("
+    }
+    return words[0] == "SHOW" or (
+        words[0] == "SELECT" and "FROM" not in words and calls <= ASKING_CALLS
+    )
 
 
 def _literals(source: Source, tokens: Sequence[Token]) -> Iterator[str]:

@@ -15,7 +15,8 @@ from .statements import (
     END,
     END_ALL,
     NAMED_LOCK,
-    NEXT_TRANSACTION,
+    NEXT_ACCESS_MODE,
+    NEXT_ISOLATION,
     PREPARED,
     RENAME,
     RUN,
@@ -25,6 +26,7 @@ from .statements import (
     TRANSACTION,
     USER_VARIABLE,
     Change,
+    Key,
     Statement,
 )
 
@@ -41,7 +43,7 @@ _TRANSACTIONS = (TRANSACTION, AUTOCOMMIT_OFF)
 
 #: What COMMIT and ROLLBACK end, whether a transaction was open or not.
 _TRANSACTION = (TRANSACTION, "")
-_MODE = (SESSION_VARIABLE, NEXT_TRANSACTION)
+_MODES = ((SESSION_VARIABLE, NEXT_ISOLATION), (SESSION_VARIABLE, NEXT_ACCESS_MODE))
 
 #: While it is not known which one is selected.
 _DATABASE = (DEFAULT_DATABASE, "")
@@ -131,7 +133,7 @@ class SessionState:
         """Django's own commit() or rollback()."""
         self._written = False
         self._end_all(TRANSACTION)
-        self._end(_MODE)
+        self._end_modes()
 
     def autocommit_seen(self, off_by_sql: bool, now: float) -> None:
         """Whether the connection has autocommit off although Django left it on."""
@@ -205,6 +207,9 @@ class SessionState:
         """What is left of it when the connection is gone and the loss reported."""
         return SessionState(None if self.database_unknown else self.database)
 
+    def carries(self, key: Key) -> bool:
+        return key in self._pins
+
     def kinds(self) -> tuple[str, ...]:
         """The kinds of state carried, each once, in the order in which they began."""
         return tuple(dict.fromkeys(pin.kind for pin in self._pins.values()))
@@ -254,7 +259,7 @@ class SessionState:
     def _end(self, key: Hashable) -> None:
         if key == _TRANSACTION:
             self._written = False
-            self._end(_MODE)
+            self._end_modes()
         pin = self._pins.get(key)
         if pin is None:
             return  # begun before it could be seen, or by another session: nothing to end
@@ -264,6 +269,10 @@ class SessionState:
         if not pin.count:
             del self._pins[key]
             self.pinned = bool(self._pins)
+
+    def _end_modes(self) -> None:
+        for mode in _MODES:
+            self._end(mode)
 
     def _end_uncounted(self, key: Hashable) -> None:
         pin = self._pins.get(key)

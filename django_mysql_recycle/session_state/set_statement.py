@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
+from .answers import INSERTED
 from .statements import (
     BEGIN,
     END,
-    NEXT_TRANSACTION,
+    NEXT_ACCESS_MODE,
+    NEXT_ISOLATION,
     PLAIN,
     SESSION_VARIABLE,
+    USER_VARIABLE,
     Change,
     Statement,
     together,
 )
-from .text import DOUBLE, STRING, VARIABLE, Token, dotted_name, split_at_commas
+from .text import (
+    DOUBLE,
+    MARKER,
+    STRING,
+    VARIABLE,
+    WORD,
+    Token,
+    dotted_name,
+    split_at_commas,
+    words_of,
+)
 
-__all__ = ["judge_set"]
+__all__ = ["MEANING_OF_TEXT", "judge_set"]
 
 _SESSION = {"SESSION", "LOCAL"}
 _ELSEWHERE = {"GLOBAL", "PERSIST", "PERSIST_ONLY"}  #: not this session's
@@ -28,10 +42,33 @@ _SCOPES = _SESSION | _ELSEWHERE
 _HARMLESS = re.compile(r"(?:wait|interactive|net_\w*)_timeout")
 #: Switched off and on again around a piece of work; on is what every connection begins with.
 _CHECKS = {"foreign_key_checks", "unique_checks"}
-_READ_ONLY = {"transaction_read_only", "tx_read_only"}
-#: These set what LAST_INSERT_ID() answers.
-_INSERT_ID = {"last_insert_id", "identity"}
+_ISOLATION, _READ_ONLY = "transaction_isolation", "transaction_read_only"
+#: Without a scope, ``@@`` before one of these means the next transaction alone, on MySQL.
+_MODES = {_ISOLATION, _READ_ONLY}
+#: The same variable by another name.
+_OTHER_NAMES = {
+    "tx_isolation": _ISOLATION,
+    "tx_read_only": _READ_ONLY,
+    "identity": "last_insert_id",
+}
 _ON = {"1", "ON", "TRUE", "DEFAULT"}
+
+#: What SET NAMES and SET CHARACTER SET set. Of the last two, each also sets the other.
+_CHARACTER_SETS = (
+    "character_set_client",
+    "character_set_results",
+    "character_set_connection",
+    "collation_connection",
+)
+_CONNECTION = frozenset(_CHARACTER_SETS[2:])
+
+#: What the value of a literal depends on, its collation included.
+MEANING_OF_TEXT = frozenset((SESSION_VARIABLE, name) for name in (*_CHARACTER_SETS, "sql_mode"))
+
+_ARITHMETIC = {"+", "-", "*", "."}
+_WORDS_FOR_VALUES = {"TRUE", "FALSE", "NULL"}
+#: Functions that need no brackets. They depend on other variables, the time zone for one.
+_CALLS = re.compile(r"CURRENT_\w+|LOCALTIME\w*|UTC_\w+")
 
 _UNKNOWN = Statement(changes=(Change(BEGIN, SESSION_VARIABLE, "?"),), sets_autocommit=True)
 
@@ -43,15 +80,11 @@ def judge_set(tokens: Sequence[Token]) -> Statement:
     what = words[2:] if scope else words[1:]
     match what:
         case ["TRANSACTION", after, *_] if after not in ("=", ":"):
-            if scope in _ELSEWHERE:
-                return PLAIN
-            read_only = ("READ", "ONLY") in pairwise(what)
-            name = "transaction" if scope else NEXT_TRANSACTION
-            return Statement(changes=(_begin(name),), read_only=read_only)
+            return _judge_transaction(what, scope)
         case ["PASSWORD", *_] | ["DEFAULT", "ROLE", *_]:
             return PLAIN
         case ["ROLE", *_]:
-            return Statement(changes=(_begin("role"),))
+            return _sets("role")
         case ["RESOURCE", "GROUP", *_]:
             return Statement(changes=(_begin("resource group"),))
     # A scope without @@ also holds for the assignments after it that name none (seen on
@@ -63,39 +96,99 @@ def judge_set(tokens: Sequence[Token]) -> Statement:
             scope = assignment[0].word
             assignment = assignment[1:]
         judged.append(_judge_assignment(assignment, scope))
-    return together(judged)
+    return replace(together(judged), only_sets=all(one.only_sets for one in judged))
+
+
+def _judge_transaction(words: Sequence[str], scope: str) -> Statement:
+    if scope in _ELSEWHERE:
+        return Statement(only_sets=True)
+    pairs = set(pairwise(words))
+    names = []
+    if "ISOLATION" in words:
+        names.append(_ISOLATION if scope else NEXT_ISOLATION)
+    if not pairs.isdisjoint({("READ", "ONLY"), ("READ", "WRITE")}):
+        names.append(_READ_ONLY if scope else NEXT_ACCESS_MODE)
+    return replace(_sets(*names), read_only=("READ", "ONLY") in pairs) if names else _UNKNOWN
 
 
 def _judge_assignment(tokens: Sequence[Token], scope: str) -> Statement:
     words = [token.word for token in tokens]
+    any_scope = True
     match words:
-        case ["NAMES", *_]:
-            return Statement(changes=(_begin("names"),))
-        case ["CHARSET", *_] | ["CHARACTER" | "CHAR", "SET", *_]:
-            return Statement(changes=(_begin("character set"),))
+        case ["NAMES", *_] | ["CHARSET", *_] | ["CHARACTER" | "CHAR", "SET", *_]:
+            return _sets(*_CHARACTER_SETS)
         case ["@@", named, ".", *_] if named in _SCOPES:
             scope, tokens = named, tokens[3:]
         case ["@@", *_]:
-            scope, tokens = "SESSION", tokens[1:]
+            scope, tokens, any_scope = "SESSION", tokens[1:], False
     if tokens and tokens[0].kind == VARIABLE:
-        return PLAIN  # a user variable: they are found wherever they stand
+        return _judge_user_variable(tokens)
     name, rest = dotted_name(tokens)
     name = name.lower()
-    sign = [token.word for token in rest[:2]]
-    if not name or not (sign[:1] == ["="] or sign == [":", "="]):
+    name = _OTHER_NAMES.get(name, name)
+    value = _after_sign(rest)
+    if not name or value is None:
         return _UNKNOWN
-    value = rest[1:] if sign[0] == "=" else rest[2:]
+    certain = _is_constant(value) or (
+        len(value) == 1 and not _CALLS.fullmatch(value[0].word) and value[0].kind != VARIABLE
+    )
     if scope in _ELSEWHERE or _HARMLESS.fullmatch(name):
-        return PLAIN
+        return Statement(only_sets=certain)
     if name == "autocommit":
         # Whether it is off is seen on the connection, where no text can deceive.
-        return Statement(repeatable=False, ends_transaction=_is_on(value), sets_autocommit=True)
+        on = _is_on(value)
+        return Statement(repeatable=False, ends_transaction=on, sets_autocommit=True, only_sets=on)
     if name in _CHECKS and _is_on(value):
-        return Statement(changes=(Change(END, SESSION_VARIABLE, name),))
+        return replace(_sets(name), changes=(Change(END, SESSION_VARIABLE, name),))
+    names = _CONNECTION if name in _CONNECTION else {name}
+    if "@@" in words_of(value) or (name in _MODES and not any_scope):
+        names = set()  # it may have read the same one; or it is another one
     return Statement(
         changes=(_begin(name),),
-        inserts=name in _INSERT_ID,
-        read_only=name in _READ_ONLY and _is_on(value),
+        sets=frozenset((SESSION_VARIABLE, one) for one in names),
+        only_sets=certain,
+        sets_text=not all(token.text.isascii() for token in value),
+        leaves=INSERTED if name == "last_insert_id" else 0,
+        read_only=name == _READ_ONLY and _is_on(value),
+    )
+
+
+def _judge_user_variable(tokens: Sequence[Token]) -> Statement:
+    """What it changes is found wherever a variable stands; here, what it takes."""
+    value = _after_sign(tokens[1:])
+    if value is None:
+        return PLAIN
+    return Statement(
+        sets=frozenset({(USER_VARIABLE, tokens[0].text.lower())}),
+        only_sets=_is_constant(value),
+        sets_text=any(token.kind != WORD and token.word not in _ARITHMETIC for token in value),
+    )
+
+
+def _after_sign(tokens: Sequence[Token]) -> Sequence[Token] | None:
+    match words_of(tokens[:2]):
+        case ["=", *_]:
+            return tokens[1:]
+        case [":", "="]:
+            return tokens[2:]
+    return None
+
+
+def _is_constant(value: Sequence[Token]) -> bool:
+    """A literal, a parameter, or numbers: the same in every session, texts apart."""
+    if len(value) == 1 and value[0].kind in (STRING, DOUBLE, MARKER):
+        return True
+    return bool(value) and all(
+        token.word in _ARITHMETIC or token.word in _WORDS_FOR_VALUES or token.word[:1].isdigit()
+        for token in value
+    )
+
+
+def _sets(*names: str) -> Statement:
+    return Statement(
+        changes=tuple(map(_begin, names)),
+        sets=frozenset((SESSION_VARIABLE, name) for name in names),
+        only_sets=True,
     )
 
 

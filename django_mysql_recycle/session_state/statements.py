@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
+
+from .answers import ANSWERS, INSERTED, End, Read
 
 __all__ = [
     "AUTOCOMMIT_OFF",
@@ -14,7 +18,8 @@ __all__ = [
     "END_ALL",
     "HANDLER",
     "NAMED_LOCK",
-    "NEXT_TRANSACTION",
+    "NEXT_ACCESS_MODE",
+    "NEXT_ISOLATION",
     "PLAIN",
     "PLAIN_INSERT",
     "PREPARED",
@@ -27,8 +32,10 @@ __all__ = [
     "UNCERTAIN",
     "USER_VARIABLE",
     "Change",
+    "Key",
     "Statement",
     "in_doubt",
+    "in_turn",
     "together",
     "transactions_only",
 ]
@@ -54,9 +61,10 @@ BY_HAND = "held by hand"
 #: Selected by USE. It pins only while its name is not known: a new connection can select it again.
 DEFAULT_DATABASE = "default database"
 
-#: The name under which SET TRANSACTION without a scope, which COMMIT and ROLLBACK end, is a
+#: The names under which SET TRANSACTION without a scope, which COMMIT and ROLLBACK end, is a
 #: session variable.
-NEXT_TRANSACTION = "next transaction"
+NEXT_ISOLATION = "isolation level of the next transaction"
+NEXT_ACCESS_MODE = "access mode of the next transaction"
 
 
 #: The kinds of which a text that may be read in several ways, or may not run, proves little: how
@@ -82,17 +90,25 @@ class Change:
         return self.action in _ENDS
 
 
+#: Kind and name: what a pin and a statement that sets the same thing have in common.
+Key = tuple[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What matters here about a text sent to the server. The defaults are the ordinary SELECT."""
+    """What matters here about a text sent to the server. By default, nothing does."""
 
     changes: tuple[Change, ...] = ()  #: in the order of the text
-    reads: tuple[str, ...] = ()  #: state of earlier statements that it asks for
+    reads: tuple[Read, ...] = ()  #: what earlier statements have left and it asks for
+    asks_only: bool = False  #: it does nothing but ask for that, and leaves nothing itself
+    leaves: int = 0  #: what it does that a later statement may ask for (answers.py)
+    sets: frozenset[Key] = frozenset()  #: state that it sets without having read any of it
+    only_sets: bool = False  #: it does nothing else, whatever the session is like
+    sets_text: bool = False  #: a value depends on the character set and the SQL mode
     single: bool = True  #: exactly one statement in the text
     repeatable: bool = True  #: may run once more if it provably never ran
     enters_transaction: bool = False  #: the whole text is BEGIN or START TRANSACTION
     ends_transaction: bool = False  #: COMMIT, ROLLBACK or SET autocommit = 1 in it
-    inserts: bool = False  #: sets LAST_INSERT_ID()
     calls: bool = False  #: runs code that the text does not show
     sets_autocommit: bool = False
     mentions_wait_timeout: bool = False
@@ -101,7 +117,7 @@ class Statement:
 
 
 PLAIN = Statement()
-PLAIN_INSERT = Statement(inserts=True)
+PLAIN_INSERT = Statement(leaves=INSERTED)
 
 
 def transactions_only(statement: Statement) -> Statement:
@@ -111,7 +127,8 @@ def transactions_only(statement: Statement) -> Statement:
     another database than the application has selected, whatever the settings say.
     """
     changes = tuple(filter(_counts_always, statement.changes))
-    return replace(statement, changes=changes, lone_lock_call="")
+    reads = tuple(read for read in statement.reads if read.kind != USER_VARIABLE)
+    return replace(statement, changes=changes, reads=reads, lone_lock_call="")
 
 
 def _counts_always(change: Change) -> bool:
@@ -139,7 +156,11 @@ def in_doubt(one: Statement, other: Statement) -> Statement:
         repeatable=one.repeatable and other.repeatable,
         enters_transaction=one.enters_transaction and other.enters_transaction,
         ends_transaction=one.ends_transaction and other.ends_transaction,
-        inserts=one.inserts or other.inserts,
+        asks_only=one.asks_only and other.asks_only,
+        leaves=one.leaves | other.leaves,
+        sets=one.sets & other.sets,
+        only_sets=one.only_sets and other.only_sets,
+        sets_text=one.sets_text or other.sets_text,
         calls=one.calls or other.calls,
         sets_autocommit=one.sets_autocommit or other.sets_autocommit,
         read_only=one.read_only and other.read_only,
@@ -156,8 +177,41 @@ def together(parts: Iterable[Statement]) -> Statement:
         repeatable=all(part.repeatable for part in parts),
         enters_transaction=any(part.enters_transaction for part in parts),
         ends_transaction=any(part.ends_transaction for part in parts),
-        inserts=any(part.inserts for part in parts),
+        leaves=reduce(or_, (part.leaves for part in parts), 0),
+        sets=frozenset().union(*(part.sets for part in parts)),
+        sets_text=any(part.sets_text for part in parts),
         calls=any(part.calls for part in parts),
         sets_autocommit=any(part.sets_autocommit for part in parts),
         read_only=any(part.read_only for part in parts),
+    )
+
+
+def in_turn(statements: Sequence[Statement], verbs: Sequence[str]) -> Statement:
+    """The statements of one text. Each runs only if those before it have succeeded."""
+    reads: list[Read] = []
+    ended: set[End] = set()
+    sets: frozenset[Key] = frozenset()  #: by any of those so far
+    alone: frozenset[Key] = frozenset()  #: before anything else has run
+    only_sets = bool(statements)
+    for statement, verb in zip(statements, verbs, strict=True):
+        reads += (
+            read
+            for read in statement.reads
+            if ANSWERS[read.kind].end not in ended and (read.kind, read.name[1:]) not in sets
+        )
+        ended.add(End.STATEMENT)
+        if verb == "SELECT":
+            ended.add(End.SELECT)
+        sets |= statement.sets
+        if only_sets:
+            alone = sets
+            only_sets = statement.only_sets
+    return replace(
+        together(statements),
+        reads=tuple(dict.fromkeys(reads)),
+        sets=alone,
+        only_sets=only_sets,
+        single=False,
+        repeatable=False,
+        enters_transaction=False,
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+from .answers import CALLED, INSERTED, Read
 from .set_statement import judge_set
 from .statements import (
     BEGIN,
@@ -39,7 +40,7 @@ _OBJECTS = _STORED | {
     *("TABLE", "TABLES", "TABLESPACE", "USER"),
 }
 
-_OPAQUE = Statement(calls=True, repeatable=False)
+_OPAQUE = Statement(calls=True, leaves=CALLED, repeatable=False)
 _NEVER_TWICE = Statement(repeatable=False)
 _ENDED = Statement(changes=(Change(END, TRANSACTION),), repeatable=False, ends_transaction=True)
 
@@ -61,13 +62,15 @@ def object_of(words: Sequence[str]) -> tuple[str, int]:
 
 def judge_verb(tokens: Sequence[Token], inside: bool = False) -> Statement:
     """The statement's own doing; inside a compound statement another one is only its beginning."""
-    if words_of(tokens[:2]) == ["SET", "STATEMENT"]:  # MariaDB: for the one statement after FOR
+    stated = words_of(tokens[:2]) == ["SET", "STATEMENT"]
+    if stated:  # MariaDB: for the one statement after FOR
         tokens = _after_for(tokens)
     verb = tokens[0].word if tokens else ""
     judge = _VERBS.get(verb)
     if judge is None or (inside and (verb in COMPOUND or verb == "BEGIN")):
         return _ALWAYS.get(verb, PLAIN)
-    return judge(tokens)
+    meaning = judge(tokens)
+    return replace(meaning, sets=frozenset(), only_sets=False) if stated else meaning
 
 
 def _after_for(tokens: Sequence[Token]) -> Sequence[Token]:
@@ -144,9 +147,12 @@ def _judge_drop(tokens: Sequence[Token]) -> Statement:
     what, index = object_of(words_of(tokens))
     if what in ("TABLE", "TABLES", "SEQUENCE"):
         names = [dotted_name(one)[0] for one in split_at_commas(tokens[index:])]
-        return Statement(
-            changes=tuple(Change(END, TEMPORARY_TABLE, name) for name in names if name)
-        )
+        ends = tuple(Change(END, TEMPORARY_TABLE, name) for name in names if name)
+        # Without TEMPORARY it would drop another table of that name where this one is lost.
+        if words_of(tokens[1:5]) != ["TEMPORARY", "TABLE", "IF", "EXISTS"]:
+            return Statement(changes=ends)
+        sets = frozenset((TEMPORARY_TABLE, name) for name in names)
+        return Statement(changes=ends, sets=sets, only_sets=True)
     return _prepared(END, tokens[2:]) if words_of(tokens[1:2]) == ["PREPARE"] else PLAIN
 
 
@@ -196,20 +202,21 @@ def _judge_handler(tokens: Sequence[Token]) -> Statement:
 
 def _judge_load(tokens: Sequence[Token]) -> Statement:
     # LOCAL: the client has read its file, or half of it.
-    return Statement(inserts=True, repeatable="LOCAL" not in words_of(tokens))
+    return Statement(leaves=INSERTED, repeatable="LOCAL" not in words_of(tokens))
 
 
 def _judge_analyze(tokens: Sequence[Token]) -> Statement:
     # MariaDB's ANALYZE runs the statement that it explains.
-    return Statement(inserts=not {"INSERT", "REPLACE"}.isdisjoint(words_of(tokens[1:6])))
+    inserts = not {"INSERT", "REPLACE"}.isdisjoint(words_of(tokens[1:6]))
+    return Statement(leaves=INSERTED if inserts else 0)
 
 
 def _judge_show(tokens: Sequence[Token]) -> Statement:
     match words_of(tokens[:6]):
         case ["SHOW", "WARNINGS" | "ERRORS" as what, *_]:
-            return Statement(reads=(f"SHOW {what}",))
+            return Statement(reads=(Read("last statement", f"SHOW {what}"),))
         case ["SHOW", "COUNT", "(", "*", ")", "WARNINGS" | "ERRORS" as what]:
-            return Statement(reads=(f"SHOW {what}",))
+            return Statement(reads=(Read("last statement", f"SHOW {what}"),))
     return PLAIN
 
 
@@ -223,7 +230,7 @@ def _judge_use(tokens: Sequence[Token]) -> Statement:
 
 _ALWAYS = {
     "CALL": _OPAQUE,
-    "GET": Statement(reads=("GET DIAGNOSTICS",)),
+    "GET": Statement(reads=(Read("last statement", "GET DIAGNOSTICS"),)),
     "INSERT": PLAIN_INSERT,
     "RELEASE": _NEVER_TWICE,
     "REPLACE": PLAIN_INSERT,

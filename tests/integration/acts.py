@@ -82,7 +82,10 @@ def rest(connection: BaseDatabaseWrapper, seconds: float = REST) -> None:
     For rests that matter to the backend alone. A server's own clock needs a real rest.
     """
     record = connection.recycler.record  # type: ignore[attr-defined]
+    nothing_left = record.nothing_left_at == record.contact
     record.contact -= seconds
+    if nothing_left:
+        record.nothing_left_at = record.contact
 
 
 def code_of(error: BaseException) -> Any:

@@ -20,6 +20,7 @@ from django_mysql_recycle.session_state import (
     examine,
     examine_callproc,
 )
+from django_mysql_recycle.session_state.answers import CALLED, INSERTED
 
 SIGNS = {"begin": "+", "end": "-", "end_all": "--", "rename": "~", "run": "!"}
 
@@ -38,6 +39,13 @@ def effects(sql: str) -> list[str]:
         told.append(f"{sign}{change.kind} {name}".rstrip())
     return told + [f"?{read}" for read in statement.reads]
 
+
+CHARACTER_SETS = [
+    "+session variable character_set_client",
+    "+session variable character_set_results",
+    "+session variable character_set_connection",
+    "+session variable collation_connection",
+]
 
 NAMED_LOCKS = {
     "a named lock": ("SELECT GET_LOCK('Leader', 10)", "+named lock Leader"),
@@ -255,21 +263,21 @@ SESSION_VARIABLES = {
         "+session variable a",
         "+session variable c",
     ),
-    "NAMES": ("SET NAMES utf8mb4 COLLATE utf8mb4_bin", "+session variable names"),
-    "CHARACTER SET": ("SET CHARACTER SET utf8mb4", "+session variable character set"),
-    "CHARSET": ("SET CHARSET DEFAULT", "+session variable character set"),
+    "NAMES": ("SET NAMES utf8mb4 COLLATE utf8mb4_bin", *CHARACTER_SETS),
+    "CHARACTER SET": ("SET CHARACTER SET utf8mb4", *CHARACTER_SETS),
+    "CHARSET": ("SET CHARSET DEFAULT", *CHARACTER_SETS),
     "NAMES among others": (
         "SET NAMES utf8mb4, wait_timeout = 5, a = 1",
-        "+session variable names",
+        *CHARACTER_SETS,
         "+session variable a",
     ),
     "the isolation level": (
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-        "+session variable transaction",
+        "+session variable transaction_isolation",
     ),
     "of the next transaction": (
         "SET TRANSACTION READ WRITE",
-        "+session variable next transaction",
+        "+session variable access mode of the next transaction",
     ),
     "of other sessions": ("SET GLOBAL TRANSACTION READ ONLY",),
     "PASSWORD": ("SET PASSWORD FOR u@localhost = 'x'",),
@@ -448,8 +456,8 @@ TEXT = {
     "an optimizer hint": ("SELECT /*+ SET_VAR(sort_buffer_size = 1) @x */ 1",),
     "two signs are arithmetic": ("SELECT 1 --@x", "+user variable x", "?@x"),
     "at the very end they are a comment": ("SELECT '@' --",),
-    "an executable comment": ("/*!40101 SET NAMES utf8 */", "+session variable names"),
-    "of MariaDB alone": ("/*M! SET NAMES utf8 */", "+session variable names"),
+    "an executable comment": ("/*!40101 SET NAMES utf8 */", *CHARACTER_SETS),
+    "of MariaDB alone": ("/*M! SET NAMES utf8 */", *CHARACTER_SETS),
     "of a version": ("SELECT /*M!100100 GET_LOCK('a', 1), */ 1", "++named lock a"),
     "which need not end": ("SELECT /*! GET_LOCK('a', 1)", "+named lock a"),
     "with a comment in it": ("SELECT 1 /*! , GET_LOCK('a', 1) /* x */ , 2 */", "+named lock a"),
@@ -595,10 +603,10 @@ def test_what_sets_the_insert_id_is_the_one_plain_insert_object(sql: str) -> Non
 
 
 def test_setting_the_insert_id_counts_as_setting_it() -> None:
-    assert examine("SET last_insert_id = 5").inserts
-    assert examine("SET @@identity = 5").inserts
-    assert not examine("ANALYZE TABLE t").inserts
-    assert not examine("EXPLAIN INSERT INTO t VALUES (1)").inserts
+    assert examine("SET last_insert_id = 5").leaves & INSERTED
+    assert examine("SET @@identity = 5").leaves & INSERTED
+    assert not examine("ANALYZE TABLE t").leaves & INSERTED
+    assert not examine("EXPLAIN INSERT INTO t VALUES (1)").leaves & INSERTED
 
 
 @pytest.mark.parametrize(
@@ -829,7 +837,7 @@ def test_lone_lock_call_has_the_only_answer(sql: str, function: str) -> None:
 
 
 def test_procedure_called_through_the_driver_shows_nothing() -> None:
-    assert examine_callproc("p") == Statement(calls=True, repeatable=False)
+    assert examine_callproc("p") == Statement(calls=True, leaves=CALLED, repeatable=False)
 
 
 def test_bytes_of_any_encoding_and_other_objects_are_examined() -> None:
@@ -877,7 +885,7 @@ def test_nothing_is_overlooked_in_a_long_text(escaped: str) -> None:
     assert lock.changes[0].placeholder == 400
     assert not lock.single
     variable = examine(f"{head}, {LONG} ON DUPLICATE KEY UPDATE a = @x")
-    assert variable.reads == ("@x",)
+    assert [str(read) for read in variable.reads] == ["@x"]
 
 
 @pytest.mark.parametrize(
@@ -913,3 +921,105 @@ def test_statements_are_values() -> None:
     assert replace(statement) == statement
     with pytest.raises(AttributeError):
         statement.single = False  # type: ignore[misc]
+
+
+#: What a text reads of what was there before it, and the variables that it sets in any case.
+ASSIGNMENTS = {
+    "a bracket among the tables": ("SELECT @r := @r + 1 FROM t, (SELECT @r := 0) x", "", "@r"),
+    "which comes first": ("SELECT @r := @r + 1 FROM (SELECT @r := 0) x, t", "", "@r"),
+    "joined": ("SELECT @r := @r + 1 FROM t JOIN (SELECT @r := 0) x ON 1", "", "@r"),
+    "with several": (
+        "SELECT IF(@b = t.b, @r := @r + 1, @r := 1), @b := t.b"
+        " FROM t CROSS JOIN (SELECT @r := 0 AS r, @b := NULL) AS x",
+        "",
+        "@r @b",
+    ),
+    "within another": (
+        "SELECT * FROM (SELECT @r := @r + 1 AS n FROM t, (SELECT @r := 0) x) y WHERE n < 3",
+        "",
+        "@r",
+    ),
+    "read outside of it, where nobody knows when": (
+        "SELECT @r FROM (SELECT @r := @r + 1 AS n FROM t, (SELECT @r := 0) x) y",
+        "@r",
+        "",
+    ),
+    "of an UPDATE": ("UPDATE t, (SELECT @r := 0) x SET a = (@r := @r + 1)", "", "@r"),
+    "of an INSERT": ("INSERT INTO u SELECT @r := @r + 1 FROM t, (SELECT @r := 0) x", "", "@r"),
+    "far behind": (
+        f"SELECT @r := @r + 1, {', '.join(f'c{n}' for n in range(99))} FROM t, (SELECT @r := 0) x",
+        "",
+        "@r",
+    ),
+    "in lower case": ("select @R := @R + 1 from t, (select @r := 0) x", "", "@r"),
+    "set from another variable": ("SELECT @r FROM t, (SELECT @r := @s) x", "@s", "@r"),
+    "set from itself": ("SELECT @r FROM t, (SELECT @r := @r + 1) x", "@r", ""),
+    "another variable": ("SELECT @s := @s + 1 FROM t, (SELECT @r := 0) x", "@s", "@r"),
+    "with rows of its own": ("SELECT @r FROM t, (SELECT @r := 0 FROM u) x", "@r", ""),
+    "with a condition": ("SELECT @r FROM t, (SELECT @r := 0 LIMIT 0) x", "@r", ""),
+    "twice": ("SELECT @r FROM t, (SELECT @r := 0 UNION SELECT @r := 1) x", "@r", ""),
+    "of an outer join": ("SELECT @r FROM t LEFT JOIN (SELECT @r := 0) x ON a = 1", "@r", ""),
+    "on a condition": ("SELECT @r FROM t, (SELECT IF(1, @r := 0, 2)) x", "@r", ""),
+    "a value and no table": ("SELECT (SELECT @r := 0), @r FROM t", "@r", ""),
+    "a value in a list of tables' columns": ("SELECT a, (SELECT @r := 0), @r FROM t", "@r", ""),
+    "a table that is read before": (
+        "SELECT 1 FROM (SELECT @r + 1) y, (SELECT @r := 0) x",
+        "@r",
+        "",
+    ),
+    "a subquery that reads": (
+        "SELECT (SELECT COUNT(*) FROM u WHERE b = @r) FROM t, (SELECT @r := 0) x",
+        "@r",
+        "",
+    ),
+    "another arm of a UNION": (
+        "SELECT @r FROM u UNION SELECT @r := @r + 1 FROM t, (SELECT @r := 0) x",
+        "@r",
+        "",
+    ),
+    "the update of a duplicate": (
+        "INSERT INTO t SELECT 1 ON DUPLICATE KEY UPDATE a = 1, b = (SELECT @r := 0), c = @r",
+        "@r",
+        "",
+    ),
+    "the same list": ("SELECT @r := 0, @r + 1", "@r", ""),
+    "rows that need not be": ("SELECT @r := 0 FROM t", "", ""),
+    "no rows": ("SELECT @r := 0", "", "@r"),
+    "into": ("SELECT 1, 2 INTO @a, @b", "", "@a @b"),
+    "into, of a table": ("SELECT a INTO @a FROM t", "", ""),
+    "several statements": ("SET @a = 1; SELECT @a", "", "@a"),
+    "of which a later one sets it": ("SELECT @a; SET @a = 1", "@a", ""),
+    "and one reads another": ("SET @a = 1; SELECT @b", "@b", "@a"),
+    "and asks for the number of rows": (
+        "SELECT SQL_CALC_FOUND_ROWS 1; SELECT FOUND_ROWS()",
+        "",
+        "",
+    ),
+    "and asks for warnings": ("UPDATE t SET a = 1; SHOW WARNINGS", "", ""),
+    "and for the number of rows after a write": (
+        "UPDATE t SET a = 1; SELECT FOUND_ROWS()",
+        "FOUND_ROWS()",
+        "",
+    ),
+    "an INSERT that may have no number": (
+        "INSERT INTO t VALUES (1); SELECT LAST_INSERT_ID()",
+        "LAST_INSERT_ID()",
+        "",
+    ),
+    "EXPLAIN": ("EXPLAIN SELECT @r FROM t, (SELECT @r := 0) x", "@r", ""),
+    "SET": ("SET @a = 1, @b = 'x'", "", "@a @b"),
+    "SET that reads": ("SET @a = @a + 1, @b = @c", "@a @c", "@b"),
+    "what runs later": ("PREPARE p FROM 'SELECT @r := 0'", "", ""),
+    "what may not run": ("BEGIN NOT ATOMIC SET @a = 1; END", "@a", ""),
+}
+
+
+@pytest.mark.parametrize(("sql", "reads", "sets"), ASSIGNMENTS.values(), ids=ASSIGNMENTS)
+def test_variable_is_read_unless_the_text_has_certainly_set_it(
+    sql: str, reads: str, sets: str
+) -> None:
+    statement = examine(sql)
+    assert [str(read) for read in statement.reads] == reads.split()
+    assert {f"@{name}" for kind, name in statement.sets if kind == "user variable"} == {
+        *sets.split()
+    }

@@ -171,4 +171,4 @@ def test_statement_of_the_control_list_pins(sql: str, kinds: tuple[str, ...]) ->
     ],
 )
 def test_statement_of_the_control_list_reads(sql: str, reads: list[str]) -> None:
-    assert list(examine(sql).reads) == reads
+    assert [str(read) for read in examine(sql).reads] == reads

@@ -249,10 +249,12 @@ class RecycleMixin(TransactionSeams):
     def create_cursor(self, name: str | None = None) -> Any:
         # Django makes a new one for nearly every statement; some are held across a pause. Its own
         # puts the driver's cursor into a CursorWrapper, and ours is one.
-        if self.recycler.connecting:
-            return super().create_cursor(name)
-        foreign = self.foreign_cursors
+        recycler = self.recycler
+        foreign = self.foreign_cursors or recycler.connecting
         inner = super().create_cursor(name) if foreign else self.connection.cursor()
+        recycler.record.exchange.cursors -= 1  # this one is no other's
+        if recycler.connecting:
+            return inner
         made_by_driver = getattr(inner, "cursor", inner) if foreign else inner
         streams = self.streams or isinstance(made_by_driver, unbuffered)
         cursor = (StreamingCursor if streams else RecyclingCursor)(inner, self)
@@ -265,7 +267,9 @@ class RecycleMixin(TransactionSeams):
 
     def create_inner_cursor(self, name: str | None) -> Any:
         """What stands inside a cursor of ours, made anew on a new connection."""
-        return super().create_cursor(name) if self.foreign_cursors else self.connection.cursor()
+        inner = super().create_cursor(name) if self.foreign_cursors else self.connection.cursor()
+        self.recycler.record.exchange.cursors -= 1
+        return inner
 
     # ##### Django's own checks, closing #####
 

@@ -164,6 +164,20 @@ class ConnectionKeeper:
             with self.db.wrap_database_errors:
                 raise refuse(record.connection)
 
+    def nothing_is_open(self, record: ConnectionRecord) -> bool:
+        """Whether it is proved that no transaction is open in which something has run.
+
+        Both drivers keep what the server said last of autocommit, PyMySQL of transactions, too.
+        """
+        if record.dirty or record.executing or record.flags_unknown or record.pins.pinned:
+            return False
+        if record.gone:
+            return True  # what the driver says of it dates from before the loss
+        if self.driver.hides_transactions and record.exchange.was_used_past:
+            return False
+        in_mode = bool(record.connection.get_autocommit()) is self.db.autocommit
+        return in_mode and not self.driver.in_transaction(record.connection)
+
     # ##### Asking it, and judging what it says #####
 
     def ask(self, record: ConnectionRecord, sql: bytes) -> tuple[Any, ...]:
@@ -173,7 +187,7 @@ class ConnectionKeeper:
         """
         exchange = record.exchange
         try:
-            exchange.under_way = True
+            exchange.begin()
             self.driver.send(record.connection, sql)
             if not liveness.wait_until_readable(record.descriptor, record.options.ping_timeout):
                 record.mark_unanswered()
@@ -211,7 +225,7 @@ class ConnectionKeeper:
         the driver has sent, or was to send. Of these it is known exactly whether the driver has
         raised it, or a signal handler in the middle.
         """
-        if ran:
+        if ran and not self.db.autocommit:
             record.dirty = True
         record.pins_after = None
         outcome = record.exchange.settle()
@@ -224,6 +238,7 @@ class ConnectionKeeper:
         found = self._database_error(error)
         if found is None or (of_a_cursor and outcome is Outcome.CUT_SHORT):
             # A soft time limit, Ctrl-C, a killed greenlet: the answer may still come.
+            record.dirty |= ran
             record.mark_interrupted()
             return Proof.ALIVE
         error = found
@@ -237,6 +252,7 @@ class ConnectionKeeper:
         elif proof is Proof.WRONG_NODE:
             record.wrong_node = True
         elif proof.is_loss:
+            record.dirty |= ran or self.driver.in_transaction(record.connection)
             if proof is Proof.PROTOCOL:
                 record.mark_interrupted()
             record.mark_lost("lost", code_of(error))

@@ -98,8 +98,8 @@ class ConnectionRecord:
         self.wrong_node = False
         #: The last contact when a unit of work ended.
         self.unit_ended_at = 0.0
-        #: Something has run since the last COMMIT or ROLLBACK. Only meaningful with autocommit
-        #: off; Django's own flag for the hooks is no proof.
+        #: Something has run since the last COMMIT or ROLLBACK; with autocommit on only what may
+        #: have begun a transaction without a sign. Django's own flag for the hooks is no proof.
         self.dirty = False
         #: Calls of the driver under way: an executemany asks for its next row between two.
         self.executing = 0

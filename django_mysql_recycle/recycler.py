@@ -105,7 +105,11 @@ class Recycler(Decider):
         now = clock()
         record.ran(statement, now)
         ends = statement.ends_transaction and statement.single
-        record.dirty = not ends or any(not change.ends for change in statement.changes)
+        begins = statement.calls or not statement.single  # a transaction, maybe, without a sign
+        if ends and not any(not change.ends for change in statement.changes):
+            record.dirty = False
+        elif begins or not self.db.autocommit:
+            record.dirty = True
         if arguments:
             record.left_arguments(arguments)
         if self.unanswerable:
@@ -189,7 +193,8 @@ class Recycler(Decider):
             if statement.changes:
                 # INSERT ... SELECT GET_LOCK() that meets a duplicate key keeps the lock.
                 record.pins.apply_begins(statement, args, clock(), many=many)
-            record.flags_unknown |= statement.calls or not statement.single
+            if statement.calls or not statement.single:
+                record.flags_unknown = record.dirty = True
             record.refresh()
             return False
         if not proof.is_loss:

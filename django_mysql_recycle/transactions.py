@@ -175,18 +175,20 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
             return
         if record.exchange.under_way:
             recycler.refuse_in_the_middle(record)
-        if record.interrupted:
-            raise interrupted(record)
-        if record.lost:
-            raise _lost_before_commit(record)
+        # Looked at before COMMIT is sent: what a lost connection says of itself means nothing.
+        nothing_open = not record.dirty and recycler.nothing_is_open(record)
+        if record.interrupted or record.lost:
+            self._commit_on_lost(record, nothing_open)
+            return
         try:
             record.exchange.under_way = True
             super()._commit()
         except BaseException as error:
-            self.recycler.take_note(record, error)
-            if record.lost and isinstance(error, InterfaceError):
-                raise _lost_before_commit(record) from error
-            raise
+            recycler.take_note(record, error, ran=not nothing_open)
+            if not record.lost:
+                raise
+            self._commit_on_lost(record, nothing_open, error)
+            return
         record.exchange.under_way = False
         # Django does the same, a few lines on; an interruption in between shall not cost hooks.
         self.run_commit_hooks_on_set_autocommit_on = True
@@ -195,6 +197,23 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
             record.dirty = False
         else:
             record.transaction_ended()
+
+    def _commit_on_lost(
+        self, record: ConnectionRecord, nothing_open: bool, error: BaseException | None = None
+    ) -> None:
+        """COMMIT where the connection is lost. A success only if there was nothing to commit."""
+        recycler = self.recycler
+        if record.pins.pinned and recycler.is_safe(record):
+            lost = recycler.state_lost(record, clock() - record.contact)
+            record.transaction_ended()
+            raise lost from error
+        if nothing_open:
+            return
+        if error is None:
+            raise interrupted(record) if record.interrupted else _lost_before_commit(record)
+        if isinstance(error, InterfaceError):
+            raise _lost_before_commit(record) from error
+        raise error
 
     def _rollback(self) -> None:
         # Django's raises if the connection is lost, which would mask the application's own

@@ -36,16 +36,35 @@ class Outcome(Enum):
 class Exchange:
     """The state of one driver connection between sending a statement and the end of its answer."""
 
-    __slots__ = ("failed", "under_way", "watched")
+    __slots__ = ("cursors", "failed", "under_way", "watched")
 
     def __init__(self) -> None:
-        self.under_way = False
+        #: None: mysqlclient, a statement without rows whose result its sender has not taken yet.
+        #: A cursor always takes it; ``connection.query()`` called by the application may not.
+        self.under_way: bool | None = False
         self.failed = False  #: the driver itself has raised an error since the last statement
         self.watched = False
+        #: Cursors that were made, less those of the connection wrapper, and statements that came
+        #: of no cursor. Where it is not 0 the application has used the driver's connection past
+        #: Django's cursors. Counted where the driver does not say whether a transaction is open.
+        self.cursors = 0
+
+    @property
+    def was_used_past(self) -> bool:
+        """Whether the application has used the driver's connection past Django's cursors."""
+        return bool(self.cursors) or self.under_way is None
+
+    def begin(self) -> None:
+        """A statement of the backend's own is about to be sent."""
+        if self.under_way is None:
+            self.cursors += 1
+        self.under_way = True
 
     def settle(self) -> Outcome:
         """Say what an exception has done, and begin anew: nothing is under way from here on."""
         under_way, failed = self.under_way, self.failed
+        if under_way is None:
+            self.cursors += 1
         self.under_way = self.failed = False
         if under_way:
             return Outcome.CUT_SHORT

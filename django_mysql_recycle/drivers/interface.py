@@ -36,6 +36,8 @@ class Driver(Protocol):
     """The differences between mysqlclient and PyMySQL."""
 
     name: str
+    #: It does not say whether a transaction is open, so that `Exchange.cursors` is counted.
+    hides_transactions: bool
     #: The class of the driver's cursors that leave rows at the server until they are fetched.
     unbuffered: type
     #: The parameter ``autocommit`` with which connecting leaves it to a later autocommit(True).

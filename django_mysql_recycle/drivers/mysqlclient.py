@@ -15,6 +15,7 @@ __all__ = ["MySQLClient"]
 
 class MySQLClient(Common):
     name = "mysqlclient"
+    hides_transactions = True
     # It compares with the flag in the answer to its SET NAMES.
     leaves_autocommit: bool | None = True
 
@@ -25,6 +26,7 @@ class MySQLClient(Common):
         self._converting = code_objects(cursors.BaseCursor, "_fetch_row")
         connections = import_module("MySQLdb.connections")
         self._query = connections.Connection.query
+        self._cursor = connections.Connection.cursor
         self._raw = connections._mysql.connection
 
     def distrust_autocommit(self, connection: Any) -> None:
@@ -72,8 +74,10 @@ class MySQLClient(Common):
 
         def watched_query(sql: Any) -> None:
             connection = reference()
-            if exchange.under_way:
-                raise refuse(connection)
+            if exchange.under_way is not False:
+                if exchange.under_way:
+                    raise refuse(connection)
+                exchange.cursors += 1
             if isinstance(sql, bytearray):
                 sql = bytes(sql)  # the C function lets other threads run while it reads this
             exchange.failed = False
@@ -84,7 +88,7 @@ class MySQLClient(Common):
                 _end(exchange, error)
                 raise
             if not connection.field_count():
-                exchange.under_way = False  # an answer without rows is complete
+                exchange.under_way = None  # an answer without rows is complete
 
         def watched_store_result() -> Any:
             connection = reference()
@@ -101,6 +105,18 @@ class MySQLClient(Common):
             exchange.under_way = False  # the rows to come are an unread result from here on
             return result
 
+        def counted_cursor(cursorclass: Any = None) -> Any:
+            exchange.cursors += 1
+            connection = reference()
+            return (cursorclass or connection.cursorclass)(connection)
+
+        def counted_begin() -> None:
+            exchange.cursors += 1
+            connection = reference()
+            type(connection).begin(connection)
+
+        if type(owner).cursor is self._cursor:
+            owner.cursor, owner.begin = counted_cursor, counted_begin
         owner.query = watched_query
         owner.store_result = watched_store_result
         owner.use_result = watched_use_result

@@ -21,6 +21,7 @@ _AUTOCOMMIT = 2  # SERVER_STATUS_AUTOCOMMIT
 
 class PyMySQL(Common):
     name = "pymysql"
+    hides_transactions = False
     # It does not look at the flag in the answer to its SET NAMES (1.2.4); see distrust_autocommit.
     leaves_autocommit: bool | None = None
 

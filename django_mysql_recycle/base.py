@@ -46,6 +46,8 @@ _djangos_ensure_connection = (
     else None
 )
 
+_MAKES_CURSORS = {"cursor", "_cursor", "create_cursor"}
+
 
 class RecycleMixin(TransactionSeams):
     """Replaces a stale connection before the next statement runs.
@@ -70,6 +72,13 @@ class RecycleMixin(TransactionSeams):
         mro = type(self).__mro__
         between = mro[mro.index(RecycleMixin) + 1 : mro.index(BaseDatabaseWrapper)]
         self.foreign_connecting = any("ensure_connection" in vars(base) for base in between)
+        #: A subclass, or the base backend, may set a connection up where it makes cursors.
+        self.sets_up_with_cursors = (
+            any(
+                not _MAKES_CURSORS.isdisjoint(vars(base)) for base in mro[: mro.index(RecycleMixin)]
+            )
+            or getattr(super()._cursor, "__func__", None) is not _djangos_cursor
+        )
         #: The driver's cursors are unbuffered ones, whatever stands around them.
         self.streams = False
         processes.track(self.recycler)
@@ -208,7 +217,12 @@ class RecycleMixin(TransactionSeams):
         record.forget_answers()
         recycler.settle()
         if carried is not None and carried.ending is not None and not nested:
-            recycler.tell(carried.ending)
+            try:
+                recycler.tell(carried.ending)
+            except BaseException:
+                if refused is not None:
+                    recycler.owe(refused)
+                raise
             if not mark[0]:
                 processes.look()
             if self.connection is None:  # a receiver has closed it, or this is a child of its
@@ -238,10 +252,13 @@ class RecycleMixin(TransactionSeams):
             or self.health_check_enabled
             or self.foreign_cursors
             or self.foreign_connecting
+            or self.sets_up_with_cursors
             or not mark[0]
             or getattr(self.ensure_connection, "__func__", None) is not _ensure_connection
             or BaseDatabaseWrapper.ensure_connection is not _djangos_ensure_connection
         ):
+            if self.sets_up_with_cursors:
+                self.recycler.decide_before_cursor()
             return super()._cursor(name)
         with self.wrap_database_errors:
             return self._prepare_cursor(self.create_cursor(name))
@@ -351,14 +368,16 @@ class RecycleMixin(TransactionSeams):
         if record is NO_RECORD or record.connection is not self.connection:
             super().close()
             recycler.carried = None
-            if not at_boundary:
+            if not (at_boundary or recycler.connecting):
                 recycler.database = None
             return
         outlives = at_boundary and self.settings_dict.get("CONN_MAX_AGE", 0) != 0
         if at_boundary:
             record.pins.end_unit_of_work()
             recycler.confirm_transaction(record)
-        if outlives:
+        if recycler.connecting:
+            pass  # a receiver's: what is to be selected is to be selected on the next one
+        elif outlives or recycler.telling:
             if record.pins.database_unknown:
                 recycler.ask_database(record)
             recycler.remember_database()

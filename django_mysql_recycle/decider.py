@@ -30,8 +30,39 @@ def interrupted(record: ConnectionRecord) -> OperationalError:
 class Decider(ConnectionKeeper):
     """Decides whether a connection may carry the next statement, and replaces it if not."""
 
-    def decide(self, statement: Statement = PLAIN, cursor: RecyclingCursor | None = None) -> float:
-        """Apply the policy. Returns the idle seconds of the connection that is left."""
+    def decide_before_cursor(self) -> None:
+        """Decide before the statement is known, for a backend that sets up each new connection.
+
+        Such a backend looks at the connection when it makes a cursor: one that is replaced later,
+        by the first statement of that cursor, would not be set up. Whatever depends on the
+        statement is left to it.
+        """
+        record = self.current()
+        if (
+            record is None
+            or self.connecting
+            or self.untold is not None
+            or record.exchange.under_way
+            or record.pins.pinned
+            or not self.is_safe(record)
+            or self._somebody_reads(record, None)
+        ):
+            return
+        if not (record.left or record.arguments) or record.gone or record.is_closed():
+            # Any statement leaves ROW_COUNT() and warnings, which a question would destroy.
+            self.decide(asks=not record.done)
+
+    def decide(
+        self,
+        statement: Statement = PLAIN,
+        cursor: RecyclingCursor | None = None,
+        *,
+        asks: bool = True,
+    ) -> float:
+        """Apply the policy. Returns the idle seconds of the connection that is left.
+
+        `asks`: the server may be asked something, which changes what the next statement reads.
+        """
         record = self.record
         if record.exchange.under_way:
             return 0.0  # in the middle of a statement nothing is asked or replaced
@@ -69,6 +100,8 @@ class Decider(ConnectionKeeper):
                 )
             )
             if verdict.action is Action.RUN:
+                return idle
+            if not asks and verdict.action in (Action.PING, Action.READ_LIMIT):
                 return idle
             if verdict.action is Action.RECYCLE:
                 # Receivers that have lost two are not called for the third.

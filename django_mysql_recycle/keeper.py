@@ -381,19 +381,14 @@ class ConnectionKeeper:
             f"the connection of {self.db.alias!r} was replaced ({reason}, idle {idle:.1f} s) "
             f"and has lost its {description}",
         )
-        try:
-            events.state_lost(
-                self.db,
-                reason=reason,
-                age=age,
-                idle=idle,
-                state=(DEFAULT_DATABASE,),
-                description=description,
-                raised=True,
-            )
-        except BaseException:
-            self.owe(error)  # Ctrl-C in a receiver: the loss is still to be reported
-            raise
+        self.report(
+            error,
+            reason=reason,
+            age=age,
+            idle=idle,
+            state=(DEFAULT_DATABASE,),
+            description=description,
+        )
         return error
 
     def tell(self, ending: Ending) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from django.db.backends.signals import connection_created
 from django.db.utils import OperationalError
 
 from django_mysql_recycle import SessionStateLost, pinned
+from django_mysql_recycle.signals import connection_recycled
 
 from .acts import code_of, kill, listening, outcome, rest, session_id
 from .admin import Admin
@@ -292,6 +294,31 @@ def test_selection_of_the_application_comes_after_that_of_connecting(
     assert seen == ["tenant_a"] * 4
 
 
+@pytest.mark.parametrize("sender", [connection_created, connection_recycled])
+def test_receiver_that_closes_the_new_connection_does_not_end_the_selection(
+    make_connection: ConnectionFactory, admin: Admin, main: str, sender: Any
+) -> None:
+    def receive(*, connection: BaseDatabaseWrapper, **facts: Any) -> None:
+        if connection is mine and closes:
+            closes.pop()
+            connection.close()
+
+    closes: list[int] = []
+    mine = make_connection(**PATIENT)
+    run(mine, "USE tenant_a")
+    kill(admin, mine)
+    closes.append(1)
+    sender.connect(receive)
+    try:
+        with contextlib.suppress(AttributeError):  # without a connection, as on the stock backend
+            note(mine, "note")
+        if not notes(admin, "tenant_a"):
+            note(mine, "second try")
+    finally:
+        sender.disconnect(receive)
+    assert (notes(admin, main), len(notes(admin, "tenant_a"))) == ([], 1)
+
+
 def test_configured_database_that_connecting_does_not_select_is_selected_again(
     make_connection: ConnectionFactory, admin: Admin, main: str
 ) -> None:
@@ -542,3 +569,70 @@ def test_application_with_several_tenants_never_fails_for_an_idle_kill_between_r
     assert notes(admin, "tenant_a") == ["request 0", "request 2", "request 4"]
     assert notes(admin, "tenant_b") == ["request 1", "request 3", "request 5"]
     assert notes(admin, main) == []
+
+
+# Backends that set up each connection when they make a cursor.
+
+
+@pytest.fixture(params=["tenanted", "tenanted_behind"])
+def tenanted(request: pytest.FixtureRequest, make_connection: ConnectionFactory, main: str) -> Any:
+    recycle = {"idle_limit": 100, "ping_after": 50}
+    connection: Any = make_connection(f"tests.backends.{request.param}", recycle=recycle, **PATIENT)
+    connection.tenant = "tenant_a"
+    return connection
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("loss", ["killed", "idle limit"])
+def test_backend_that_sets_up_each_connection_when_it_makes_a_cursor_sees_the_new_one(
+    tenanted: Any, admin: Admin, main: str, recycles: list[dict[str, Any]], loss: str
+) -> None:
+    sql = "SELECT DATABASE(), @tenant"
+    for number in range(3):
+        close_old_connections()
+        with tenanted.cursor() as cursor:
+            cursor.execute(sql)
+            assert cursor.fetchall() in ((("tenant_a", "tenant_a"),), [("tenant_a", "tenant_a")])
+        note(tenanted, f"note {number}")
+        close_old_connections()
+        if loss == "killed":
+            kill(admin, tenanted)
+        else:
+            rest(tenanted, 200)
+            tenanted.recycler.record.unit_ended_at -= 200
+    assert len(recycles) == 2
+    assert (notes(admin, main), len(notes(admin, "tenant_a"))) == ([], 3)
+
+
+def test_backend_that_sets_up_connections_is_not_asked_before_the_statement_is_known(
+    tenanted: Any, admin: Admin, main: str
+) -> None:
+    tenanted.tenant = ""
+    run(tenanted, "SELECT 1/0")
+    rest(tenanted, 60)
+    assert len(run(tenanted, "SHOW WARNINGS")) == 1
+    run(tenanted, "INSERT INTO testapp_account (owner, balance) VALUES ('a', 1), ('b', 1)")
+    rest(tenanted, 200)
+    assert value(tenanted, "SELECT LAST_INSERT_ID()") > 0
+    run(tenanted, "UPDATE testapp_account SET balance = 2")
+    rest(tenanted, 60)
+    assert value(tenanted, "SELECT ROW_COUNT()") == 2
+
+
+def test_backend_that_sets_up_connections_goes_on_inside_atomic_and_beside_locks(
+    tenanted: Any, admin: Admin, main: str
+) -> None:
+    with pytest.raises(Error), transaction.atomic(using=tenanted.alias):
+        note(tenanted, "first half")
+        kill(admin, tenanted)
+        note(tenanted, "second half")
+    close_old_connections()
+    note(tenanted, "after")
+    run(tenanted, "SELECT GET_LOCK('beside', 0)")
+    close_old_connections()
+    kill(admin, tenanted)
+    with pytest.raises(SessionStateLost, match="beside"):
+        note(tenanted, "refused")
+    note(tenanted, "last")
+    assert value(tenanted, "SELECT @tenant") == "tenant_a"
+    assert (notes(admin, main), notes(admin, "tenant_a")) == ([], ["after", "last"])

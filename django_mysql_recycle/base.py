@@ -10,10 +10,12 @@ from asyncio import _get_running_loop
 from collections.abc import Mapping
 from random import random
 from time import monotonic
+from types import FunctionType
 from typing import Any
 
 from django.core import checks
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.asyncio import async_unsafe
 
 from . import events, processes
 from .checks import check_settings
@@ -105,13 +107,16 @@ class RecycleMixin(TransactionSeams):
             # that unless they are told, which is a round trip or two for nothing. Only where it
             # was off does turning it on commit what init_command has begun.
             conn_params = {"autocommit": driver.leaves_autocommit, **conn_params}
+        theirs = super().get_new_connection
         connection = open_in_time(
-            super().get_new_connection,
+            self._open if _only_calls_the_driver(theirs) else lambda given, _: theirs(given),
             driver,
             self.alias,
             conn_params,
             tries_left=options.connect_retries or 0,
         )
+        if not self.recycler.connecting:
+            driver.finish_opening(connection)
         if turned_on:
             driver.distrust_autocommit(connection)
         record = self._record_of(connection, options)
@@ -120,6 +125,22 @@ class RecycleMixin(TransactionSeams):
         if not _is_surely_a_unix_socket(conn_params):
             record.watch_path()
         return connection
+
+    @async_unsafe
+    def _open(self, conn_params: dict[str, Any], deadline: float) -> Any:
+        """What Django's get_new_connection() does, within the deadline."""
+        return driver.open(conn_params, deadline)
+
+    def init_connection_state(self) -> None:
+        # What Django sends here keeps to connect_timeout. What receivers of connection_created
+        # and subclasses send after it is the application's.
+        super().init_connection_state()
+        self._finish_opening()
+
+    def _finish_opening(self) -> None:
+        made = self.recycler.made
+        if made is not None:
+            driver.finish_opening(made.connection)
 
     def _record_of(self, connection: Any, options: Options) -> ConnectionRecord:
         max_age = max_age_of(self.alias, self.settings_dict)
@@ -171,6 +192,7 @@ class RecycleMixin(TransactionSeams):
                     shadowed[name] = self.__dict__.get(name)
                     self.__dict__[name] = self._make_quiet_cursor
             super().connect()
+            self._finish_opening()  # a subclass may have an init_connection_state() of its own
             if not mark[0]:
                 processes.look()  # a receiver may have forked
             if recycler.made is None and self.connection is not None:
@@ -425,6 +447,20 @@ def _is_surely_a_unix_socket(params: dict[str, Any]) -> bool:
     """By the driver's parameters; what an option file says is the driver's secret."""
     named = {"host", "read_default_file", "read_default_group"} & params.keys()
     return "unix_socket" in params and not named
+
+
+def _only_calls_the_driver(get_new_connection: Any) -> bool:
+    """Whether it is Django's own, and nothing stands between it and the driver's connect()."""
+    decorated = getattr(get_new_connection, "__func__", None)
+    function = getattr(decorated, "__wrapped__", None)
+    if type(decorated) is not FunctionType or type(function) is not FunctionType:
+        return False
+    # By where they were written: a wrapper takes on the name and the module of what it wraps.
+    return (
+        decorated.__globals__.get("__name__") == async_unsafe.__module__
+        and function.__globals__.get("__name__") == MySQLDatabaseWrapper.__module__
+        and driver.is_own(function.__globals__["Database"].connect)
+    )
 
 
 def _may_begin_a_transaction(command: Any) -> bool:

@@ -16,7 +16,7 @@ __all__ = ["open_in_time"]
 
 
 def open_in_time(
-    open_once: Callable[[dict[str, Any]], Any],
+    open_once: Callable[[dict[str, Any], float], Any],
     driver: Driver,
     alias: str,
     given: dict[str, Any],
@@ -25,7 +25,9 @@ def open_in_time(
 ) -> Any:
     """Open a connection, again if the server says 'not now'. All tries within connect_timeout.
 
-    `given` are the driver's parameters. Raises what the last try raised.
+    `given` are the driver's parameters; `open_once` is called with those of one try and with the
+    deadline. What the connection is asked next keeps to the deadline as well, until the driver's
+    `finish_opening` is called. Raises what the last try raised.
     """
     seconds: Any = given.get("connect_timeout")
     if not is_number(seconds) or seconds <= 0:
@@ -40,7 +42,7 @@ def open_in_time(
             params["connect_timeout"] = max(1, min(seconds, round(remaining)))
         attempt = driver.attempt(alias, params, max(0.1, remaining), spare=spare)
         try:
-            connection = open_once(params)
+            connection = open_once(params, deadline)
         except Exception as error:
             if attempt.is_to_blame(error):
                 spare = False
@@ -55,4 +57,5 @@ def open_in_time(
             pause *= 2
         else:
             attempt.succeeded(connection)
+            driver.hasten(connection, deadline)
             return connection

@@ -44,12 +44,20 @@ class FaultProxy:
     whichever connection brings it first, happen once, and are returned so that a test can `wait()`.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, sockets: tuple[str, str] | None = None) -> None:
+        """`sockets`: listen on the first unix socket and forward to the second, in place of TCP."""
         self.target = (host, port)
-        self.host = "127.0.0.1"
+        self.sockets = sockets
+        self.host = "127.0.0.1" if sockets is None else sockets[0]
         self.port = 0
         self.latency = 0.0
         """Seconds added to each chunk in each direction."""
+        self.pace = 0.0
+        """Seconds before each single byte of a reply: a server that drips."""
+        self.reply_limit: int | None = None
+        """How many bytes of replies a connection gets; after them its server says nothing more."""
+        self.request_limit: int | None = None
+        """How many requests of a connection are answered; to the next one its server says nothing."""
         self.connections: list[Connection] = []
         """Every connection since the start, the oldest first, closed ones included."""
         self._faults: list[Fault] = []
@@ -63,8 +71,11 @@ class FaultProxy:
     async def _start(self) -> None:
         self._flowing = asyncio.Event()
         self._flowing.set()
-        self._server = await asyncio.start_server(self._serve, self.host, 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        if self.sockets is None:
+            self._server = await asyncio.start_server(self._serve, self.host, 0)
+            self.port = self._server.sockets[0].getsockname()[1]
+        else:
+            self._server = await asyncio.start_unix_server(self._serve, self.sockets[0])
 
     def open_connections(self) -> list[Connection]:
         return [connection for connection in self.connections if connection.open]
@@ -155,7 +166,7 @@ class FaultProxy:
         self.connections.append(connection)
         try:
             await self._flowing.wait()
-            server_reader, server_writer = await asyncio.open_connection(*self.target)
+            server_reader, server_writer = await self._reach_target()
             connection.server = server_writer
             await asyncio.gather(
                 self._forward_requests(connection, reader, server_writer),
@@ -167,6 +178,11 @@ class FaultProxy:
             await self._flowing.wait()
         finally:
             await connection.cut("fin")
+
+    async def _reach_target(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self.sockets is None:
+            return await asyncio.open_connection(*self.target)
+        return await asyncio.open_unix_connection(self.sockets[1])
 
     async def _forward_requests(
         self, connection: Connection, reader: asyncio.StreamReader, server: asyncio.StreamWriter
@@ -194,15 +210,28 @@ class FaultProxy:
             if fault is not None and fault.when == "after":
                 await fault.strike(connection)
                 return
-            connection.bytes_received += len(data)
-            client.write(data)
-            await client.drain()
+            await self._reply(connection, data, client)
             if fault is not None:
                 await fault.strike(connection)
                 return
         await self._flowing.wait()
         # A server that hangs up does so for both directions; its last words have been passed on.
         await connection.cut("fin", gently=True)
+
+    async def _reply(
+        self, connection: Connection, data: bytes, client: asyncio.StreamWriter
+    ) -> None:
+        if self.request_limit is not None and connection.requests > self.request_limit:
+            return
+        if self.reply_limit is not None:
+            data = data[: max(0, self.reply_limit - connection.bytes_received)]
+        step = 1 if self.pace else max(1, len(data))
+        for start in range(0, len(data), step):
+            await asyncio.sleep(self.pace)
+            part = data[start : start + step]
+            connection.bytes_received += len(part)
+            client.write(part)
+            await client.drain()
 
     async def _pass(self) -> None:
         if self.latency:

@@ -21,8 +21,11 @@ class Connection:
     def __init__(self, client: asyncio.StreamWriter) -> None:
         self.client = client
         self.server: asyncio.StreamWriter | None = None
-        self.client_port: int = client.get_extra_info("peername")[1]
+        address = client.get_extra_info("peername")
+        self.client_port: int = address[1] if isinstance(address, tuple) else 0
         self.open = True
+        self.requests = 0
+        """How often the client has sent something, by the chunks that arrived."""
         self.bytes_sent = 0
         """Bytes forwarded from the client to the server."""
         self.bytes_received = 0
@@ -49,6 +52,7 @@ class Connection:
         ]
 
     def request(self, data: bytes) -> None:
+        self.requests += 1
         self.bytes_sent += len(data)
         self._reader.feed(data)
 

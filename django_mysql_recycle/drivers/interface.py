@@ -7,9 +7,10 @@ from traceback import walk_tb
 from types import CodeType, ModuleType
 from typing import Any, Protocol
 
+from ..liveness import clock
 from .exchange import Exchange
 
-__all__ = ["Attempt", "Common", "Driver", "Origin", "code_objects"]
+__all__ = ["Attempt", "Common", "Driver", "Origin", "code_objects", "seconds_left"]
 
 
 class Origin(Enum):
@@ -87,10 +88,27 @@ class Driver(Protocol):
     ) -> Attempt:
         """Make `params` bound greeting and authentication, too; `spare` what can be spared."""
 
+    def is_own(self, connect: Any) -> bool:
+        """Whether this ``connect`` is the driver's own, which nothing has wrapped or replaced."""
+
+    def open(self, params: dict[str, Any], deadline: float) -> Any:
+        """What the driver's ``connect(**params)`` gives, all of it within the deadline.
+
+        The deadline goes on for what the connection is asked next, until `finish_opening`.
+        """
+
+    def hasten(self, connection: Any, deadline: float) -> None:
+        """Give what a connection is asked next a deadline, if it is of the driver's own class."""
+
+    def finish_opening(self, connection: Any) -> None:
+        """End the deadline: from now on the connection is as the driver makes it."""
+
 
 class Common:
     """What both drivers do alike."""
 
+    #: The driver's connection class with a deadline, of drivers/connecting_*.py.
+    _connecting: Any
     _converting: frozenset[CodeType]
     _reading: frozenset[CodeType] = frozenset()
 
@@ -99,6 +117,18 @@ class Common:
 
     def origin(self, error: BaseException) -> Origin:  # noqa: ARG002
         return Origin.UNKNOWN
+
+    def open(self, params: dict[str, Any], deadline: float) -> Any:
+        return self._connecting.make(params, deadline)
+
+    def hasten(self, connection: Any, deadline: float) -> None:
+        if type(connection) is self._connecting.__base__:
+            connection.__class__ = self._connecting
+            connection.deadline = deadline
+
+    def finish_opening(self, connection: Any) -> None:
+        if type(connection) is self._connecting:
+            connection.finish()
 
     def has_answered(self, error: BaseException) -> bool:
         """By the traceback: Django's own converter refuses a TIME beyond 24 hours, for one."""
@@ -111,3 +141,11 @@ class Common:
 def code_objects(owner: type | ModuleType, *names: str) -> frozenset[CodeType]:
     functions = (getattr(owner, name, None) for name in names)
     return frozenset(function.__code__ for function in functions if function is not None)
+
+
+def seconds_left(deadline: float) -> float:
+    """For a socket's timeout. Raises TimeoutError where there is nothing left."""
+    left = deadline - clock()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    return left

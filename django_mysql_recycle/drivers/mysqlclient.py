@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
+from types import FunctionType
 from typing import Any
 
 from .exchange import Exchange, refuse, watch
@@ -28,6 +30,7 @@ class MySQLClient(Common):
         self._query = connections.Connection.query
         self._cursor = connections.Connection.cursor
         self._raw = connections._mysql.connection
+        self._connecting = import_module(f"{__package__}.connecting_mysqlclient").Connecting
 
     def distrust_autocommit(self, connection: Any) -> None:
         pass  # the flag is that of the answer to SET NAMES
@@ -120,6 +123,27 @@ class MySQLClient(Common):
         owner.query = watched_query
         owner.store_result = watched_store_result
         owner.use_result = watched_use_result
+
+    def finish_opening(self, connection: Any) -> None:
+        if type(connection) is not self._connecting:
+            return
+        connection.finish()
+        watched = connection.__dict__.get("query")
+        exchange = getattr(watched, "exchange", None)
+        if exchange is not None:
+            # What watches it was made for the query() of connecting.
+            self._put_attributes(weakref.ref(connection), self._query, exchange)
+            connection.query.exchange = exchange
+
+    def is_own(self, connect: Any) -> bool:
+        # A function that looks the class up when it is called.
+        module = getattr(connect, "__globals__", {}).get("__name__")
+        connections = import_module("MySQLdb.connections")
+        return (
+            type(connect) is FunctionType
+            and module == "MySQLdb"
+            and connections.Connection is self._connecting.__base__
+        )
 
     def attempt(
         self,

@@ -36,6 +36,7 @@ class PyMySQL(Common):
         self._answering = code_objects(import_module("pymysql.err"), "raise_mysql_exception")
         self._sending = code_objects(connections.Connection, "_write_bytes", "_execute_command")
         self._contexts = ContextKeeper()
+        self._connecting = import_module(f"{__package__}.connecting_pymysql").Connecting
 
     def distrust_autocommit(self, connection: Any) -> None:
         if connection.autocommit_mode is None:
@@ -96,6 +97,9 @@ class PyMySQL(Common):
 
     def watch(self, connection: Any) -> Exchange:
         return watch(connection, _put_attributes)
+
+    def is_own(self, connect: Any) -> bool:
+        return connect is self._connecting.__base__
 
     def attempt(
         self, alias: str, params: dict[str, Any], seconds: float, *, spare: bool

@@ -386,14 +386,17 @@ class RecycleMixin(TransactionSeams):
         recycler = self.recycler
         record = recycler.record
         at_boundary = recycler.at_boundary
-        recycler.unanswerable = {}  # as in Django, a new connection answers for itself
+        outlives = at_boundary and self.settings_dict.get("CONN_MAX_AGE", 0) != 0
+        if not (recycler.telling or recycler.connecting):  # a receiver's close() is another matter
+            recycler.unanswerable = {}  # as in Django, a new connection answers for itself
+            if not outlives:
+                recycler.owed = None
         if record is NO_RECORD or record.connection is not self.connection:
             super().close()
             recycler.carried = None
             if not (at_boundary or recycler.connecting):
                 recycler.database = None
             return
-        outlives = at_boundary and self.settings_dict.get("CONN_MAX_AGE", 0) != 0
         if at_boundary:
             record.pins.end_unit_of_work()
             recycler.confirm_transaction(record)

@@ -42,6 +42,7 @@ class Decider(ConnectionKeeper):
             record is None
             or self.connecting
             or self.untold is not None
+            or self.owed is not None
             or record.exchange.under_way
             or record.pins.pinned
             or not self.is_safe(record)
@@ -71,6 +72,9 @@ class Decider(ConnectionKeeper):
             untold, self.untold = self.untold, None
             self.settle()
             raise untold
+        owed = self.owed
+        if owed is not None and not self.telling and not statement.may_set_again(owed.keys):
+            raise self.owed_lost(owed)
         pins = record.pins
         if pins.pinned and pins.database_unknown and safe and not statement.reads:
             self.ask_database(record, cursor)
@@ -80,11 +84,14 @@ class Decider(ConnectionKeeper):
         while True:
             now = clock()
             idle: float = now - record.contact
+            carried = record.pins.settable if record.pins.pinned else None
             verdict = decide(
                 Facts(
                     safe=safe,
                     unread=self._somebody_reads(record, cursor),
-                    pinned=record.pins.pinned,
+                    pinned=record.pins.pinned
+                    and not (carried is not None and statement.sets_all(carried)),
+                    settable=carried is not None and statement.may_set_again(carried),
                     reads_state=any(map(record.has_left, statement.reads)),
                     lost=record.lost,
                     interrupted=record.interrupted,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import weakref
+from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import count
 from random import randrange
@@ -18,7 +19,7 @@ from .errors import Proof, SessionStateLost, code_of, is_of_the_server, judge
 from .liveness import clock
 from .options import Options
 from .record import ConnectionRecord
-from .session_state import ANSWERS, PLAIN, End, Statement
+from .session_state import ANSWERS, PLAIN, End, Key, SessionState, Statement
 from .session_state.statements import DEFAULT_DATABASE
 
 __all__ = [
@@ -77,6 +78,21 @@ class Ending:
 
 
 @dataclass(slots=True)
+class Owed:
+    """State that was lost with a connection and that the application may still set again."""
+
+    pins: SessionState
+    ending: Ending
+    code: int | None
+    #: What is set again once all results of a text with several statements have been read.
+    later: frozenset[Key] = frozenset()
+
+    @property
+    def keys(self) -> frozenset[Hashable]:
+        return self.pins.settable or frozenset()
+
+
+@dataclass(slots=True)
 class Carried:
     """What belongs to the wrapper and not to the connection, and outlives a replacement.
 
@@ -118,6 +134,8 @@ class ConnectionKeeper:
         #: What earlier statements left in connections that have been replaced since: kinds of
         #: ANSWERS, and how the names of variables with the arguments of callproc() begin.
         self.unanswerable: dict[str, Ending] = {}
+        #: What statements that only set have lost with a connection, less what they have set.
+        self.owed: Owed | None = None
 
     @property
     def db(self) -> Any:
@@ -141,6 +159,7 @@ class ConnectionKeeper:
             record.forget_descriptor()  # no cursor that was made with it may take it for calm
         options = Options.of(db.alias, db.settings_dict)
         record = self.record = ConnectionRecord(self.driver, db.connection, options, None)
+        self.settle()
         return record
 
     def is_in_use(self, record: ConnectionRecord) -> bool:
@@ -328,6 +347,13 @@ class ConnectionKeeper:
         self.carried = Carried(
             db.autocommit, db.run_on_commit, db.run_commit_hooks_on_set_autocommit_on, ending
         )
+        if record.pins.pinned:
+            # The statement at hand sets it again, or some of it.
+            pins = record.pins.copy()
+            if self.owed is not None:
+                pins.absorb(self.owed.pins)
+            self.owed = Owed(pins, ending, record.lost_code)
+            record.pins = record.pins.lost()
         self.database = record.pins.database
         if self.database is not None:
             self.remember_database()
@@ -465,6 +491,42 @@ class ConnectionKeeper:
         )
         return error
 
+    def owed_lost(self, owed: Owed) -> SessionStateLost:
+        """The error for lost state that a statement relies on which does not set it again."""
+        ending = owed.ending
+        description = owed.pins.describe(clock())
+        error = SessionStateLost(
+            owed.code or 2006,
+            f"the connection of {self.db.alias!r} was replaced ({ending.reason}, idle "
+            f"{ending.idle:.1f} s); this session state has not been set again: {description}",
+        )
+        try:
+            self.owed = None
+            self.settle()
+            self.report(
+                error,
+                reason=ending.reason,
+                age=ending.age,
+                idle=ending.idle,
+                state=owed.pins.kinds(),
+                description=description,
+            )
+        except BaseException:
+            self.owe(error)
+            raise
+        return error
+
+    def paid(self, keys: frozenset[Key]) -> None:
+        """A statement has set these again."""
+        if self.owed is not None:
+            self.owed.pins.set_again(keys)
+            self.settle_owed()
+
+    def settle_owed(self) -> None:
+        if self.owed is not None and not self.owed.pins.pinned:
+            self.owed = None
+            self.settle()
+
     def report(self, error: SessionStateLost, *, raised: bool = True, **facts: Any) -> None:
         """Log, count and signal a loss that the caller is about to raise."""
         try:
@@ -484,7 +546,11 @@ class ConnectionKeeper:
         """Whether the connection in use is watched more closely for what the wrapper has open."""
         record = self.record
         if record is not NO_RECORD:
-            record.owing = self.untold is not None or not _SEEN_END.isdisjoint(self.unanswerable)
+            record.owing = (
+                self.untold is not None
+                or self.owed is not None
+                or not _SEEN_END.isdisjoint(self.unanswerable)
+            )
             record.refresh()
 
     # ##### What earlier statements left #####
@@ -512,6 +578,9 @@ class ConnectionKeeper:
         if self.unanswerable:
             self.unanswerable = {}
             self.settle()
+        if self.owed is not None:
+            self.owed.pins.end_unit_of_work()
+            self.settle_owed()
         db: Any = self._db()
         if record.connection is not db.connection:
             return
@@ -525,6 +594,7 @@ class ConnectionKeeper:
         db = self.db
         if db is None:
             return
+        self.owed = None
         self.current()  # of a connection, too, that was put in its place without connect()
         record = self.record
         if record is NO_RECORD:

@@ -46,6 +46,7 @@ class Facts:
     safe: bool  #: autocommit on (or nothing run since COMMIT), no atomic, not shared
     unread: bool  #: rows or result sets of an earlier statement are still to be read
     pinned: bool
+    settable: bool  #: all that is pinned can be set again, and the statement does nothing else
     reads_state: bool  #: the statement asks for what an earlier one left in the session
     lost: str  #: why the connection is marked lost; empty if it is not
     interrupted: bool  #: a statement was cut short: what is read next may be its answer
@@ -74,6 +75,9 @@ def decide(facts: Facts) -> Verdict:
         # The state is still there, or its loss must be heard about.
         if not lost and facts.closed():
             lost = "closed"
+        if lost and facts.settable and not facts.reads_state:
+            # What the statement does not set again is still owed.
+            return Verdict(Action.RECYCLE, lost)
         return Verdict(Action.STATE_LOST, lost) if lost else Verdict(Action.RUN)
     if lost:
         # Nothing can be lost any more.

@@ -15,11 +15,12 @@ from . import events
 from .cursors import RecyclingCursor, StreamingCursor
 from .decider import Decider
 from .errors import Proof, code_of
-from .keeper import CLOSED, NO_RECORD, NoAnswer
+from .keeper import CLOSED, NO_RECORD, NoAnswer, Owed
 from .lifecycle import REST
 from .liveness import clock
 from .record import ConnectionRecord
 from .session_state import PLAIN, Statement, examine, transactions_only
+from .session_state.statements import DEFAULT_DATABASE
 
 __all__ = ["Recycler"]
 
@@ -120,6 +121,8 @@ class Recycler(Decider):
         if statement.mentions_wait_timeout:
             record.set_wait_timeout(None, unread=True)
         record.pins_after = None
+        if self.owed is not None and not self.telling:
+            self._pay(self.owed, statement, args, many)
         if statement is not PLAIN:
             self._apply(record, statement, args, cursor, many, now)
         if record.pins.pinned and _may_write(statement, cursor):
@@ -128,6 +131,18 @@ class Recycler(Decider):
             record.flags_unknown = False
             self.look_at_status(record)
         self.note_unread(cursor, doubtful=statement.calls or not statement.single, executed=True)
+
+    def _pay(self, owed: Owed, statement: Statement, args: Any, many: bool) -> None:
+        """A statement has set lost state again."""
+        if any(change.kind == DEFAULT_DATABASE for change in statement.changes):
+            owed.pins.another_database()
+        if statement.single:
+            owed.later = frozenset()
+            if not many or (isinstance(args, (list, tuple)) and args):
+                self.paid(statement.sets)
+        else:
+            # The driver has read the first result; what follows may still fail.
+            owed.later = statement.sets
 
     def _apply(
         self,
@@ -207,14 +222,16 @@ class Recycler(Decider):
             # Closed while the statement ran, by a signal handler or a lazy parameter: 2006 may
             # speak of the closing alone, and the statement may have run.
             return False
-        if record.pins.pinned or any(map(record.has_left, statement.reads)):
+        # Without a rest before it, 2006 may be the server's answer to the statement: one
+        # that is longer than max_allowed_packet.
+        repeatable = repeatable and (idle >= REST or entering)
+        carried = record.pins.settable
+        set_again = repeatable and carried is not None and statement.may_set_again(carried)
+        if (record.pins.pinned and not set_again) or any(map(record.has_left, statement.reads)):
             raise self.state_lost(record, idle, statement) from error
-        if repeatable and (idle >= REST or entering):
-            # Without a rest before it, 2006 may be the server's answer to the statement: one
-            # that is longer than max_allowed_packet.
+        if repeatable:
             self.repeat(record, idle)
-            return True
-        return False
+        return repeatable
 
     def repeat(self, record: ConnectionRecord, idle: float) -> None:
         """Tell that a statement is run once more, and get it a connection."""
@@ -271,6 +288,8 @@ class Recycler(Decider):
             if not more and record.pins_after is not None:
                 # Every statement of the text has run.
                 record.pins, record.pins_after = record.pins_after, None
+                if self.owed is not None:
+                    self.paid(self.owed.later)
             if record.may_be_unread:
                 # What ran behind the first result may have switched autocommit off.
                 self.look_at_status(record)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from .text import SIGN, VARIABLE, Source, Token, tokenise
 
@@ -40,6 +41,7 @@ class _Query:
 
     among_tables: bool  #: in brackets, where a table's name could stand
     start: int
+    depth: int
     clause: str = ""
     clauses: set[str] = field(default_factory=set)
     assigned: set[str] = field(default_factory=set)  #: as a whole column of its list
@@ -54,6 +56,8 @@ class _Query:
 
     @property
     def sure(self) -> set[str]:
+        if not _OTHER_ARM.isdisjoint(self.clauses):
+            return set()
         return (self.assigned if self.only_assigns else set()) | self.first | self.deeper
 
 
@@ -61,33 +65,34 @@ def judge_assignments(
     source: Source, tokens: Sequence[Token], written: Collection[int]
 ) -> Assignments:
     """`written`: the places in the text of variables that are set and not read there."""
-    if any(token.kind == SIGN and not token.text for token in tokens):
-        if tokens[-1].end - tokens[0].start > _LONGEST:
-            return Assignments()
-        whole = tokenise(source.text, source.reading, tokens[0].start)
-        tokens = [token for token in whole if token.end <= tokens[-1].end]
-    if tokens[0].word not in _RUN_QUERIES:
+    start, end = tokens[0].start, tokens[-1].end
+    if not written or tokens[0].word not in _RUN_QUERIES:
         return Assignments()
+    if any(token.kind == SIGN and not token.text for token in tokens):
+        if end - start > _LONGEST:
+            return Assignments()
+        whole = tokenise(source.text, source.reading, start)
+        tokens = list(takewhile(lambda token: token.end <= end, whole))
     late: set[int] = set()
     reads: list[tuple[str, int]] = []
-    top = _Query(among_tables=False, start=0)
-    brackets: list[_Query | None] = [top]  # None: no query's own
+    top = _Query(among_tables=False, start=0, depth=1)
+    brackets = [top]  # for each open bracket: the query that it contains, or is a part of
     for index, token in enumerate(tokens):
-        query = next(one for one in reversed(brackets) if one is not None)
-        own = brackets[-1] is query
+        query = brackets[-1]
+        own = len(brackets) == query.depth
         if token.word == "(":
-            inner = None
             if index + 1 < len(tokens) and tokens[index + 1].word == "SELECT":
-                inner = _Query(own and _stands_for_a_table(query, tokens, index), index + 1)
+                among_tables = own and _stands_for_a_table(query, tokens, index)
                 query.inner = True
-            brackets.append(inner)
+                query = _Query(among_tables, index + 1, len(brackets) + 1)
+            brackets.append(query)
         elif token.word == ")" and len(brackets) > 1:
-            closed = brackets.pop()
-            if closed is not None:
-                late |= _late_reads(closed)
-                outer = next(one for one in reversed(brackets) if one is not None)
-                if closed.among_tables:
-                    (outer.first if closed.only_assigns else outer.deeper).update(closed.sure)
+            brackets.pop()
+            if own:
+                late |= _late_reads(query)
+                outer = brackets[-1]
+                if query.among_tables:
+                    (outer.first if query.only_assigns else outer.deeper).update(query.sure)
         elif token.kind == VARIABLE:
             name = token.text.lower()
             if token.start not in written:
@@ -102,8 +107,7 @@ def judge_assignments(
     late |= _late_reads(top)
     # What is read before, or it is not known when, is not set anew.
     early = {name for name, start in reads if start not in late}
-    sure = top.sure if _OTHER_ARM.isdisjoint(top.clauses) else set()
-    return Assignments(frozenset(sure - early), frozenset(late))
+    return Assignments(frozenset(top.sure - early), frozenset(late))
 
 
 def _late_reads(query: _Query) -> set[int]:

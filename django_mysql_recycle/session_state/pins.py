@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from copy import copy
 from dataclasses import replace
 
@@ -34,6 +34,9 @@ __all__ = ["SessionState"]
 
 #: What the application sets anew in each unit of work, if it needs it.
 _UNTIL_THE_UNIT_ENDS = (SESSION_VARIABLE, USER_VARIABLE)
+
+#: What a statement may set again after a loss, so that nothing is lost by it.
+_SETTABLE = (SESSION_VARIABLE, USER_VARIABLE, TEMPORARY_TABLE)
 
 _IN_EXPRESSIONS = (NAMED_LOCK, USER_VARIABLE)
 
@@ -209,6 +212,27 @@ class SessionState:
 
     def carries(self, key: Key) -> bool:
         return key in self._pins
+
+    @property
+    def settable(self) -> frozenset[Hashable] | None:
+        """What is carried, if all of it is state that statements can set again; else ``None``."""
+        if any(pin.kind not in _SETTABLE for pin in self._pins.values()):
+            return None
+        return frozenset(self._pins)
+
+    def absorb(self, other: SessionState) -> None:
+        """Take over the pins of another connection."""
+        self._pins = {**other._pins, **self._pins}
+        self.pinned = bool(self._pins)
+
+    def set_again(self, keys: Collection[Key]) -> None:
+        """A statement has set these, however they were before."""
+        self._pins = {key: pin for key, pin in self._pins.items() if key not in keys}
+        self.pinned = bool(self._pins)
+
+    def another_database(self) -> None:
+        """The names of tables mean others from now on."""
+        self._forget_name()
 
     def kinds(self) -> tuple[str, ...]:
         """The kinds of state carried, each once, in the order in which they began."""

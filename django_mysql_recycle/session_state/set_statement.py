@@ -17,6 +17,7 @@ from .statements import (
     SESSION_VARIABLE,
     USER_VARIABLE,
     Change,
+    Key,
     Statement,
     together,
 )
@@ -25,14 +26,13 @@ from .text import (
     MARKER,
     STRING,
     VARIABLE,
-    WORD,
     Token,
     dotted_name,
     split_at_commas,
     words_of,
 )
 
-__all__ = ["MEANING_OF_TEXT", "judge_set"]
+__all__ = ["judge_set"]
 
 _SESSION = {"SESSION", "LOCAL"}
 _ELSEWHERE = {"GLOBAL", "PERSIST", "PERSIST_ONLY"}  #: not this session's
@@ -62,8 +62,10 @@ _CHARACTER_SETS = (
 )
 _CONNECTION = frozenset(_CHARACTER_SETS[2:])
 
-#: What the value of a literal depends on, its collation included.
-MEANING_OF_TEXT = frozenset((SESSION_VARIABLE, name) for name in (*_CHARACTER_SETS, "sql_mode"))
+#: What a literal means, and with which collation it is kept in a variable.
+_MEANING_OF_TEXT = frozenset((SESSION_VARIABLE, name) for name in _CHARACTER_SETS)
+#: The same for "..." and for a backslash.
+_MEANING_OF_QUOTES = frozenset({(SESSION_VARIABLE, "sql_mode")})
 
 _ARITHMETIC = {"+", "-", "*", "."}
 _WORDS_FOR_VALUES = {"TRUE", "FALSE", "NULL"}
@@ -147,7 +149,7 @@ def _judge_assignment(tokens: Sequence[Token], scope: str) -> Statement:
         changes=(_begin(name),),
         sets=frozenset((SESSION_VARIABLE, one) for one in names),
         only_sets=certain,
-        sets_text=not all(token.text.isascii() for token in value),
+        depends=frozenset() if all(t.text.isascii() for t in value) else _MEANING_OF_TEXT,
         leaves=INSERTED if name == "last_insert_id" else 0,
         read_only=name == _READ_ONLY and _is_on(value),
     )
@@ -161,8 +163,15 @@ def _judge_user_variable(tokens: Sequence[Token]) -> Statement:
     return Statement(
         sets=frozenset({(USER_VARIABLE, tokens[0].text.lower())}),
         only_sets=_is_constant(value),
-        sets_text=any(token.kind != WORD and token.word not in _ARITHMETIC for token in value),
+        depends=_meaning_of(value),
     )
+
+
+def _meaning_of(value: Sequence[Token]) -> frozenset[Key]:
+    if all(token.word for token in value):
+        return frozenset()  # numbers
+    quotes = any(token.kind == DOUBLE or "\\" in token.text for token in value)
+    return _MEANING_OF_TEXT | (_MEANING_OF_QUOTES if quotes else frozenset())
 
 
 def _after_sign(tokens: Sequence[Token]) -> Sequence[Token] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
@@ -104,7 +104,7 @@ class Statement:
     leaves: int = 0  #: what it does that a later statement may ask for (answers.py)
     sets: frozenset[Key] = frozenset()  #: state that it sets without having read any of it
     only_sets: bool = False  #: it does nothing else, whatever the session is like
-    sets_text: bool = False  #: a value depends on the character set and the SQL mode
+    depends: frozenset[Key] = frozenset()  #: session variables that its values depend on
     single: bool = True  #: exactly one statement in the text
     repeatable: bool = True  #: may run once more if it provably never ran
     enters_transaction: bool = False  #: the whole text is BEGIN or START TRANSACTION
@@ -114,6 +114,14 @@ class Statement:
     mentions_wait_timeout: bool = False
     read_only: bool = False  #: declares READ ONLY: error 1792 is then the user's own doing
     lone_lock_call: str = ""  #: its only answer tells whether this function got or freed the lock
+
+    def sets_all(self, lost: frozenset[Hashable]) -> bool:
+        """Whether it sets all of this state again, however the session is like."""
+        return lost <= self.sets and lost.isdisjoint(self.depends)
+
+    def may_set_again(self, lost: frozenset[Hashable]) -> bool:
+        """Whether it does the same in a session that lacks this state, and may set some of it."""
+        return self.sets_all(lost) or (self.only_sets and lost.isdisjoint(self.depends))
 
 
 PLAIN = Statement()
@@ -160,7 +168,7 @@ def in_doubt(one: Statement, other: Statement) -> Statement:
         leaves=one.leaves | other.leaves,
         sets=one.sets & other.sets,
         only_sets=one.only_sets and other.only_sets,
-        sets_text=one.sets_text or other.sets_text,
+        depends=one.depends | other.depends,
         calls=one.calls or other.calls,
         sets_autocommit=one.sets_autocommit or other.sets_autocommit,
         read_only=one.read_only and other.read_only,
@@ -179,7 +187,7 @@ def together(parts: Iterable[Statement]) -> Statement:
         ends_transaction=any(part.ends_transaction for part in parts),
         leaves=reduce(or_, (part.leaves for part in parts), 0),
         sets=frozenset().union(*(part.sets for part in parts)),
-        sets_text=any(part.sets_text for part in parts),
+        depends=frozenset().union(*(part.depends for part in parts)),
         calls=any(part.calls for part in parts),
         sets_autocommit=any(part.sets_autocommit for part in parts),
         read_only=any(part.read_only for part in parts),

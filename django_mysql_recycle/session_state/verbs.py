@@ -139,8 +139,12 @@ def _judge_create(tokens: Sequence[Token]) -> Statement:
     _, index = object_of(words)
     if "TEMPORARY" not in words[:index]:
         return PLAIN
-    name, _ = dotted_name(tokens[index:])
-    return Statement(changes=(Change(BEGIN, TEMPORARY_TABLE, name),))
+    name, rest = dotted_name(tokens[index:])
+    change = Change(BEGIN, TEMPORARY_TABLE, name)
+    # MariaDB: whatever the table was before, unless it is made of itself.
+    anew = words[1:3] == ["OR", "REPLACE"] and all(name.rpartition(".")[2] != t.text for t in rest)
+    sets = frozenset({(TEMPORARY_TABLE, name)}) if anew else frozenset()
+    return Statement(changes=(change,), sets=sets)
 
 
 def _judge_drop(tokens: Sequence[Token]) -> Statement:
@@ -225,7 +229,8 @@ def _judge_use(tokens: Sequence[Token]) -> Statement:
     if name and tokens[1].kind != WORD:
         quote = '"' if tokens[1].kind == DOUBLE else "`"
         name = name.replace(quote * 2, quote)
-    return Statement(changes=(Change(BEGIN, DEFAULT_DATABASE, name, uncounted=not name),))
+    change = Change(BEGIN, DEFAULT_DATABASE, name, uncounted=not name)
+    return Statement(changes=(change,), only_sets=bool(name))
 
 
 _ALWAYS = {

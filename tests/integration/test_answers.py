@@ -295,6 +295,29 @@ def test_insert_id_is_not_asked_for_where_the_question_would_spoil_another(
         run(connection, "SELECT ROW_COUNT(), LAST_INSERT_ID()")
 
 
+def test_number_of_rows_that_the_question_for_an_insert_id_has_spoilt_is_not_answered(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection()
+    four(connection)
+    kill(admin, connection)
+    insert(connection, "e")
+    ask(connection, COUNTING_ROWS)
+    run(connection, "INSERT INTO testapp_account SET owner = 'f', balance = LAST_INSERT_ID()")
+    with pytest.raises(SessionStateLost, match="FOUND_ROWS"):
+        run(connection, "SELECT FOUND_ROWS()")
+
+
+def test_entering_a_transaction_ends_the_question_for_rows_and_warnings(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection()
+    insert(connection, "a")
+    kill(admin, connection)
+    with transaction.atomic(using=connection.alias):
+        assert value(connection, "SELECT ROW_COUNT()") == 0  # that of SET autocommit
+
+
 @pytest.fixture
 def sequence(admin: Admin, vendor: str) -> Iterator[str]:
     if vendor == "mysql":

@@ -45,7 +45,16 @@ ROWS: list[tuple[str, dict[str, Any], Verdict]] = [
         Verdict(Action.RUN),
     ),
     ("pinned", {"pinned": True, **ALIVE}, Verdict(Action.RUN)),
-    ("the same, and the connection is gone", {"pinned": True}, Verdict(Action.STATE_LOST, "lost")),
+    (
+        "pinned by variables and temporary tables alone",
+        {"pinned": True, "settable": True},
+        Verdict(Action.RECYCLE, "lost"),
+    ),
+    (
+        "pinned, or the statement asks, and the connection is gone",
+        {"pinned": True, "settable": False},
+        Verdict(Action.STATE_LOST, "lost"),
+    ),
     ("marked lost", {"lost": "lost"}, Verdict(Action.RECYCLE, "lost")),
     ("on a node", {"wrong_node": True}, Verdict(Action.RECYCLE, "wrong node")),
     (

@@ -21,6 +21,7 @@ ORDINARY = Facts(
     safe=True,
     unread=False,
     pinned=False,
+    settable=False,
     reads_state=False,
     lost="",
     interrupted=False,
@@ -75,6 +76,13 @@ def verdict(**changes):
         ({"pinned": True, "idle": 9999.0}, Verdict(Action.RUN)),
         ({"pinned": True, "closed": closed}, Verdict(Action.STATE_LOST, "closed")),
         ({"pinned": True, "lost": "lost"}, Verdict(Action.STATE_LOST, "lost")),
+        ({"pinned": True, "settable": True, "idle": 9999.0}, Verdict(Action.RUN)),
+        ({"pinned": True, "settable": True, "closed": closed}, Verdict(Action.RECYCLE, "closed")),
+        ({"pinned": True, "settable": True, "lost": "lost"}, Verdict(Action.RECYCLE, "lost")),
+        (
+            {"pinned": True, "settable": True, "reads_state": True, "lost": "lost"},
+            Verdict(Action.STATE_LOST, "lost"),
+        ),
         ({"reads_state": True, "idle": 9999.0}, Verdict(Action.RUN)),
         ({"reads_state": True, "closed": closed}, Verdict(Action.STATE_LOST, "closed")),
     ],
@@ -127,6 +135,7 @@ facts = st.builds(
     safe=st.booleans(),
     unread=st.booleans(),
     pinned=st.booleans(),
+    settable=st.booleans(),
     reads_state=st.booleans(),
     lost=st.sampled_from(["", "", "lost"]),
     interrupted=st.booleans(),
@@ -145,7 +154,11 @@ facts = st.builds(
 @given(facts)
 def test_what_would_be_lost_is_never_replaced(given_facts):
     if decide(given_facts).action is Action.RECYCLE:
-        assert given_facts.safe and not given_facts.pinned and not given_facts.reads_state
+        lost = given_facts.lost or given_facts.interrupted or given_facts.closed()
+        set_again = given_facts.settable and lost
+        assert given_facts.safe
+        assert not given_facts.pinned or set_again
+        assert not given_facts.reads_state
         assert not given_facts.unread or given_facts.lost or given_facts.interrupted
 
 
@@ -257,6 +270,7 @@ class Lifecycle(RuleBasedStateMachine):
             safe=not self.in_transaction,
             unread=self.unread,
             pinned=self.pinned,
+            settable=False,
             reads_state=False,
             lost="lost" if self.lost else "",
             interrupted=False,

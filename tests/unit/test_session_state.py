@@ -892,6 +892,8 @@ def test_nothing_is_overlooked_in_a_long_text(escaped: str) -> None:
     ("head", "part"),
     [
         ("SELECT @ ", "("),
+        ("SELECT @r := ", "("),
+        ("SELECT @r FROM ", "(SELECT @r := 0), "),
         ("SELECT @ ", "\\'"),
         ("DO ", "(GET_LOCK('a', "),
         ("EXECUTE IMMEDIATE '", "EXECUTE IMMEDIATE ''"),
@@ -1023,3 +1025,91 @@ def test_variable_is_read_unless_the_text_has_certainly_set_it(
     assert {f"@{name}" for kind, name in statement.sets if kind == "user variable"} == {
         *sets.split()
     }
+
+
+CHARACTER = "character_set_client character_set_results character_set_connection"
+TEXT_DEPENDS = f"{CHARACTER} collation_connection"
+
+#: Whether a text does nothing but set; what it sets in any case; on what its values depend.
+SETS = {
+    "a variable": ("SET sql_select_limit = 5", True, "sql_select_limit", ""),
+    "to a word": ("SET SESSION sql_mode = ANSI_QUOTES", True, "sql_mode", ""),
+    "to a text": ("SET sql_mode = 'ANSI'", True, "sql_mode", ""),
+    "to a parameter": ("SET sql_mode = %s", True, "sql_mode", ""),
+    "to the default": ("SET @@local.sql_mode := DEFAULT", True, "sql_mode", ""),
+    "to a product": ("SET max_heap_table_size = 16 * 1024 * 1024", True, "max_heap_table_size", ""),
+    "several": ("SET a = 1, @b = -2, SESSION c = 3.5", True, "a @b c", ""),
+    "from a variable": ("SET a = @b", False, "a", ""),
+    "from itself": ("SET sql_mode = CONCAT(@@sql_mode, ',ANSI')", False, "", ""),
+    "from another": ("SET @old = @@sql_mode, sql_mode = ''", False, "@old sql_mode", ""),
+    "by a function": ("SET time_zone = CONCAT('+', '00:00')", False, "time_zone", ""),
+    "by one without brackets": ("SET timestamp = CURRENT_TIMESTAMP", False, "timestamp", ""),
+    "by a query": ("SET a = (SELECT 1)", False, "a", ""),
+    "a text in a user variable": ("SET @a = 'x'", True, "@a", TEXT_DEPENDS),
+    "in double quotes": ('SET @a = "x"', True, "@a", f"{TEXT_DEPENDS} sql_mode"),
+    "with a backslash": (r"SET @a = 'x\\y'", True, "@a", f"{TEXT_DEPENDS} sql_mode"),
+    "a parameter in one": ("SET @a = %s", True, "@a", TEXT_DEPENDS),
+    "a number in one": ("SET @a := 1.5e3", True, "@a", ""),
+    "NULL in one": ("SET @a = NULL", True, "@a", ""),
+    "a column in one": ("SET @a = b", False, "@a", ""),
+    "counted up": ("SET @a = @a + 1", False, "", TEXT_DEPENDS),
+    "for the answer of an earlier statement": ("SET @a = LAST_INSERT_ID()", False, "@a", ""),
+    "names": ("SET NAMES utf8mb4 COLLATE utf8mb4_bin", True, TEXT_DEPENDS, ""),
+    "a character set": ("SET CHARACTER SET 'utf8mb4'", True, TEXT_DEPENDS, ""),
+    "one of the connection": (
+        "SET character_set_connection = utf8mb4",
+        True,
+        "character_set_connection collation_connection",
+        "",
+    ),
+    "a mode": (
+        "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+        True,
+        "transaction_isolation",
+        "",
+    ),
+    "both": (
+        "SET SESSION TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE",
+        True,
+        "transaction_isolation transaction_read_only",
+        "",
+    ),
+    "by its old name": ("SET tx_isolation = 'SERIALIZABLE'", True, "transaction_isolation", ""),
+    "of the next transaction, on MySQL": (
+        "SET @@transaction_isolation = 'SERIALIZABLE'",
+        True,
+        "",
+        "",
+    ),
+    "another session's": ("SET GLOBAL a = 1", True, "", ""),
+    "how long the server waits": ("SET wait_timeout = 5", True, "", ""),
+    "a role": ("SET ROLE r", True, "role", ""),
+    "a password": ("SET PASSWORD = 'x'", False, "", ""),
+    "autocommit on": ("SET autocommit = 1", True, "", ""),
+    "autocommit off": ("SET autocommit = 0", False, "", ""),
+    "checks switched on": ("SET foreign_key_checks = 1", True, "foreign_key_checks", ""),
+    "for one statement": ("SET STATEMENT a = 1 FOR SET b = 2", False, "", ""),
+    "a default database": ("USE other", True, "", ""),
+    "a dropped table": ("DROP TEMPORARY TABLE IF EXISTS t, s.u", True, "t s.u", ""),
+    "which has to be there": ("DROP TEMPORARY TABLE t", False, "", ""),
+    "which may be another": ("DROP TABLE IF EXISTS t", False, "", ""),
+    "a replaced table": ("CREATE OR REPLACE TEMPORARY TABLE s.t AS SELECT 1", False, "s.t", ""),
+    "made of itself": ("CREATE OR REPLACE TEMPORARY TABLE t AS SELECT * FROM t", False, "", ""),
+    "a new table": ("CREATE TEMPORARY TABLE t (a INT)", False, "", ""),
+    "two texts": ("SET a = 1; SET @b = 2", True, "a @b", ""),
+    "and another": ("SET a = 1; SELECT 1", False, "a", ""),
+    "after another": ("SELECT 1; SET a = 1", False, "", ""),
+    "a lock": ("SET @a = GET_LOCK('a', 1)", False, "@a", TEXT_DEPENDS),
+    "nonsense": ("SET", False, "", ""),
+    "nothing": ("", False, "", ""),
+}
+
+
+@pytest.mark.parametrize(("sql", "only", "sets", "depends"), SETS.values(), ids=SETS)
+def test_statement_that_sets_says_what_it_sets_and_what_it_depends_on(
+    sql: str, only: bool, sets: str, depends: str
+) -> None:
+    statement = examine(sql)
+    named = {f"@{name}" if kind == "user variable" else name for kind, name in statement.sets}
+    assert (statement.only_sets, named) == (only, {*sets.split()})
+    assert {name for _, name in statement.depends} == {*depends.split()}

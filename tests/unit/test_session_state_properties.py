@@ -48,6 +48,11 @@ MARKED = [
     "USE other",
     "SHOW WARNINGS",
     "GET DIAGNOSTICS @n = NUMBER",
+    "SELECT @r := @r + 1 FROM t , ( SELECT @r := 0 , @s := NULL ) x",
+    "SET @a = 1 , @b = 'x' , @c = @a",
+    "DROP TEMPORARY TABLE IF EXISTS t , `u`",
+    "SELECT LASTVAL ( s ) , NEXTVAL ( s ) , PREVIOUS VALUE FOR s",
+    "SET @a = 1 ; SELECT @a , @@last_gtid ; SELECT FOUND_ROWS ( )",
 ]
 PLAIN_ONES = [
     "SELECT a , b FROM t WHERE c = %s ORDER BY a",

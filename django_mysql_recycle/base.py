@@ -236,6 +236,9 @@ class RecycleMixin(TransactionSeams):
         record.contact = clock()
         record.dirty = False
         record.read_only_declared = _declares_read_only(self.settings_dict)
+        escapes, ansi = driver.escapes(self.connection), _quotes_names(self.settings_dict)
+        if ansi or not escapes:
+            record.reads_literals(escapes=escapes, ansi=ansi)
         record.forget_answers()
         recycler.settle()
         if carried is not None and carried.ending is not None and not nested:
@@ -476,6 +479,12 @@ def _declares_read_only(settings: dict[str, Any]) -> bool:
     """Whether each connection begins read-only by the user's own wish (error 1792)."""
     command = (settings.get("OPTIONS") or {}).get("init_command")
     return isinstance(command, (str, bytes)) and examine(command).read_only
+
+
+def _quotes_names(settings: dict[str, Any]) -> bool:
+    """Whether each connection begins with ANSI_QUOTES by the user's own wish."""
+    options = settings.get("OPTIONS") or {}
+    return "ANSI" in f"{options.get('sql_mode')} {options.get('init_command')}".upper()
 
 
 class DatabaseWrapper(RecycleMixin, MySQLDatabaseWrapper):

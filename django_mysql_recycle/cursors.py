@@ -14,6 +14,7 @@ from .session_state import (
     INSERTED,
     PLAIN,
     PLAIN_INSERT,
+    USUAL,
     Statement,
     cache_get,
     examine,
@@ -103,6 +104,9 @@ class RecyclingCursor(CursorWrapper):
 
     def _execute_with_care(self, statement: Statement, query: Any, args: Any) -> Any:
         # Apart from execute(), for which the function below would cost as much as the clocks.
+        record = self._db.recycler.record
+        if record.reading is not USUAL and not record.gone:
+            statement = examine(query, record.reading)
         run = super().execute
         return self._db.recycler.run(self, statement, args, lambda: run(query, args))
 
@@ -115,7 +119,7 @@ class RecyclingCursor(CursorWrapper):
     def executemany(self, query: Any, args: Any) -> Any:
         # The driver splits it into several statements, and the rows may be an iterator that
         # has begun: the check before the first one covers it, but it is never repeated.
-        statement = examine(query)
+        statement = examine(query, self._db.recycler.record.reading)
         run = super().executemany
         return self._db.recycler.run(self, statement, args, lambda: run(query, args), many=True)
 

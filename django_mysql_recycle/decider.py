@@ -78,6 +78,8 @@ class Decider(ConnectionKeeper):
         pins = record.pins
         if pins.pinned and pins.database_unknown and safe and not statement.reads:
             self.ask_database(record, cursor)
+        if pins.doubtful and safe and not statement.reads:
+            self.ask_locks(record, cursor)
         if self.unanswerable and statement.reads:
             self._refuse_unanswerable(record, statement, cursor)
         replacements = 0
@@ -234,16 +236,43 @@ class Decider(ConnectionKeeper):
         record.pins.database_is(name)
         record.refresh()
 
+    def ask_locks(self, record: ConnectionRecord, cursor: RecyclingCursor | None) -> None:
+        """See which named locks are held where no answer of a statement has told."""
+        if record.gone or self._somebody_reads(record, cursor) or record.is_closed():
+            return  # its loss is to be reported
+        names = record.pins.locks_to_ask_for()
+        # In hexadecimal digits they are the same whatever the character set of the session.
+        literals = (name.encode("utf-8", "surrogateescape").hex() for name in names)
+        calls = (
+            f"IS_USED_LOCK(CONVERT(X'{digits}' USING utf8mb4)) <=> CONNECTION_ID()"
+            for digits in literals
+        )
+        held: dict[str, bool | None] = dict.fromkeys(names)
+        try:
+            if names:
+                rows = self.ask(record, f"SELECT {', '.join(calls)}".encode())
+                held = {
+                    name: bool(int(answer)) for name, answer in zip(names, rows[0], strict=True)
+                }
+        except (NoAnswer, self.db.Database.Error, ValueError, TypeError, IndexError):
+            pass  # they count as held
+        record.pins.locks_told(held)
+        record.refresh()
+
     def _probe(self, record: ConnectionRecord, *, read_limit: bool) -> None:
         try:
             if not read_limit:
                 self.ask(record, b"DO 0")
                 return
-            rows = self.ask(record, b"SELECT @@SESSION.wait_timeout")
+            rows = self.ask(record, b"SELECT @@SESSION.wait_timeout, @@SESSION.sql_mode")
             seconds = float(rows[0][0])
             if not seconds > 0:
                 raise ValueError
             record.set_wait_timeout(seconds)
+            mode = str(rows[0][1])
+            record.reads_literals(
+                escapes="NO_BACKSLASH_ESCAPES" not in mode, ansi="ANSI_QUOTES" in mode
+            )
         except NoAnswer:
             pass
         except (self.db.Database.Error, ValueError, TypeError, IndexError, KeyError) as error:

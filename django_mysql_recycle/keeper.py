@@ -19,7 +19,7 @@ from .errors import Proof, SessionStateLost, code_of, is_of_the_server, judge
 from .liveness import clock
 from .options import Options
 from .record import ConnectionRecord
-from .session_state import ANSWERS, PLAIN, End, Key, SessionState, Statement
+from .session_state import ANSWERS, PLAIN, USUAL, End, Key, SessionState, Statement
 from .session_state.statements import DEFAULT_DATABASE
 
 __all__ = [
@@ -52,6 +52,7 @@ class _NoRecord:
     unread = None
     gone = "closed"
     exchange = Exchange()
+    reading = USUAL
 
 
 NO_RECORD: Any = _NoRecord()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import liveness, network_path
 from .lifecycle import REST, idle_limit_of, quiet_for
 from .options import Options
-from .session_state import ANSWERS, ANY, Read, SessionState, Statement
+from .session_state import ANSWERS, ANY, USUAL, Read, Reading, SessionState, Statement
 
 if TYPE_CHECKING:
     from .drivers import Driver
@@ -64,6 +64,7 @@ class ConnectionRecord:
         "pins_after",
         "quiet",
         "read_only_declared",
+        "reading",
         "socket",
         "unit_ended_at",
         "wrong_node",
@@ -113,6 +114,8 @@ class ConnectionRecord:
         #: the server's flags, the next answer without rows does.
         self.flags_unknown = False
         self.read_only_declared = False
+        #: How the session reads literals, as far as its sql_mode is known.
+        self.reading = USUAL
         self.pins = SessionState()
         #: How many times its max age it may reach before it is next reported as kept.
         self.kept_until = 1
@@ -140,6 +143,7 @@ class ConnectionRecord:
             or self.flags_unknown
             or self.may_be_unread
             or self.pins.pinned
+            or self.reading is not USUAL
         )
 
     @property
@@ -217,6 +221,18 @@ class ConnectionRecord:
         self.limit_due, self.limit_pause = 0.0, REST
         self.idle_limit = idle_limit_of(seconds, self.options.idle_limit)
         self.quiet = quiet_for(self.idle_limit, self.options.ping_after, unread)
+
+    def read_again(self) -> None:
+        """Have what is read after the first rest read once more."""
+        self.limit_unread = True
+        self.limit_due, self.limit_pause = 0.0, REST
+        self.quiet = quiet_for(self.idle_limit, self.options.ping_after, True)
+
+    def reads_literals(self, *, escapes: bool, ansi: bool | None = None) -> None:
+        """What the session's sql_mode says: NO_BACKSLASH_ESCAPES, ANSI_QUOTES (None: unknown)."""
+        reading = Reading(escapes, self.reading.ansi if ansi is None else ansi)
+        self.reading = USUAL if reading == USUAL else reading
+        self.refresh()
 
     def limit_refused(self) -> None:
         """Have ``wait_timeout`` read after another rest, and after each refusal less soon."""

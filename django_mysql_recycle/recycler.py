@@ -19,7 +19,7 @@ from .keeper import CLOSED, NO_RECORD, NoAnswer, Owed
 from .lifecycle import REST
 from .liveness import clock
 from .record import ConnectionRecord
-from .session_state import PLAIN, Statement, examine, transactions_only
+from .session_state import PLAIN, Statement, begins_of, examine, transactions_only
 from .session_state.statements import DEFAULT_DATABASE
 
 __all__ = ["Recycler"]
@@ -131,6 +131,8 @@ class Recycler(Decider):
             record.flags_unknown = False
             self.look_at_status(record)
         self.note_unread(cursor, doubtful=statement.calls or not statement.single, executed=True)
+        if record.pins.doubtful and record.executing == 1:
+            self.ask_locks(record, None)
 
     def _pay(self, owed: Owed, statement: Statement, args: Any, many: bool) -> None:
         """A statement has set lost state again."""
@@ -157,7 +159,7 @@ class Recycler(Decider):
         pins = record.pins
         if many:
             # Whatever a row has ended, the next one may have begun again.
-            begins = tuple(change for change in statement.changes if not change.ends)
+            begins = begins_of(statement.changes)
             if begins:
                 beginning = replace(statement, changes=begins)
                 for row in args if isinstance(args, (list, tuple)) else [None]:
@@ -173,11 +175,18 @@ class Recycler(Decider):
                 pins.apply(statement, args, now)
             else:
                 pins.answer(statement, args, answer, now)
-        if statement.sets_autocommit or statement.calls or not statement.single:
+        if statement.sets_sql_mode:
+            record.read_again()
+        if (
+            statement.sets_autocommit
+            or statement.sets_sql_mode
+            or statement.calls
+            or not statement.single
+        ):
             self.look_at_status(record)
 
     def look_at_status(self, record: ConnectionRecord) -> None:
-        """See what no text shows: autocommit switched off, or a transaction left open.
+        """See what no text shows: autocommit switched off, a transaction left open, the sql_mode.
 
         Both drivers keep the server's status flags: no round trip.
         """
@@ -186,7 +195,7 @@ class Recycler(Decider):
         record.pins.autocommit_seen(off, now)
         if self.db.autocommit and self.driver.in_transaction(record.connection):
             record.pins.apply(BEGUN, None, now)
-        record.refresh()
+        record.reads_literals(escapes=self.driver.escapes(record.connection))
 
     def failed(
         self,

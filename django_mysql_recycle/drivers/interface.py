@@ -59,6 +59,9 @@ class Driver(Protocol):
     def in_transaction(self, connection: Any) -> bool:
         """Whether the server says so, as far as the driver lets on. No round trip."""
 
+    def escapes(self, connection: Any) -> bool:
+        """Whether a backslash escapes in literals, by the server's status. No round trip."""
+
     def send(self, connection: Any, sql: bytes) -> None:
         """Send a statement of the backend's own and do not wait for the answer."""
 

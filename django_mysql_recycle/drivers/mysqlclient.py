@@ -50,6 +50,10 @@ class MySQLClient(Common):
     def in_transaction(self, connection: Any) -> bool:  # noqa: ARG002
         return False  # it keeps the server's status to itself
 
+    def escapes(self, connection: Any) -> bool:
+        # It keeps the flag to itself, and escapes a quote as the server will read it.
+        return bytes(connection.escape_string(b"'")) != b"''"
+
     def send(self, connection: Any, sql: bytes) -> None:
         connection.send_query(sql)
 

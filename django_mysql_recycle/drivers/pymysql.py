@@ -17,6 +17,7 @@ from .tls import ContextKeeper
 __all__ = ["PyMySQL"]
 
 _AUTOCOMMIT = 2  # SERVER_STATUS_AUTOCOMMIT
+_NO_BACKSLASH_ESCAPES = 0x200  # SERVER_STATUS_NO_BACKSLASH_ESCAPES
 
 
 class PyMySQL(Common):
@@ -79,6 +80,9 @@ class PyMySQL(Common):
                 return Origin.CLIENT if inside else Origin.UNKNOWN
             link = link.__cause__
         return Origin.UNKNOWN
+
+    def escapes(self, connection: Any) -> bool:
+        return not connection.server_status & _NO_BACKSLASH_ESCAPES
 
     def send(self, connection: Any, sql: bytes) -> None:
         connection._execute_command(3, sql)  # COM_QUERY

@@ -16,8 +16,10 @@ from .statements import (
     Change,
     Key,
     Statement,
+    begins_of,
     transactions_only,
 )
+from .text import USUAL, Reading
 
 __all__ = [
     "ANSWERS",
@@ -25,13 +27,16 @@ __all__ = [
     "INSERTED",
     "PLAIN",
     "PLAIN_INSERT",
+    "USUAL",
     "Answer",
     "Change",
     "End",
     "Key",
     "Read",
+    "Reading",
     "SessionState",
     "Statement",
+    "begins_of",
     "cache_get",
     "examine",
     "examine_callproc",
@@ -40,6 +45,8 @@ __all__ = [
 
 #: Longer texts are examined each time: they are rarely sent twice, and dear to keep.
 _LONGEST_CACHED = 4096
+#: The upper case of a longer text costs as much as reading it, and its memory.
+_LONGEST_UPPER = 32768
 _MOST_CACHED = 2048
 
 _cache: dict[object, Statement] = {}
@@ -62,12 +69,15 @@ _COMMON = {
 _BLANK = " \t\n\r\v\f"
 
 
-def examine(sql: str | bytes | bytearray) -> Statement:
+def examine(sql: str | bytes | bytearray, reading: Reading = USUAL) -> Statement:
     """What a text does to the session, as far as it tells. Never raises.
 
-    The ordinary statement is `PLAIN` or `PLAIN_INSERT` itself, not only equal to it.
+    `reading`: how the session reads literals; see `Reading`. The ordinary statement is `PLAIN` or
+    `PLAIN_INSERT` itself, not only equal to it.
     """
     text = sql if isinstance(sql, str) else _decoded(sql)
+    if len(text) > _LONGEST_UPPER:
+        return judge(text, reading)
     upper = text.upper()
     statement = _COMMON.get(upper[:6]) or _common_later(upper)
     if (
@@ -76,6 +86,7 @@ def examine(sql: str | bytes | bytearray) -> Statement:
         or ";" in upper
         # What else could matter in these statements is called by one of these names.
         or "_LOCK" in upper
+        or "_UNLOCK" in upper
         or "LAST_INSERT_ID" in upper
         or "FOUND_ROWS" in upper
         or "ROW_COUNT" in upper
@@ -85,7 +96,9 @@ def examine(sql: str | bytes | bytearray) -> Statement:
         or "PREVIOUS" in upper
         or "WAIT_TIMEOUT" in upper
     ):
-        statement = judge(text)
+        statement = judge(text, reading)
+    if reading is not USUAL:
+        return statement
     if text is sql and len(text) <= _LONGEST_CACHED and statement is not _SAVEPOINT:
         if len(_cache) >= _MOST_CACHED:
             _cache.clear()
@@ -99,8 +112,12 @@ def examine_callproc(_name: str) -> Statement:
 
 
 def _decoded(sql: object) -> str:
-    if isinstance(sql, (bytes, bytearray, memoryview)):
-        return bytes(sql).decode("utf-8", "surrogateescape")
+    if isinstance(sql, memoryview):
+        sql = sql.tobytes()
+    if isinstance(sql, (bytes, bytearray)):
+        # A character beyond these may take four bytes of memory, and with it all of a long text.
+        long = len(sql) > _LONGEST_UPPER and not sql.isascii()
+        return sql.decode("latin-1") if long else sql.decode("utf-8", "surrogateescape")
     return str(sql)
 
 

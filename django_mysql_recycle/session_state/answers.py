@@ -66,6 +66,10 @@ class Read(NamedTuple):
     kind: str  #: a key of ANSWERS
     name: str  #: what the text asks for; for a message
     question: str = ""  #: SQL whose answer is 0, NULL or empty where the session has none
+    hidden: bool = False  #: the name may tell what a literal contains: no message shows it
 
     def __str__(self) -> str:
-        return self.name
+        return self.name[:1] + "..." if self.hidden else self.name
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}>"

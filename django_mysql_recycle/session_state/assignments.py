@@ -12,12 +12,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
-from .text import SIGN, VARIABLE, Source, Token, tokenise
+from .text import VARIABLE, Source, Token, is_stretch, tokenise
 
 __all__ = ["Assignments", "judge_assignments"]
-
-#: The tokens between what matters are read once more for this; not those of a bulk INSERT.
-_LONGEST = 20_000
 
 _RUN_QUERIES = {"SELECT", "INSERT", "REPLACE", "UPDATE", "DELETE", "DO"}
 _CLAUSES = {
@@ -68,11 +65,10 @@ def judge_assignments(
     start, end = tokens[0].start, tokens[-1].end
     if not written or tokens[0].word not in _RUN_QUERIES:
         return Assignments()
-    if any(token.kind == SIGN and not token.text for token in tokens):
-        if end - start > _LONGEST:
+    if any(map(is_stretch, tokens)):
+        if not source.may_reread(end - start):
             return Assignments()
-        whole = tokenise(source.text, source.reading, start)
-        tokens = list(takewhile(lambda token: token.end <= end, whole))
+        tokens = list(takewhile(lambda token: token.end <= end, tokenise(source, start)))
     late: set[int] = set()
     reads: list[tuple[str, int]] = []
     top = _Query(among_tables=False, start=0, depth=1)

@@ -68,9 +68,12 @@ def judge_expressions(source: Source, tokens: Sequence[Token]) -> Statement:
         if token.kind == VARIABLE:
             if not _is_account(tokens, index):
                 name = token.text.lower()
-                variables[name] = Change(BEGIN, USER_VARIABLE, name)
+                # It may be the rest of an address in a literal that was read wrongly.
+                quoted = source.text[token.start + 1 : token.start + 2] in ("'", '"')
+                hidden = quoted or "." in name
+                variables[name] = Change(BEGIN, USER_VARIABLE, name, hidden)
                 if index not in written and token.start not in assignments.late_reads:
-                    reads.append(Read("user variable", f"@{name}"))
+                    reads.append(Read("user variable", f"@{name}", hidden=hidden))
         elif token.word == "@@":
             if index not in written:
                 reads.extend(_system_read(tokens[index + 1 : index + 4]))
@@ -99,7 +102,7 @@ def judge_expressions(source: Source, tokens: Sequence[Token]) -> Statement:
         tuple(dict.fromkeys(reads)),
         leaves=leaves,
         sets=frozenset((USER_VARIABLE, name) for name in assignments.sets),
-        lone_lock_call="" if variables else lone,
+        lone_lock_call=lone,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .statements import BEGIN, END, END_ALL, NAMED_LOCK, Change
+from .statements import ASK, BEGIN, END, END_ALL, NAMED_LOCK, SERVICE_LOCK, Change
 from .text import (
     DOUBLE,
     MARKER,
@@ -18,6 +18,7 @@ from .text import (
     WORD,
     Source,
     Token,
+    is_stretch,
     split_at_commas,
     unquoted,
     words_of,
@@ -25,7 +26,22 @@ from .text import (
 
 __all__ = ["LOCK_CALLS", "judge_locks"]
 
-LOCK_CALLS = {"GET_LOCK": BEGIN, "RELEASE_LOCK": END, "RELEASE_ALL_LOCKS": END_ALL}
+#: What each function does to which kind of lock.
+LOCK_CALLS = {
+    "GET_LOCK": (BEGIN, NAMED_LOCK),
+    "RELEASE_LOCK": (END, NAMED_LOCK),
+    "RELEASE_ALL_LOCKS": (END_ALL, NAMED_LOCK),
+    # MySQL's locking service and version tokens. These fail rather than answer 0, and a release
+    # frees all locks of a namespace.
+    "SERVICE_GET_READ_LOCKS": (BEGIN, SERVICE_LOCK),
+    "SERVICE_GET_WRITE_LOCKS": (BEGIN, SERVICE_LOCK),
+    "SERVICE_RELEASE_LOCKS": (END, SERVICE_LOCK),
+    "VERSION_TOKENS_LOCK_SHARED": (BEGIN, SERVICE_LOCK),
+    "VERSION_TOKENS_LOCK_EXCLUSIVE": (BEGIN, SERVICE_LOCK),
+    "VERSION_TOKENS_UNLOCK": (END, SERVICE_LOCK),
+}
+#: The namespace of the locking service in which version tokens are locked.
+_VERSION_TOKENS = "version_token_locks"
 
 #: A lock's name that takes more tokens is told by its beginning.
 _LONGEST_NAME = 32
@@ -39,6 +55,11 @@ _REPEATING = {
 _ONCE_WITHIN = {"(", "=", ",", "NOT", "SELECT", "DO", "IF", "IFNULL", "COALESCE", "ISNULL", "CAST"}
 #: What stands behind a call in the brackets of these, if their value keeps 1 apart from the rest.
 _SAME_ANSWER = {"COALESCE": [",", "0"], "IFNULL": [",", "0"], "IF": [",", "1", ",", "0"]}
+#: What may stand behind a value and keeps 1 apart from 0 and NULL.
+_COMPARISONS = [
+    *(["=", "1"], ["=", "TRUE"], ["<", "=", ">", "1"], ["IS", "TRUE"]),
+    *([">", "0"], [">", "=", "1"], ["<", ">", "0"], ["!", "=", "0"]),
+]
 
 
 def judge_locks(
@@ -46,16 +67,29 @@ def judge_locks(
 ) -> tuple[tuple[Change, ...], str]:
     """What the calls at these places of a statement do.
 
-    Also the function whose answer is the only value that the statement returns.
+    Also the function whose answer is the only value that the statement returns. Where a lock may
+    or may not be held afterwards, the server is to be asked: the last change says so.
     """
-    listed = _listed(tokens)
-    if len(listed) != len(calls):  # something else stands there, or one call within another
-        once = _once(tokens, calls)
-        begins = [index for index in calls if LOCK_CALLS[tokens[index].text.upper()] == BEGIN]
-        return tuple(_change(source, tokens, at, uncounted=at not in once) for at in begins), ""
-    changes = tuple(_change(source, tokens, index) for index in calls)
-    lone = tokens[0].word == "SELECT" and len(calls) == 1
-    return changes, tokens[calls[0]].text.upper() if lone else ""
+    functions = [tokens[index].text.upper() for index in calls]
+    does = [LOCK_CALLS[function] for function in functions]
+    if len(_listed(tokens)) == len(calls):
+        changes = tuple(_change(source, tokens, index) for index in calls)
+        if tokens[0].word == "SELECT" and len(calls) == 1 and does[0][1] == NAMED_LOCK:
+            return changes, functions[0]
+        if (BEGIN, NAMED_LOCK) in does:
+            changes += (Change(ASK, NAMED_LOCK),)
+        return changes, ""
+    # Something else stands there, or one call within another.
+    once = _once(tokens, calls)
+    begins = tuple(
+        _change(source, tokens, index, uncounted=index not in once)
+        for index, (action, _) in zip(calls, does, strict=True)
+        if action == BEGIN
+    )
+    if any(kind == NAMED_LOCK for _, kind in does):
+        releases = any(action != BEGIN for action, kind in does if kind == NAMED_LOCK)
+        begins += (Change(ASK, NAMED_LOCK, uncounted=releases),)
+    return begins, ""
 
 
 def _listed(tokens: Sequence[Token]) -> list[str]:
@@ -75,7 +109,7 @@ def _listed(tokens: Sequence[Token]) -> list[str]:
 def _answering(tokens: Sequence[Token]) -> str:
     """The function that is called and whose answer is the value, perhaps with an alias.
 
-    COALESCE(..., 0), IFNULL(..., 0), IF(..., 1, 0), = 1 and brackets may stand around it.
+    COALESCE(..., 0), IFNULL(..., 0), IF(..., 1, 0), comparisons and brackets may stand around it.
     """
     words = words_of(tokens)
     behind = []
@@ -92,10 +126,13 @@ def _answering(tokens: Sequence[Token]) -> str:
     while end < len(words) and depth:
         depth += (words[end] == "(") - (words[end] == ")")
         end += 1
-    while behind or words[end : end + 2] == ["=", "1"]:
-        expected = ["=", "1"] if words[end : end + 1] == ["="] else behind.pop()
+    while True:
+        compared = (c for c in _COMPARISONS if words[end : end + len(c)] == c)
+        expected = next(compared, None) or (behind.pop() if behind else [])
         if words[end : end + len(expected)] != expected:
             return ""
+        if not expected:
+            break
         end += len(expected)
     rest = words[end:]
     alias = not rest or len(rest) == 1 or (len(rest) == 2 and rest[0] == "AS")
@@ -133,24 +170,27 @@ def _once(tokens: Sequence[Token], calls: Sequence[int]) -> set[int]:
 
 
 def _is_skimmed(tokens: Sequence[Token]) -> bool:
-    """Whether there is more between the tokens, which nobody has looked at."""
-    return any(token.kind == SIGN and not token.text for token in tokens)
+    """Whether there is more between the tokens, which was not read."""
+    return any(map(is_stretch, tokens))
 
 
 def _change(
     source: Source, tokens: Sequence[Token], call: int, *, uncounted: bool = False
 ) -> Change:
-    action = LOCK_CALLS[tokens[call].text.upper()]
+    function = tokens[call].text.upper()
+    action, kind = LOCK_CALLS[function]
     if action == END_ALL:
-        return Change(END_ALL, NAMED_LOCK)
+        return Change(END_ALL, kind)
+    if function.startswith("VERSION"):
+        return Change(action, kind, _VERSION_TOKENS)
     name = _first_argument(tokens[call + 2 : call + 2 + _LONGEST_NAME])
     if len(name) == 1 and name[0].kind == MARKER:
         parameter = source.parameter(name[0])
-        return Change(action, NAMED_LOCK, placeholder=parameter, uncounted=uncounted)
+        return Change(action, kind, placeholder=parameter, uncounted=uncounted)
     literal = name[1:] if len(name) > 1 and _is_introducer(name[0]) else name
     if literal and all(token.kind in (STRING, DOUBLE) for token in literal):
         value = "".join(unquoted(token, source.reading) for token in literal)
-        return Change(action, NAMED_LOCK, value, uncounted=uncounted)
+        return Change(action, kind, value, uncounted=uncounted)
     expression = ""
     for token in name:
         blank = " " if expression[-1:].isalnum() and token.kind != SIGN else ""
@@ -161,7 +201,14 @@ def _change(
     changing = len(name) == _LONGEST_NAME or any(
         token.kind == VARIABLE or token.word in ("@@", "SELECT") for token in name
     )
-    return Change(action, NAMED_LOCK, expression, inputs=inputs, uncounted=uncounted or changing)
+    return Change(
+        action,
+        kind,
+        expression,
+        hidden=any(token.kind in (STRING, DOUBLE) for token in name),
+        inputs=inputs,
+        uncounted=uncounted or changing,
+    )
 
 
 def _first_argument(tokens: Sequence[Token]) -> Sequence[Token]:

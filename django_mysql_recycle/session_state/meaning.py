@@ -9,66 +9,100 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from .answers import CALLED
 from .expressions import ASKING_CALLS, judge_expressions
 from .skimming import skim
 from .statements import (
+    ASK,
     BEGIN,
+    DEFAULT_DATABASE,
+    NAMED_LOCK,
     PLAIN,
     PLAIN_INSERT,
     PREPARED,
+    RUN,
     UNCERTAIN,
+    UNKNOWN,
+    USER_VARIABLE,
+    Change,
     Statement,
+    begins_of,
     in_doubt,
     in_turn,
     together,
 )
 from .text import (
-    BROKEN,
     DOUBLE,
+    MARKER,
     STRING,
+    USUAL,
     Reading,
     Source,
     Token,
-    readings,
+    is_stretch,
     unquoted,
     words_of,
 )
 from .verbs import COMPOUND, is_stored, judge_verb
 
-__all__ = ["judge"]
+__all__ = ["judge", "judge_inner"]
 
 #: Enough of a statement to tell what it defines.
 _HEAD = 24
+_PIECE = 65536
 
-_RUNS_LITERALS = {"EXECUTE", "PREPARE", "BEGIN", "SET", *COMPOUND}
+#: Statements of which nothing but their verb was worth a look.
+_ORDINARY = {
+    **dict.fromkeys(["SELECT", "UPDATE", "DELETE"], PLAIN),
+    **dict.fromkeys(["INSERT", "REPLACE"], PLAIN_INSERT),
+}
+
+_ASKED = Statement(changes=(Change(ASK, NAMED_LOCK),))
+_UNSEEN = Statement(changes=(Change(BEGIN, UNKNOWN),), calls=True, leaves=CALLED)
+
+_RUNS_TEXTS = {"EXECUTE", "PREPARE", "BEGIN", "SET", *COMPOUND}
 
 
-def judge(text: str) -> Statement:
-    """Everything that is to be known of a text, whatever it begins with."""
-    judged = [_judge_reading(text, reading) for reading in readings(text)]
-    # A server for which the first statement makes no sense has run nothing of it.
-    possible = [statement for statement, broken in judged if not broken]
-    result, *others = possible or [statement for statement, _ in judged]
-    for other in others:
+def judge(text: str, reading: Reading = USUAL) -> Statement:
+    """Everything that is to be known of a text, whatever it begins with.
+
+    `reading`: how the session reads literals, which its sql_mode decides.
+    """
+    source = Source(text, reading)
+    result = _judge_source(source)
+    if source.conditional:
+        other = _judge_source(Source(text, reading._replace(conditional=False)))
         result = in_doubt(result, other)
-    if "WAIT_TIMEOUT" in text.upper():
-        result = replace(result, mentions_wait_timeout=True)
+    ordinary = result in (PLAIN, PLAIN_INSERT)
+    if not (ordinary and len(text) > _PIECE) and _mentions(text, "WAIT_TIMEOUT"):
+        return replace(result, mentions_wait_timeout=True)
     if result == PLAIN:
         return PLAIN
     return PLAIN_INSERT if result == PLAIN_INSERT else result
 
 
-def _judge_reading(text: str, reading: Reading) -> tuple[Statement, bool]:
-    source = Source(text, reading)
-    statements = list(_cut(list(skim(text, reading))))
-    broken = any(token.kind == BROKEN for token in statements[0]) if statements else False
+def _mentions(text: str, word: str) -> bool:
+    """In any case. Piece by piece: the upper case of a long text would be a copy as long."""
+    pieces = range(0, len(text), _PIECE)
+    return any(word in text[start : start + _PIECE + len(word)].upper() for start in pieces)
+
+
+def _judge_source(source: Source) -> Statement:
+    statements = list(_cut(list(skim(source))))
     judged = [_judge_one(source, one) for one in statements]
+    if source.unread and not (statements and is_stored(words_of(statements[-1][:_HEAD]))):
+        judged.append(_UNSEEN)
     if len(judged) == 1:
-        return judged[0], broken
-    return in_turn(judged, [one[0].word for one in statements]), broken
+        return judged[0]
+    if any(one.lone_lock_call for one in judged):
+        judged.append(_ASKED)  # not all of the answers are read
+    verbs = [one[0].word for one in statements]
+    return in_turn(judged, verbs + [""] * (len(judged) - len(verbs)))
 
 
 def _judge_one(source: Source, tokens: Sequence[Token]) -> Statement:
+    if len(tokens) == 2 and is_stretch(tokens[1]) and tokens[0].word in _ORDINARY:
+        return _ORDINARY[tokens[0].word]
     if is_stored(words_of(tokens[:_HEAD])):
         return PLAIN  # its text runs later, when somebody else asks for it
     brackets = 0
@@ -76,8 +110,8 @@ def _judge_one(source: Source, tokens: Sequence[Token]) -> Statement:
         brackets += 1
     tokens = tokens[brackets:]
     verb = judge_verb(tokens)
-    if literals := list(_literals(source, tokens)):
-        verb = _with_literals(verb, [_judge_literal(one, source.reading) for one in literals])
+    if texts := list(_texts(source, tokens)):
+        verb = _with_texts(verb, texts)
     expressions = judge_expressions(source, tokens)
     meaning = together((verb, expressions))
     read = {(read.kind, read.name[1:]) for read in expressions.reads}
@@ -101,39 +135,67 @@ def _only_asks(tokens: Sequence[Token]) -> bool:
     )
 
 
-def _literals(source: Source, tokens: Sequence[Token]) -> Iterator[str]:
-    """The texts that are written out in EXECUTE IMMEDIATE '...' and PREPARE name FROM '...'."""
+def _texts(source: Source, tokens: Sequence[Token]) -> Iterator[Statement]:
+    """What the texts do that EXECUTE IMMEDIATE and PREPARE name FROM are given."""
     words = words_of(tokens)
-    if words[0] not in _RUNS_LITERALS:
+    if words[0] not in _RUNS_TEXTS:
         return
-    for index in range(1, len(tokens)):
-        if tokens[index].kind not in (STRING, DOUBLE):
-            continue
-        if words[max(0, index - 2) : index] == ["EXECUTE", "IMMEDIATE"] or (
+    for index in range(2, len(tokens)):
+        if words[index - 2 : index] == ["EXECUTE", "IMMEDIATE"] or (
             words[index - 1] == "FROM" and "PREPARE" in words[max(0, index - 3) : index - 2]
         ):
-            yield unquoted(tokens[index], source.reading)
+            following = words[index + 1 : index + 2]
+            yield _judge_text(source, tokens[index], alone=following in ([], ["USING"], [";"]))
 
 
-def _judge_literal(text: str, reading: Reading) -> Statement:
-    """What its text may begin. What it ends is not taken for granted."""
+def _judge_text(source: Source, text: Token, *, alone: bool) -> Statement:
+    if alone:
+        if text.kind == STRING or (text.kind == DOUBLE and not source.reading.ansi):
+            shown = text.text or text.end - text.start == 2
+            return judge_inner(unquoted(text, source.reading), source.reading) if shown else _UNSEEN
+        if text.kind == MARKER:
+            runs = Change(RUN, UNKNOWN, placeholder=source.parameter(text))
+            return Statement(changes=(runs,))
+    return _UNSEEN
+
+
+def judge_inner(text: str, reading: Reading = USUAL) -> Statement:
+    """What a text may begin that a statement runs. What it ends is not taken for granted."""
     source = Source(text, reading)
     parts = [
         together((judge_verb(one), judge_expressions(source, one)))
-        for one in _cut(list(skim(text, reading)))
+        for one in _cut(list(skim(source)))
         if not is_stored(words_of(one[:_HEAD]))
     ]
-    meaning = together(parts)
-    begins = (
-        replace(c, uncounted=c.kind in UNCERTAIN, placeholder=None, inputs=c.inputs and ())
-        for c in meaning.changes
-        if not c.ends
+    meaning = together([*parts, *[_UNSEEN] * source.unread])
+    begins = tuple(_hidden(change) for change in begins_of(meaning.changes))
+    reads = (read._replace(hidden=read.kind == USER_VARIABLE) for read in meaning.reads)
+    return replace(
+        meaning,
+        changes=begins,
+        reads=tuple(dict.fromkeys(reads)),
+        enters_transaction=False,
+        ends_transaction=False,
     )
-    return replace(meaning, changes=tuple(begins), enters_transaction=False, ends_transaction=False)
 
 
-def _with_literals(verb: Statement, literals: Sequence[Statement]) -> Statement:
-    inner = together(literals)
+def _hidden(change: Change) -> Change:
+    """The same without parameters, which are the statement's own, and without what may be told.
+
+    Its text is a literal's, of which only the names of locks are ever shown.
+    """
+    return replace(
+        change,
+        name="" if change.kind == DEFAULT_DATABASE else change.name,
+        hidden=change.hidden or change.kind != NAMED_LOCK,
+        uncounted=change.uncounted or change.kind in UNCERTAIN,
+        placeholder=None,
+        inputs=change.inputs and (),
+    )
+
+
+def _with_texts(verb: Statement, texts: Sequence[Statement]) -> Statement:
+    inner = together(texts)
     if [(c.action, c.kind) for c in verb.changes] == [(BEGIN, PREPARED)] and not verb.calls:
         # It does all that later, each time it is executed.
         return replace(verb, changes=(replace(verb.changes[0], then=inner.changes),))
@@ -143,12 +205,18 @@ def _with_literals(verb: Statement, literals: Sequence[Statement]) -> Statement:
 def _cut(tokens: Sequence[Token]) -> Iterator[Sequence[Token]]:
     """The statements of a text. The semicolons of a routine's body do not end its definition."""
     start = depth = 0
+    has_body: bool | None = None
     for index, token in enumerate(tokens):
         if token.word == ";" and not depth:
             if index > start:
                 yield tokens[start:index]
             start = index + 1
-        elif token.word in ("BEGIN", "CASE", "END") and _has_body(tokens[start : start + _HEAD]):
+            has_body = None
+        elif token.word in ("BEGIN", "CASE", "END"):
+            if has_body is None:
+                has_body = _has_body(tokens[start : start + _HEAD])
+            if not has_body:
+                continue
             before = tokens[index - 1].word if index > start else ""
             after = tokens[index + 1].word if index + 1 < len(tokens) else ";"
             if token.word == "END":

@@ -11,19 +11,22 @@ from .statements import (
     HANDLER,
     NAMED_LOCK,
     PREPARED,
+    SERVICE_LOCK,
     SESSION_VARIABLE,
     TABLE_LOCK,
     TEMPORARY_TABLE,
     TRANSACTION,
+    UNKNOWN,
     USER_VARIABLE,
     Change,
 )
 
-__all__ = ["Pin", "describe", "key_of", "pin_for"]
+__all__ = ["Pin", "describe", "key_of", "pin_for", "value_of"]
 
 #: Also the order in which a message tells them: first what others wait for.
 _SENTENCES = {
     NAMED_LOCK: "named lock {name} taken",
+    SERVICE_LOCK: "lock of the locking service taken",
     TABLE_LOCK: "table lock ({name}) taken",
     TRANSACTION: "transaction begun by SQL",
     AUTOCOMMIT_OFF: "autocommit switched off",
@@ -31,9 +34,10 @@ _SENTENCES = {
     BY_HAND: "pinned by hand{name}",
     PREPARED: "prepared statement `{name}` made",
     HANDLER: "handler `{name}` opened",
-    DEFAULT_DATABASE: "default database `{name}` perhaps selected",
+    DEFAULT_DATABASE: "another default database perhaps selected",
     SESSION_VARIABLE: "session variable {name} set",
     USER_VARIABLE: "user variable @{name} used",
+    UNKNOWN: "state of a statement that this backend does not know, run",
 }
 _ORDER = {kind: place for place, kind in enumerate(_SENTENCES)}
 _SHOWN = 5
@@ -41,7 +45,7 @@ _LONGEST_NAME = 80
 
 
 class Pin:
-    __slots__ = ("count", "kind", "name", "since", "then", "uncounted")
+    __slots__ = ("count", "doubtful", "kind", "name", "since", "then", "uncounted")
 
     def __init__(self, kind: str, name: str, since: float) -> None:
         self.kind = kind
@@ -49,6 +53,7 @@ class Pin:
         self.since = since
         self.count = 1
         self.uncounted = False  #: no END is known to be the last
+        self.doubtful = False  #: whether it has ended, only the server can tell
         self.then: tuple[Change, ...] = ()  #: what begins when the prepared statement runs
 
 
@@ -75,24 +80,26 @@ def _sentence(pin: Pin, now: float) -> str:
 def key_of(change: Change, args: object) -> Hashable:
     """What makes two changes speak of the same thing."""
     if change.placeholder is not None:
-        value = _value(args, change.placeholder)
+        value = value_of(args, change.placeholder)
         return (change.kind, change.name if value is None else value)
     if change.inputs is not None:
-        values = tuple(_value(args, parameter) for parameter in change.inputs)
+        values = tuple(value_of(args, parameter) for parameter in change.inputs)
         return (change.kind, change.name, values)
     return (change.kind, change.name)
 
 
 def _shown_name(change: Change, args: object) -> str:
+    if change.hidden:
+        return "..."
     name = change.name
     if change.placeholder is not None:
-        name = _value(args, change.placeholder) or "%s"
+        name = value_of(args, change.placeholder) or "%s"
     if len(name) > _LONGEST_NAME:
         name = name[:_LONGEST_NAME] + "..."
     return repr(name) if change.kind == NAMED_LOCK and change.inputs is None else name
 
 
-def _value(args: object, parameter: int | str) -> str | None:
+def value_of(args: object, parameter: int | str) -> str | None:
     """A parameter as the server sees it; ``None`` if there is no such parameter."""
     value: object = None
     if isinstance(parameter, str):

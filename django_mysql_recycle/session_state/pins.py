@@ -6,8 +6,10 @@ from collections.abc import Collection, Hashable
 from copy import copy
 from dataclasses import replace
 
-from .pin import Pin, describe, key_of, pin_for
+from .meaning import judge_inner
+from .pin import Pin, describe, key_of, pin_for, value_of
 from .statements import (
+    ASK,
     AUTOCOMMIT_OFF,
     BEGIN,
     BY_HAND,
@@ -20,20 +22,23 @@ from .statements import (
     PREPARED,
     RENAME,
     RUN,
+    SERVICE_LOCK,
     SESSION_VARIABLE,
     TABLE_LOCK,
     TEMPORARY_TABLE,
     TRANSACTION,
+    UNKNOWN,
     USER_VARIABLE,
     Change,
     Key,
     Statement,
+    begins_of,
 )
 
 __all__ = ["SessionState"]
 
 #: What the application sets anew in each unit of work, if it needs it.
-_UNTIL_THE_UNIT_ENDS = (SESSION_VARIABLE, USER_VARIABLE)
+_UNTIL_THE_UNIT_ENDS = (SESSION_VARIABLE, USER_VARIABLE, UNKNOWN)
 
 #: What a statement may set again after a loss, so that nothing is lost by it.
 _SETTABLE = (SESSION_VARIABLE, USER_VARIABLE, TEMPORARY_TABLE)
@@ -41,7 +46,7 @@ _SETTABLE = (SESSION_VARIABLE, USER_VARIABLE, TEMPORARY_TABLE)
 _IN_EXPRESSIONS = (NAMED_LOCK, USER_VARIABLE)
 
 #: What others may rely on: it keeps a connection open past its max age.
-_HELD = (NAMED_LOCK, TABLE_LOCK, BY_HAND)
+_HELD = (NAMED_LOCK, SERVICE_LOCK, TABLE_LOCK, BY_HAND)
 _TRANSACTIONS = (TRANSACTION, AUTOCOMMIT_OFF)
 
 #: What COMMIT and ROLLBACK end, whether a transaction was open or not.
@@ -54,6 +59,11 @@ _DATABASE = (DEFAULT_DATABASE, "")
 #: Locks whose names are parameters that nobody knows.
 _UNNAMED_LOCK = (NAMED_LOCK, "")
 
+#: Beyond so many the others of a kind are one pin without a name: names must not pile up.
+_MOST_PINS = 1000
+#: Locks that one question to the server is about.
+_MOST_ASKED = 100
+
 
 class SessionState:
     """The pins of one physical connection.
@@ -61,7 +71,7 @@ class SessionState:
     ``now`` is a reading of one clock in seconds, the caller's choice.
     """
 
-    __slots__ = ("_pins", "_written", "database", "pinned")
+    __slots__ = ("_pins", "_written", "database", "doubtful", "pinned")
 
     def __init__(self, database: str | None = None) -> None:
         #: The default database that the last USE has selected; ``None``: as each connection is
@@ -71,6 +81,8 @@ class SessionState:
         #: Whether a new connection would lack something. Kept, not computed: asked at each
         #: statement.
         self.pinned = False
+        #: There is a lock of which only the server can tell whether it is held.
+        self.doubtful = False
         self._written = False  # in the open transaction; meaningless without one
 
     def __repr__(self) -> str:
@@ -80,19 +92,31 @@ class SessionState:
         """The same, and independent from now on. What `hold` returned releases it in both."""
         other = SessionState(self.database)
         other._pins = {key: copy(pin) for key, pin in self._pins.items()}
-        other.pinned = self.pinned
+        other.pinned, other.doubtful = self.pinned, self.doubtful
         other._written = self._written
         return other
 
     def apply(self, statement: Statement, args: object, now: float) -> None:
         """The statement succeeded."""
         for change in statement.changes:
-            if change.action == END_ALL:
-                self._end_all(change.kind)
-            elif change.action != END:
-                self._begin(change, args, now)
-            elif not change.uncounted:
-                self._end(key_of(change, args))
+            self._apply(change, args, now)
+        if statement.lone_lock_call:
+            self._doubt(releases=False)  # its answer is not known
+        if statement.calls:
+            self._doubt(releases=True)  # a routine can release a lock, too
+
+    def _apply(self, change: Change, args: object, now: float) -> None:
+        if change.action == END_ALL:
+            self._end_all(change.kind)
+        elif change.action == ASK:
+            self._doubt(releases=change.uncounted)
+        elif change.action != END:
+            self._begin(change, args, now)
+        elif not change.uncounted:
+            key = key_of(change, args)
+            if change.kind == NAMED_LOCK and key not in self._pins:
+                self._doubt(releases=True)  # perhaps one that was named otherwise
+            self._end(key)
 
     def apply_begins(
         self, statement: Statement, args: object, now: float, *, many: bool = False
@@ -105,15 +129,15 @@ class SessionState:
 
         ``many``: it ran once or more, with rows of parameters that are not known here.
         """
-        if statement.lone_lock_call and not many:
-            return
         whole = statement.single and not statement.calls and not many
-        for change in statement.changes:
-            if change.ends or (whole and change.kind not in _IN_EXPRESSIONS):
-                continue
-            if many:
-                change = replace(change, uncounted=True)
-            self._begin(change, None if many else args, now, certain=False)
+        lone = bool(statement.lone_lock_call) and not many
+        for change in begins_of(statement.changes[lone:]):
+            if change.action == ASK:
+                self._doubt(releases=change.uncounted)
+            elif not whole or change.kind in _IN_EXPRESSIONS:
+                if many:
+                    change = replace(change, uncounted=True)
+                self._begin(change, None if many else args, now, certain=False)
 
     def answer(self, statement: Statement, args: object, value: object, now: float) -> None:
         """Instead of `apply` where the answer of the statement's lone lock call is known.
@@ -121,16 +145,45 @@ class SessionState:
         Only 1 means that the lock was taken or freed. 0 and NULL mean that a lock to be freed was
         not held, which is all that ends one taken nobody knows how often.
         """
-        function = statement.lone_lock_call
+        lock, *others = statement.changes
         number = _number(value)
-        if function == "RELEASE_ALL_LOCKS" or (function == "GET_LOCK" and number == 1):
-            self.apply(statement, args, now)
-        elif function == "RELEASE_LOCK" and not statement.changes[0].uncounted:
-            key = key_of(statement.changes[0], args)
-            if number == 1:
-                self._end(self._as_held(key))
+        if lock.action == END_ALL or (lock.action == BEGIN and number == 1):
+            self._apply(lock, args, now)
+        elif lock.action == END and lock.uncounted:
+            self._doubt(releases=True)
+        elif lock.action == END:
+            key = key_of(lock, args)
+            if number == 1 and key not in self._pins:
+                self._doubt(releases=True)  # one that was named otherwise
+            elif number == 1:
+                self._end(key)
             elif value is None or number == 0:
                 self._end_uncounted(key)
+        for change in others:
+            self._apply(change, args, now)
+
+    def locks_to_ask_for(self) -> list[str]:
+        """The names of locks of which only the server can tell whether they are held."""
+        keys = (key for key, pin in self._pins.items() if pin.doubtful)
+        return [key[1] for key in keys if isinstance(key, tuple)][:_MOST_ASKED]
+
+    def locks_told(self, held: dict[str, bool | None]) -> None:
+        """The server's answer; None: there is none, and a lock counts as held."""
+        for name, is_held in held.items():
+            key = (NAMED_LOCK, name)
+            if key in self._pins:
+                self._pins[key].doubtful = False
+                if is_held is False:
+                    del self._pins[key]
+        self.pinned = bool(self._pins)
+        self.doubtful = any(pin.doubtful for pin in self._pins.values())
+
+    def _doubt(self, *, releases: bool) -> None:
+        """Whether the locks are held, only the server can tell. `releases`: and how often, too."""
+        for key, pin in self._pins.items():
+            if pin.kind == NAMED_LOCK and _is_known_name(key):
+                pin.doubtful = self.doubtful = True
+                pin.uncounted |= releases
 
     def transaction_ended(self) -> None:
         """Django's own commit() or rollback()."""
@@ -249,8 +302,11 @@ class SessionState:
             self._forget_name(change.name)
             return
         if change.action == RUN:
-            for begun in pin.then if pin else ():
-                self._begin(begun, None, now, certain=certain)
+            for begun in self._begun_by(change, args, pin, certain):
+                if begun.action == ASK:
+                    self._doubt(releases=True)
+                else:
+                    self._begin(begun, None, now, certain=certain)
             return
         if change.kind == DEFAULT_DATABASE:
             self._forget_name()
@@ -262,6 +318,10 @@ class SessionState:
                 self.database_is(change.name)
                 return
             key = _DATABASE
+        if pin is None and change.kind in _IN_EXPRESSIONS and len(self._pins) >= _MOST_PINS:
+            change = Change(BEGIN, change.kind, hidden=True, uncounted=True)
+            key = key_of(change, None)
+            pin = self._pins.get(key)
         if pin is None:
             pin = self._pins[key] = pin_for(change, args, now)
             self.pinned = True
@@ -271,7 +331,22 @@ class SessionState:
             pin.uncounted |= change.uncounted
         elif change.kind == PREPARED:
             # One of the same name replaces the earlier one, if it was made.
-            pin.then = tuple(dict.fromkeys((*(() if certain else pin.then), *change.then)))
+            then = [c for run in change.then for c in self._begun_by(run, args, None, certain)]
+            pin.then = tuple(dict.fromkeys((*(() if certain else pin.then), *then)))
+
+    def _begun_by(
+        self, change: Change, args: object, prepared: Pin | None, certain: bool
+    ) -> tuple[Change, ...]:
+        """What begins when the text runs that a statement has prepared, or that a parameter is."""
+        if change.action != RUN:
+            return (change,)
+        if change.kind == PREPARED and prepared is not None:
+            return prepared.then
+        if change.placeholder is not None:
+            text = value_of(args, change.placeholder)
+            return (Change(BEGIN, UNKNOWN),) if text is None else judge_inner(text).changes
+        # It was prepared where that was not seen, or it does not exist.
+        return (Change(BEGIN, UNKNOWN),) if certain and not change.uncounted else ()
 
     def _forget_name(self, name: str = "") -> None:
         """From now on the same name, or any, is another table: no DROP tells these apart."""
@@ -288,6 +363,8 @@ class SessionState:
         if pin is None:
             return  # begun before it could be seen, or by another session: nothing to end
         if pin.uncounted:
+            pin.doubtful |= pin.kind == NAMED_LOCK and _is_known_name(key)
+            self.doubtful |= pin.doubtful
             return
         pin.count -= 1
         if not pin.count:
@@ -304,21 +381,15 @@ class SessionState:
             del self._pins[key]
             self.pinned = bool(self._pins)
 
-    def _as_held(self, key: Hashable) -> Hashable:
-        """The key of a lock known to have been held, in the case in which it was taken.
-
-        MySQL 9.7 ignores case in the names of locks, MariaDB 10.11 does not. Without such
-        proof, what is written differently is another lock.
-        """
-        if key in self._pins:
-            return key
-        lower = str(key).lower()
-        return next((held for held in self._pins if str(held).lower() == lower), key)
-
     def _end_all(self, kind: str) -> None:
         if self._pins:
             self._pins = {key: pin for key, pin in self._pins.items() if pin.kind != kind}
             self.pinned = bool(self._pins)
+
+
+def _is_known_name(key: Hashable) -> bool:
+    """Whether it is the key of a lock with its name, and not with an expression of it."""
+    return isinstance(key, tuple) and len(key) == 2 and key != _UNNAMED_LOCK
 
 
 def _is_table(key: Hashable, last: str) -> bool:

@@ -72,7 +72,9 @@ _WORDS_FOR_VALUES = {"TRUE", "FALSE", "NULL"}
 #: Functions that need no brackets. They depend on other variables, the time zone for one.
 _CALLS = re.compile(r"CURRENT_\w+|LOCALTIME\w*|UTC_\w+")
 
-_UNKNOWN = Statement(changes=(Change(BEGIN, SESSION_VARIABLE, "?"),), sets_autocommit=True)
+_UNKNOWN = Statement(
+    changes=(Change(BEGIN, SESSION_VARIABLE, "?"),), sets_autocommit=True, sets_sql_mode=True
+)
 
 
 def judge_set(tokens: Sequence[Token]) -> Statement:
@@ -140,13 +142,15 @@ def _judge_assignment(tokens: Sequence[Token], scope: str) -> Statement:
         # Whether it is off is seen on the connection, where no text can deceive.
         on = _is_on(value)
         return Statement(repeatable=False, ends_transaction=on, sets_autocommit=True, only_sets=on)
+    hidden = tokens[0].kind == DOUBLE
     if name in _CHECKS and _is_on(value):
         return replace(_sets(name), changes=(Change(END, SESSION_VARIABLE, name),))
     names = _CONNECTION if name in _CONNECTION else {name}
     if "@@" in words_of(value) or (name in _MODES and not any_scope):
         names = set()  # it may have read the same one; or it is another one
     return Statement(
-        changes=(_begin(name),),
+        changes=(Change(BEGIN, SESSION_VARIABLE, name, hidden),),
+        sets_sql_mode=name == "sql_mode",
         sets=frozenset((SESSION_VARIABLE, one) for one in names),
         only_sets=certain,
         depends=frozenset() if all(t.text.isascii() for t in value) else _MEANING_OF_TEXT,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
 
 from .answers import ANSWERS, INSERTED, End, Read
 
 __all__ = [
+    "ASK",
     "AUTOCOMMIT_OFF",
     "BEGIN",
     "BY_HAND",
@@ -25,15 +26,18 @@ __all__ = [
     "PREPARED",
     "RENAME",
     "RUN",
+    "SERVICE_LOCK",
     "SESSION_VARIABLE",
     "TABLE_LOCK",
     "TEMPORARY_TABLE",
     "TRANSACTION",
     "UNCERTAIN",
+    "UNKNOWN",
     "USER_VARIABLE",
     "Change",
     "Key",
     "Statement",
+    "begins_of",
     "in_doubt",
     "in_turn",
     "together",
@@ -45,10 +49,12 @@ END = "end"
 END_ALL = "end_all"
 RUN = "run"  #: a prepared statement: what its text begins, begins now
 RENAME = "rename"  #: it goes on under another name
+ASK = "ask"  #: which ones of the kind there are after it, only the server can tell
 
 _ENDS = (END, END_ALL)
 
 NAMED_LOCK = "named lock"
+SERVICE_LOCK = "service lock"
 TABLE_LOCK = "table lock"
 TEMPORARY_TABLE = "temporary table"
 TRANSACTION = "transaction"
@@ -58,6 +64,8 @@ HANDLER = "handler"
 SESSION_VARIABLE = "session variable"
 USER_VARIABLE = "user variable"
 BY_HAND = "held by hand"
+#: What a statement leaves behind whose text is not known, until the unit of work ends.
+UNKNOWN = "unknown state"
 #: Selected by USE. It pins only while its name is not known: a new connection can select it again.
 DEFAULT_DATABASE = "default database"
 
@@ -76,12 +84,16 @@ UNCERTAIN = (NAMED_LOCK, DEFAULT_DATABASE)
 class Change:
     """One piece of session state that a statement begins or ends."""
 
-    action: str  #: BEGIN, END, END_ALL (every one of the kind), RUN or RENAME
+    action: str  #: BEGIN, END, END_ALL (every one of the kind), RUN, RENAME or ASK
     kind: str
-    name: str = ""  #: identity within the kind; lower-case where every server ignores case
+    #: Identity within the kind; lower-case where every server ignores case. Not in the repr: it
+    #: may have been written as a literal.
+    name: str = field(default="", repr=False)
+    hidden: bool = False  #: the name may tell what a literal contains: no message shows it
     placeholder: int | str | None = None  #: the name is this parameter: its index, or its key
     inputs: tuple[int | str, ...] | None = None  #: the name is an expression of these parameters
-    #: How often it begins is not known: no END is known to be the last. Of USE: whether it ran.
+    #: How often it begins is not known: no END is known to be the last. Of USE: whether it ran. Of
+    #: RUN: what was prepared need not be known.
     uncounted: bool = False
     then: tuple[Change, ...] = ()  #: what begins when the prepared statement runs
 
@@ -102,7 +114,8 @@ class Statement:
     reads: tuple[Read, ...] = ()  #: what earlier statements have left and it asks for
     asks_only: bool = False  #: it does nothing but ask for that, and leaves nothing itself
     leaves: int = 0  #: what it does that a later statement may ask for (answers.py)
-    sets: frozenset[Key] = frozenset()  #: state that it sets without having read any of it
+    #: State that it sets without having read any of it. Not in the repr, for the names in it.
+    sets: frozenset[Key] = field(default=frozenset(), repr=False)
     only_sets: bool = False  #: it does nothing else, whatever the session is like
     depends: frozenset[Key] = frozenset()  #: session variables that its values depend on
     single: bool = True  #: exactly one statement in the text
@@ -111,6 +124,7 @@ class Statement:
     ends_transaction: bool = False  #: COMMIT, ROLLBACK or SET autocommit = 1 in it
     calls: bool = False  #: runs code that the text does not show
     sets_autocommit: bool = False
+    sets_sql_mode: bool = False
     mentions_wait_timeout: bool = False
     read_only: bool = False  #: declares READ ONLY: error 1792 is then the user's own doing
     lone_lock_call: str = ""  #: its only answer tells whether this function got or freed the lock
@@ -128,20 +142,34 @@ PLAIN = Statement()
 PLAIN_INSERT = Statement(leaves=INSERTED)
 
 
+def begins_of(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """The same where what ends is not taken for granted. Of locks the server can tell."""
+    changes = tuple(changes)
+    begins = tuple(change for change in changes if not change.ends)
+    if any(change.kind == NAMED_LOCK for change in changes):
+        releases = any(change.ends and change.kind == NAMED_LOCK for change in changes)
+        begins += (Change(ASK, NAMED_LOCK, uncounted=releases),)
+    return begins
+
+
 def transactions_only(statement: Statement) -> Statement:
     """The same without the session state that ``pin_session_state = False`` gives up.
 
     Half a transaction must never be committed by its second half, and no statement may run in
     another database than the application has selected, whatever the settings say.
     """
-    changes = tuple(filter(_counts_always, statement.changes))
+    changes = (
+        replace(change, uncounted=change.uncounted or change.action == RUN)
+        for change in statement.changes
+        if _counts_always(change)
+    )
     reads = tuple(read for read in statement.reads if read.kind != USER_VARIABLE)
-    return replace(statement, changes=changes, reads=reads, lone_lock_call="")
+    return replace(statement, changes=tuple(changes), reads=reads, lone_lock_call="")
 
 
 def _counts_always(change: Change) -> bool:
     return (
-        change.kind in (TRANSACTION, AUTOCOMMIT_OFF, DEFAULT_DATABASE)
+        change.kind in (TRANSACTION, AUTOCOMMIT_OFF, DEFAULT_DATABASE, UNKNOWN)
         or change.action == RUN
         or any(map(_counts_always, change.then))  # PREPARE p FROM 'BEGIN'
         or (change.kind == PREPARED and change.action in _ENDS)
@@ -154,7 +182,7 @@ def in_doubt(one: Statement, other: Statement) -> Statement:
         return one
     changes = one.changes
     if changes != other.changes:
-        begins = [c for c in (*one.changes, *other.changes) if not c.ends]
+        begins = begins_of((*one.changes, *other.changes))
         changes = tuple(dict.fromkeys(replace(c, uncounted=c.kind in UNCERTAIN) for c in begins))
     return replace(
         one,
@@ -171,6 +199,7 @@ def in_doubt(one: Statement, other: Statement) -> Statement:
         depends=one.depends | other.depends,
         calls=one.calls or other.calls,
         sets_autocommit=one.sets_autocommit or other.sets_autocommit,
+        sets_sql_mode=one.sets_sql_mode or other.sets_sql_mode,
         read_only=one.read_only and other.read_only,
         lone_lock_call="",
     )
@@ -190,6 +219,7 @@ def together(parts: Iterable[Statement]) -> Statement:
         depends=frozenset().union(*(part.depends for part in parts)),
         calls=any(part.calls for part in parts),
         sets_autocommit=any(part.sets_autocommit for part in parts),
+        sets_sql_mode=any(part.sets_sql_mode for part in parts),
         read_only=any(part.read_only for part in parts),
     )
 

@@ -7,27 +7,31 @@ raises and takes linear time whatever the text: quotes and comments that do not 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+import sys
 from collections.abc import Iterator, Sequence
-from functools import cached_property
-from itertools import product
 from typing import NamedTuple
 
 __all__ = [
+    "ANY",
     "BROKEN",
+    "COMMENT",
     "DOUBLE",
     "LETTER",
     "MARKER",
     "NAME",
+    "POSSESSIVE",
     "SIGN",
+    "SOME",
     "STRING",
+    "USUAL",
     "VARIABLE",
     "WORD",
     "Reading",
     "Source",
     "Token",
     "dotted_name",
-    "readings",
+    "is_stretch",
+    "literals",
     "split_at_commas",
     "tokenise",
     "unquoted",
@@ -55,10 +59,16 @@ class Token(NamedTuple):
 class Reading(NamedTuple):
     """What the text does not tell and the session's sql_mode and the server's version decide."""
 
-    escapes: bool = True  #: a backslash escapes in '...': no NO_BACKSLASH_ESCAPES
-    escapes_in_double: bool = True  #: the same in "...": no ANSI_QUOTES either
+    escapes: bool = True  #: a backslash escapes in literals: no NO_BACKSLASH_ESCAPES
+    ansi: bool = False  #: "..." is a name: ANSI_QUOTES
     conditional: bool = True  #: /*!80000 ...*/ and /*M! ...*/ are code: this server's
 
+    def escapes_in(self, quote: str) -> bool:
+        return self.escapes and (quote == "'" or (quote == '"' and not self.ansi))
+
+
+#: How a server reads whose sql_mode is the default one, or any that leaves literals alone.
+USUAL = Reading()
 
 #: Executable comments up to this version are code on every server Django supports. MariaDB
 #: skips 50700 to 99999, MySQL what is newer than itself (10.11.19 and 9.7.4 compared).
@@ -67,13 +77,22 @@ _EVERYWHERE_BELOW = 50700
 #: What names and numbers are made of; the server takes every byte from 0x80 on for a letter.
 LETTER = r"0-9A-Za-z_$\x80-\U0010ffff"
 
+# Possessive repetitions need neither memory nor a way back, and are there since Python 3.11. The
+# others need 200 bytes for each time.
+POSSESSIVE = sys.version_info >= (3, 11)
+ANY, SOME = ("*+", "++") if POSSESSIVE else ("*", "+")
+
+#: What has no meaning of its own. A comment that does not end is not among it.
+COMMENT = rf"""(?:
+    \# [^\n]{ANY}
+  | -- (?=[\x00-\x20\x7f]|\Z) [^\n]{ANY}               # without the blank it is arithmetic
+  | /\* (?!M?!) [^*]{ANY} (?: \*(?!/) [^*]{ANY} ){ANY} \*/
+)"""
+
 _NEXT = re.compile(
     rf"""
-    (?: [\x09-\x0d\x20]+                                # what has no name is skipped
-      | \#[^\n]*
-      | --(?=[\x00-\x20\x7f]|\Z)[^\n]*                  # without the blank it is arithmetic
-      | /\*(?!M?!).*?(?:\*/|\Z)
-    )
+    (?: [\x09-\x0d\x20]+ | {COMMENT} ){{1,999}}{"+" if POSSESSIVE else ""}
+  | (?P<comment>  /\*(?!M?!))                            # it does not end
   | (?P<word>     [{LETTER}]+)
   | (?P<quote>    ['"`])
   | (?P<system>   @@)
@@ -85,54 +104,91 @@ _NEXT = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
-# A bounded number of repetitions at a time: each costs the engine 200 bytes until the match ends.
-_ESCAPED = {q: re.compile(rf"[^{q}\\]*(?:(?:\\.|{q}{q})[^{q}\\]*){{0,999}}", re.S) for q in "'\""}
-_DOUBLED = {q: re.compile(rf"[^{q}]*(?:{q}{q}[^{q}]*){{0,999}}") for q in "'\"`"}
+
+def literals(quote: str, *, escaped: bool) -> tuple[str, ...]:
+    """The patterns of a literal, the most frequent one first.
+
+    One that contains its quote, doubled, is two of them here.
+    """
+    # To look for the quote is ten times as fast as to look for the quote or a backslash.
+    until_quote = f"[^{quote}]{ANY}"
+    if not escaped:
+        return (f"{quote}{until_quote}{quote}",)
+    without_escaped_quote = rf"{until_quote}(?<!\\){quote}"
+    # A single backslash before a quote escapes it; of two backslashes it is not known.
+    escaped_quote = rf"{until_quote}(?<=[^\\]\\){quote}"
+    exact = rf"[^{quote}\\]{ANY}(?:\\.[^{quote}\\]{ANY}){ANY}{quote}"
+    return (
+        f"{quote}{without_escaped_quote}",
+        f"{quote}(?:(?:{escaped_quote}){SOME}{without_escaped_quote}|{exact})",
+    )
+
+
+_LITERALS = {
+    (quote, escaped): re.compile(
+        f"(?:{'|'.join(literals(quote, escaped=escaped))}){ANY}", re.DOTALL
+    )
+    for quote in "'\"`"
+    for escaped in (True, False)
+}
 _KINDS = {"'": STRING, '"': DOUBLE, "`": NAME}
 
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a"}
 
+#: A longer token keeps no text of its own: a literal can be as long as the whole statement.
+_LONGEST_TEXT = 65536
 
-_PERCENT = re.compile(r"%%|%s")
+#: Characters of a text that are read token by token although they have no meaning of their own.
+_REREADABLE = 20_000
+
+#: Percent signs in pairs before an s: the drivers make no parameter of these.
+_NO_PARAMETER = re.compile(r"(?<!%)(?:%%){1,99}s")
 
 
 class Source:
-    """A text as one reading of it has it."""
+    """A text as one reading of it has it, and what was met while it was read."""
 
     def __init__(self, text: str, reading: Reading) -> None:
         self.text = text
         self.reading = reading
+        #: A comment in it is code for some servers only.
+        self.conditional = False
+        #: There is more in it than was worth reading: see `skim`.
+        self.unread = False
+        self._counted = (0, 0)  # up to where, and how many parameters
+        self._rereadable = _REREADABLE
+
+    def may_reread(self, length: int) -> bool:
+        """Whether to read a stretch token by token after all. Not those of a bulk INSERT."""
+        self._rereadable -= length
+        return self._rereadable >= 0
 
     def parameter(self, marker: Token) -> int | str:
-        """Its key, or its place among all parameters."""
-        return marker.text or bisect_left(self._parameters, marker.start)
+        """Its key, or its place among all parameters.
 
-    @cached_property
-    def _parameters(self) -> list[int]:
-        """Where each %s stands, those inside literals included: drivers count them too."""
-        return [found.start() for found in _PERCENT.finditer(self.text) if found[0] == "%s"]
-
-
-def readings(text: str) -> Iterator[Reading]:
-    """Every way in which a server may read the text; nearly always one."""
-    quoting = [(True, True)]
-    if "\\'" in text or '\\"' in text:
-        quoting += [(False, False), (True, False)]
-    code = [True, False] if "/*!" in text or "/*M!" in text else [True]
-    for (escapes, escapes_in_double), conditional in product(quoting, code):
-        yield Reading(escapes, escapes_in_double, conditional)
+        Those inside literals are included: the drivers count them too.
+        """
+        if marker.text:
+            return marker.text
+        start, place = self._counted if self._counted[0] <= marker.start else (0, 0)
+        place += self.text.count("%s", start, marker.start)
+        if self.text.find("%%", start, marker.start) >= 0:
+            place -= sum(1 for _ in _NO_PARAMETER.finditer(self.text, start, marker.start))
+        self._counted = (marker.start, place)
+        return place
 
 
-def tokenise(text: str, reading: Reading, end: int = 0) -> Iterator[Token]:
+def tokenise(source: Source, end: int = 0) -> Iterator[Token]:
     """The tokens from there on, of all statements, the semicolons between them included."""
+    text, reading = source.text, source.reading
     in_code = False
     while match := _NEXT.match(text, end):
         start, end = match.span()
         kind = match.lastgroup
         if kind == "word":
-            word = match.group()
+            word = match.group() if end - start <= _LONGEST_TEXT else ""
             yield Token(WORD, word, word.upper(), start, end)
         elif kind == "sign":
             sign = match.group()
@@ -146,7 +202,7 @@ def tokenise(text: str, reading: Reading, end: int = 0) -> Iterator[Token]:
             inside, end, closed = _quoted(text, start, reading)
             yield Token(_KINDS[match.group()] if closed else BROKEN, inside, "", start, end)
         elif kind == "variable":
-            name = match.group()[1:]
+            name = match.group()[1:_LONGEST_TEXT]
             closed = True
             if not name and text[end : end + 1] in _KINDS:
                 name, end, closed = _quoted(text, end, reading)
@@ -155,10 +211,13 @@ def tokenise(text: str, reading: Reading, end: int = 0) -> Iterator[Token]:
             yield Token(SIGN, "@@", "@@", start, end)
         elif kind == "marker":
             yield Token(MARKER, match.group()[2:-2], "", start, end)
+        elif kind == "comment":
+            return
         elif kind == "code":
             everywhere = match["mariadb"] is None and (
                 match["version"] is None or int(match["version"]) < _EVERYWHERE_BELOW
             )
+            source.conditional |= not everywhere
             if everywhere or reading.conditional:
                 in_code = True
             else:
@@ -169,9 +228,7 @@ def unquoted(token: Token, reading: Reading) -> str:
     """The value of a quoted token."""
     quote = {STRING: "'", DOUBLE: '"'}.get(token.kind, "`")
     value = token.text.replace(quote * 2, quote)
-    if (token.kind == STRING and reading.escapes) or (
-        token.kind == DOUBLE and reading.escapes_in_double
-    ):
+    if reading.escapes_in(quote):
         value = _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), value)
     return value
 
@@ -179,18 +236,12 @@ def unquoted(token: Token, reading: Reading) -> str:
 def _quoted(text: str, opening: int, reading: Reading) -> tuple[str, int, bool]:
     """What stands between the quotes, where it ends, and whether it does."""
     quote = text[opening]
-    escapes = {"'": reading.escapes, '"': reading.escapes_in_double}.get(quote, False)
-    body = (_ESCAPED if escapes else _DOUBLED)[quote].match
-    end = opening + 1
-    while True:
-        match = body(text, end)
-        assert match is not None  # it also matches nothing
-        stuck = match.end() == end
-        end = match.end()
-        if text.startswith(quote, end) and not text.startswith(quote * 2, end):
-            return text[opening + 1 : end], end + 1, True
-        if stuck:
-            return text[opening + 1 :], len(text), False
+    match = _LITERALS[quote, reading.escapes_in(quote)].match(text, opening)
+    end = match.end() if match else opening
+    if end == opening or text.startswith(quote, end):
+        return "", len(text), False
+    inside = text[opening + 1 : end - 1] if end - opening <= _LONGEST_TEXT else ""
+    return inside, end, True
 
 
 def _after_comment(text: str, position: int) -> int:
@@ -200,6 +251,11 @@ def _after_comment(text: str, position: int) -> int:
         depth += 1 if match.group() == "/*" else -1
         position = match.end()
     return position if not depth else len(text)
+
+
+def is_stretch(token: Token) -> bool:
+    """Whether it stands for a stretch without meaning; see `skim`."""
+    return token.kind == SIGN and not token.text
 
 
 def split_at_commas(tokens: Sequence[Token]) -> Iterator[Sequence[Token]]:

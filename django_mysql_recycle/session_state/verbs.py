@@ -23,6 +23,7 @@ from .statements import (
     UNCERTAIN,
     Change,
     Statement,
+    begins_of,
     together,
 )
 from .table_locks import judge_backup, judge_flush, judge_lock, judge_unlock
@@ -100,8 +101,7 @@ def _judge_compound(tokens: Sequence[Token]) -> Statement:
     meaning = together(inner)
     begins = tuple(
         replace(change, uncounted=change.uncounted or change.kind in UNCERTAIN)
-        for change in meaning.changes
-        if not change.ends
+        for change in begins_of(meaning.changes)
     )
     return replace(meaning, changes=begins, enters_transaction=False, ends_transaction=False)
 
@@ -134,13 +134,21 @@ def _judge_transaction_end(tokens: Sequence[Token]) -> Statement:
     return _ENDED
 
 
+def _named(action: str, kind: str, tokens: Sequence[Token]) -> Change:
+    """A change of what the tokens begin with the name of."""
+    name, rest = dotted_name(tokens)
+    # With ANSI_QUOTES a name. Without, a literal, which no server takes there.
+    hidden = any(token.kind == DOUBLE for token in tokens[: len(tokens) - len(rest)])
+    return Change(action, kind, name, hidden)
+
+
 def _judge_create(tokens: Sequence[Token]) -> Statement:
     words = words_of(tokens)
     _, index = object_of(words)
     if "TEMPORARY" not in words[:index]:
         return PLAIN
     name, rest = dotted_name(tokens[index:])
-    change = Change(BEGIN, TEMPORARY_TABLE, name)
+    change = _named(BEGIN, TEMPORARY_TABLE, tokens[index:])
     # MariaDB: whatever the table was before, unless it is made of itself.
     anew = words[1:3] == ["OR", "REPLACE"] and all(name.rpartition(".")[2] != t.text for t in rest)
     sets = frozenset({(TEMPORARY_TABLE, name)}) if anew else frozenset()
@@ -191,17 +199,18 @@ def _judge_deallocate(tokens: Sequence[Token]) -> Statement:
 
 
 def _prepared(action: str, tokens: Sequence[Token]) -> Statement:
-    return Statement(changes=(Change(action, PREPARED, dotted_name(tokens)[0].lower()),))
+    change = _named(action, PREPARED, tokens)
+    return Statement(changes=(replace(change, name=change.name.lower()),))
 
 
 def _judge_handler(tokens: Sequence[Token]) -> Statement:
-    name, rest = dotted_name(tokens[1:])
+    _, rest = dotted_name(tokens[1:])
     action = "".join(words_of(rest[:1]))
     if action not in ("OPEN", "CLOSE"):
         return PLAIN
     alias = rest[2:] if words_of(rest[1:2]) == ["AS"] else rest[1:]
-    name = dotted_name(alias)[0] or name.rpartition(".")[2]
-    return Statement(changes=(Change(BEGIN if action == "OPEN" else END, HANDLER, name.lower()),))
+    change = _named(BEGIN if action == "OPEN" else END, HANDLER, alias or tokens[1:])
+    return Statement(changes=(replace(change, name=change.name.rpartition(".")[2].lower()),))
 
 
 def _judge_load(tokens: Sequence[Token]) -> Statement:

@@ -47,7 +47,9 @@ def test_no_operation_sends_a_statement_that_is_not_recorded(server, driver):
 
 def test_the_only_statement_of_our_own_is_the_limit_after_the_first_rest():
     sent = {name: texts for name, texts in costs.recorded()["statements"].items() if texts}
-    assert sent == {"select after the first rest": ["SELECT @@SESSION.wait_timeout"]}
+    assert sent == {
+        "select after the first rest": ["SELECT @@SESSION.wait_timeout, @@SESSION.sql_mode"]
+    }
 
 
 # ##### Controls: what is added to a statement is noticed #####

@@ -23,7 +23,7 @@ from .admin import Admin
 from .connections import STOCK, ConnectionFactory
 from .queries import connection_id, kill, run, value
 
-READ = "SELECT @@SESSION.wait_timeout"
+READ = "SELECT @@SESSION.wait_timeout, @@SESSION.sql_mode"
 TRANSPORTS: tuple[Literal["tcp", "tls", "socket"], ...] = ("tcp", "tls", "socket")
 REST = 0.6
 """A rest after which the session's `wait_timeout` is read: a bit over the half second."""

@@ -15,6 +15,8 @@ from django_mysql_recycle import session_state
 from django_mysql_recycle.session_state import (
     PLAIN,
     PLAIN_INSERT,
+    USUAL,
+    Reading,
     Statement,
     cache_get,
     examine,
@@ -25,11 +27,13 @@ from django_mysql_recycle.session_state.answers import CALLED, INSERTED
 SIGNS = {"begin": "+", "end": "-", "end_all": "--", "rename": "~", "run": "!"}
 
 
-def effects(sql: str) -> list[str]:
+def effects(sql: str, reading: Reading = USUAL) -> list[str]:
     """The changes and reads of a text, in words."""
-    statement = examine(sql)
+    statement = examine(sql, reading)
     told = []
     for change in statement.changes:
+        if change.action == "ask":
+            continue  # see test_server_is_asked_for_the_locks_whose_fate_no_answer_tells
         name = change.name
         if change.placeholder is not None:
             name = f"%{change.placeholder}"
@@ -145,6 +149,21 @@ NAMED_LOCKS = {
         "DO GET_LOCK('a', 1) /*!80000 , GET_LOCK('a', 1) */",
         "++named lock a",
     ),
+    "of MySQL's locking service": (
+        "SELECT service_get_write_locks('ns', 'a', %s, 10)",
+        "+service lock ns",
+    ),
+    "a read lock of it": ("SELECT SERVICE_GET_READ_LOCKS(%s, 'a', 1)", "+service lock %0"),
+    "released there": ("SELECT service_release_locks('ns')", "-service lock ns"),
+    "of version tokens": (
+        "SELECT version_tokens_lock_shared('t', 0)",
+        "+service lock version_token_locks",
+    ),
+    "an exclusive one": (
+        "SELECT version_tokens_lock_exclusive('t', 0)",
+        "+service lock version_token_locks",
+    ),
+    "released by all": ("DO version_tokens_unlock()", "-service lock version_token_locks"),
     "whether it is free": ("SELECT IS_FREE_LOCK('a'), IS_USED_LOCK('a')",),
     "a function with a longer name": ("SELECT my_get_lock('a'), get_locks('a')",),
     "a column of that name": ("SELECT get_lock FROM t",),
@@ -342,8 +361,8 @@ USER_VARIABLES = {
     ),
     "counted up": ("SELECT @n := @n + 1 FROM t", "+user variable n", "?@n"),
     "in backticks": ("SELECT @`x y`", "+user variable x y", "?@x y"),
-    "in quotes": ("SELECT @'x'", "+user variable x", "?@x"),
-    "in double quotes": ('SELECT @"x"', "+user variable x", "?@x"),
+    "in quotes": ("SELECT @'x'", "+user variable x", "?@..."),
+    "in double quotes": ('SELECT @"x"', "+user variable x", "?@..."),
     "in an UPDATE": ("UPDATE t SET a = @x WHERE b = 'y'", "+user variable x", "?@x"),
     "without a name": ("SELECT @", "+user variable", "?@"),
     "an argument of a procedure": ("CALL p(1, @x)", "+user variable x"),
@@ -427,7 +446,28 @@ OTHERS = {
         "EXECUTE IMMEDIATE 'SELECT GET_LOCK(?, 1)' USING 'a'",
         "++named lock <?>",
     ),
-    "or nothing that is written out": ("EXECUTE IMMEDIATE CONCAT('BEG', 'IN')",),
+    "or nothing that is written out": (
+        "EXECUTE IMMEDIATE CONCAT('BEG', 'IN')",
+        "+unknown state",
+    ),
+    "or something behind a literal": (
+        "EXECUTE IMMEDIATE 'SELECT ' || @what",
+        "+unknown state",
+        "+user variable what",
+        "?@what",
+    ),
+    "or a variable": (
+        "EXECUTE IMMEDIATE @s USING 1",
+        "+unknown state",
+        "+user variable s",
+        "?@s",
+    ),
+    "or a parameter": ("EXECUTE IMMEDIATE %s USING %s", "!unknown state %0"),
+    "or a parameter and more": ("EXECUTE IMMEDIATE %s || ''", "+unknown state"),
+    "or a name": (
+        "BEGIN NOT ATOMIC DECLARE s TEXT; EXECUTE IMMEDIATE s; END",
+        "+unknown state",
+    ),
     "or defines what runs later": ("EXECUTE IMMEDIATE 'CREATE PROCEDURE p() START TRANSACTION'",),
     "within a compound statement": (
         "BEGIN NOT ATOMIC EXECUTE IMMEDIATE 'BEGIN'; PREPARE s FROM 'SELECT @x'; EXECUTE s; END",
@@ -435,7 +475,7 @@ OTHERS = {
         "!prepared statement s",
         "+transaction",
         "+user variable x",
-        "?@x",
+        "?@...",
     ),
     "after SET STATEMENT": (
         "SET STATEMENT max_statement_time = 1 FOR EXECUTE IMMEDIATE 'BEGIN'",
@@ -469,26 +509,11 @@ TEXT = {
     "a quote in a literal": ("SELECT '@''', '\"', \"@'\", '`'",),
     "a name": ("SELECT `@x`, `a``; BEGIN`",),
     "a doubled backslash": (r"SELECT '@\\', GET_LOCK('a', 1)", "+named lock a"),
-    "a backslash before a quote leaves it open": (
-        r"SELECT 'a\', GET_LOCK(1, 1), '@'",
-        "+named lock <1>",
-    ),
-    "and nothing ends": (r"DO '\' + RELEASE_ALL_LOCKS() -- '",),
-    "unless no server would take it that way": (
-        r"DO RELEASE_LOCK('it\'s')",
-        "-named lock it's",
-    ),
-    "which is seen too late in a second statement": (
-        r"DO '\', GET_LOCK(1, 1), ' '; SELECT '\', 1",
-        "+named lock <1>",
-    ),
-    "nor with a literal that ends in a doubled quote": (r"SELECT 'a\', GET_LOCK(1, 1), 'b''",),
-    "nor with a backslash outside": (r"SELECT 'a\'b\'c', 'a@b', \N",),
-    "double quotes have a reading of their own": (
-        r'''SELECT "\" , @x , "\\'" -- "''',
-        "+user variable x",
-        "?@x",
-    ),
+    "an escaped quote": (r"SELECT 'a\', GET_LOCK(1, 1), \'@'",),
+    "in double quotes": (r'''SELECT "a\", GET_LOCK(1, 1), \"@", "@'"''',),
+    "an escaped quote in a lock's name": (r"DO RELEASE_LOCK('it\'s')", "-named lock it's"),
+    "an apology": (r"INSERT INTO t VALUES ('I\'ll be late; lock the door to a@b.example')",),
+    "a backslash outside": (r"SELECT 'a\'b\'c', 'a@b', \N",),
     "a literal that does not end": ("SELECT '@x",),
     "a comment that does not end": ("SELECT '@' /* @x",),
     "a byte order mark": ("\ufeffSELECT 1",),
@@ -552,6 +577,37 @@ CLAIMS = [
 @pytest.mark.parametrize(("sql", "expected"), CLAIMS)
 def test_statement_does_this_to_the_session(sql: str, expected: list[str]) -> None:
     assert effects(sql) == expected
+
+
+NO_ESCAPES = Reading(escapes=False)
+ANSI = Reading(ansi=True)
+
+
+@pytest.mark.parametrize(
+    ("reading", "sql", "expected"),
+    [
+        (NO_ESCAPES, r"SELECT 'a\', GET_LOCK(1, 1), '@'", ["+named lock <1>"]),
+        (NO_ESCAPES, r"DO '\' + RELEASE_ALL_LOCKS() -- '", []),
+        (NO_ESCAPES, r"DO '\', RELEASE_ALL_LOCKS() -- '", []),
+        (NO_ESCAPES, r"SELECT GET_LOCK('a\\b', 1)", [r"+named lock a\\b"]),
+        (NO_ESCAPES, r'''SELECT "\", @x, "\\"''', ["+user variable x", "?@x"]),
+        (ANSI, r'''SELECT "\" , @x , "\\'" -- "''', ["+user variable x", "?@x"]),
+        (ANSI, r"SELECT '\', @x , \'@'", []),
+        (ANSI, 'SELECT "get_lock"(\'a\', 1), "x"', ["+named lock a"]),
+    ],
+)
+def test_sql_mode_decides_where_a_literal_ends(
+    reading: Reading, sql: str, expected: list[str]
+) -> None:
+    assert effects(sql, reading) == expected
+    assert examine(sql + " -- not in the cache", reading) == examine(sql, reading)
+
+
+def test_what_another_sql_mode_means_is_not_kept_for_the_usual_one() -> None:
+    sql = r"SELECT 'a\', @x, \'b'"
+    assert not examine(sql).reads
+    assert examine(sql, NO_ESCAPES).reads
+    assert not (cache_get(sql) or examine(sql)).reads
 
 
 @pytest.mark.parametrize(
@@ -620,7 +676,7 @@ def test_setting_the_insert_id_counts_as_setting_it() -> None:
         ("SELECT 1 /*! ; SELECT 2 */", False),
         (";;SELECT 1", True),
         ("", False),
-        (r"SELECT '\'; SELECT '2'", False),
+        (r"SELECT '\'; SELECT '2'", True),
         ("CREATE PROCEDURE p() BEGIN SELECT 1; SELECT 2; END", True),
         ("BEGIN NOT ATOMIC SELECT 1; END", True),
         ("BEGIN; SELECT 1", False),
@@ -824,16 +880,54 @@ def test_declares_a_read_only_transaction(sql: str, read_only: bool) -> None:
         ("SELECT GET_LOCK('a', 1) FROM t", ""),
         ("SELECT GET_LOCK('a', 1) UNION SELECT 1", ""),
         ("SELECT GET_LOCK('a', RELEASE_LOCK('b'))", ""),
-        ("SELECT GET_LOCK(@a, 1)", ""),
+        ("SELECT GET_LOCK(@a, 1)", "GET_LOCK"),
+        ("SELECT RELEASE_LOCK(%s) > 0", "RELEASE_LOCK"),
+        ("SELECT (RELEASE_LOCK('a') >= 1) AS ok", "RELEASE_LOCK"),
+        ("SELECT RELEASE_LOCK('a') <> 0", "RELEASE_LOCK"),
+        ("SELECT RELEASE_LOCK('a') != 0 freed", "RELEASE_LOCK"),
+        ("SELECT RELEASE_LOCK('a') IS TRUE", "RELEASE_LOCK"),
+        ("SELECT RELEASE_LOCK('a') <=> 1", "RELEASE_LOCK"),
+        ("SELECT RELEASE_LOCK('a') = TRUE", "RELEASE_LOCK"),
+        ("SELECT RELEASE_LOCK('a') >= 0", ""),
+        ("SELECT RELEASE_LOCK('a') IS NOT NULL", ""),
+        ("SELECT RELEASE_LOCK('a') > 0 OR 1", ""),
         ("SELECT GET_LOCK('a', 1", ""),
         ("SELECT 1; SELECT GET_LOCK('a', 1)", ""),
         ("DO GET_LOCK('a', 1)", ""),
         ("SELECT IS_FREE_LOCK('a')", ""),
-        (r"SELECT GET_LOCK('\', 1), 'a', 1)", ""),
     ],
 )
 def test_lone_lock_call_has_the_only_answer(sql: str, function: str) -> None:
     assert examine(sql).lone_lock_call == function
+
+
+@pytest.mark.parametrize(
+    ("sql", "asked"),
+    [
+        ("SELECT GET_LOCK('a', 1)", False),
+        ("SELECT RELEASE_LOCK('a') > 0", False),
+        ("DO RELEASE_LOCK('a'), RELEASE_LOCK('b')", False),
+        ("DO RELEASE_ALL_LOCKS()", False),
+        ("DO GET_LOCK('a', 0)", True),
+        ("SELECT GET_LOCK('a', 0), GET_LOCK('b', 0)", True),
+        ("SELECT GET_LOCK('a', 0), 1", True),
+        ("SELECT RELEASE_LOCK('a') IS NOT NULL", True),
+        ("SELECT NOT ISNULL(RELEASE_LOCK('a'))", True),
+        ("SELECT RELEASE_LOCK('a') OR 0", True),
+        ("SELECT CASE RELEASE_LOCK('a') WHEN 1 THEN 'x' ELSE 'y' END", True),
+        ("SELECT IF(RELEASE_LOCK(%s), 'freed', 'not held')", True),
+        ("SET @x = RELEASE_LOCK('a')", True),
+        ("UPDATE t SET a = RELEASE_LOCK('a')", True),
+        ("SELECT RELEASE_LOCK('a') FROM t", True),
+        ("SELECT 1; SELECT RELEASE_LOCK('a'), 1", True),
+        ("BEGIN NOT ATOMIC DO RELEASE_LOCK('a'); END", True),
+        ("EXECUTE IMMEDIATE 'DO RELEASE_LOCK(''a'')'", True),
+        ("DO RELEASE_LOCK('a') /*!80000 , 1 */", True),
+        ("SELECT service_get_write_locks('a', 'b', 0), 1", False),
+    ],
+)
+def test_server_is_asked_for_the_locks_whose_fate_no_answer_tells(sql: str, asked: bool) -> None:
+    assert any(change.action == "ask" for change in examine(sql).changes) is asked
 
 
 def test_procedure_called_through_the_driver_shows_nothing() -> None:
@@ -881,7 +975,8 @@ def test_nothing_is_overlooked_in_a_long_text(escaped: str) -> None:
     head = f"INSERT INTO t VALUES {escaped}{LONG}"
     assert examine(head) is PLAIN_INSERT
     lock = examine(f"{head}, (GET_LOCK(%s, 1)), {LONG}; SELECT @x")
-    assert [change.kind for change in lock.changes] == ["named lock", "user variable"]
+    assert [change.kind for change in lock.changes] == ["named lock", "named lock", "user variable"]
+    assert lock.changes[1].action == "ask"
     assert lock.changes[0].placeholder == 400
     assert not lock.single
     variable = examine(f"{head}, {LONG} ON DUPLICATE KEY UPDATE a = @x")

@@ -156,13 +156,20 @@ def test_lock_that_was_granted_pins_until_it_is_known_to_be_released(
 ) -> None:
     assert answer(state, "SELECT GET_LOCK('a', 1)", value)
     assert answer(state, "SELECT RELEASE_LOCK('a')", 0)
-    assert answer(state, "SELECT RELEASE_LOCK('b')", value)
     assert not answer(state, "SELECT RELEASE_LOCK('a')", value)
 
 
-def test_release_that_is_proven_may_be_written_in_another_case(state: SessionState) -> None:
+@pytest.mark.parametrize("sql", ["SELECT RELEASE_LOCK(%s)", "DO RELEASE_LOCK(CONCAT(%s))"])
+def test_server_is_asked_which_lock_is_held_that_may_be_named_otherwise(
+    state: SessionState, sql: str
+) -> None:
     run(state, "BEGIN", "DO GET_LOCK(%s, 1)", args=["Leader"])
-    answer(state, "SELECT RELEASE_LOCK(%s)", 1, ["leader"])
+    if sql.startswith("DO"):
+        run(state, sql, args=["Leader"])
+    else:
+        answer(state, sql, 1, ["leader"])
+    assert state.locks_to_ask_for() == ["Leader"]
+    state.locks_told({"Leader": False})
     assert state.kinds() == ("transaction",)
 
 
@@ -220,6 +227,60 @@ class TestTakenNobodyKnowsHowOften:
         assert answer(state, "SELECT RELEASE_LOCK(%s)", None, [None])
 
 
+class TestServerIsAskedForLocks:
+    """Where no answer tells whether a lock is held, the server does."""
+
+    def asked(self, state: SessionState, *texts: str, args: object = None) -> list[str]:
+        return run(state, *texts, args=args).locks_to_ask_for()
+
+    def test_refused_one_does_not_pin(self, state: SessionState) -> None:
+        assert self.asked(state, "DO GET_LOCK(%s, 0)", args=["a"]) == ["a"]
+        state.locks_told({"a": False})
+        assert (state.pinned, state.doubtful) == (False, False)
+
+    def test_granted_one_pins_until_it_is_released(self, state: SessionState) -> None:
+        run(state, "DO GET_LOCK('a', 0)")
+        state.locks_told({"a": True})
+        assert (state.pinned, state.doubtful) == (True, False)
+        assert not run(state, "DO RELEASE_LOCK('a')").pinned
+
+    def test_all_that_are_held_are_asked_for_after_a_release(self, state: SessionState) -> None:
+        answer(state, "SELECT GET_LOCK('a', 0)", 1)
+        answer(state, "SELECT GET_LOCK('b', 0)", 1)
+        assert self.asked(state, "SELECT RELEASE_LOCK(CONCAT('b')) IS NULL") == ["a", "b"]
+        state.locks_told({"a": True, "b": False})
+        assert "'a'" in state.describe(0.0) and "'b'" not in state.describe(0.0)
+
+    def test_how_often_it_is_held_after_that_is_not_known(self, state: SessionState) -> None:
+        answer(state, "SELECT GET_LOCK('a', 0)", 1)
+        answer(state, "SELECT GET_LOCK('a', 0)", 1)
+        run(state, "SELECT RELEASE_LOCK('a') + 0")
+        state.locks_told({"a": True})
+        assert self.asked(state, "DO RELEASE_LOCK('a')") == ["a"]
+
+    def test_lock_counts_as_held_where_the_server_gives_no_answer(
+        self, state: SessionState
+    ) -> None:
+        run(state, "DO GET_LOCK('a', 0)")
+        state.locks_told({"a": None})
+        assert (state.pinned, state.doubtful) == (True, False)
+
+    def test_routine_may_release_one(self, state: SessionState) -> None:
+        answer(state, "SELECT GET_LOCK('a', 0)", 1)
+        assert self.asked(state, "CALL p()") == ["a"]
+
+    def test_one_whose_name_is_an_expression_is_not_asked_for(self, state: SessionState) -> None:
+        assert self.asked(state, "DO GET_LOCK(CONCAT('a', %s), 0)", args=["b"]) == []
+        assert state.pinned
+
+    def test_names_of_locks_do_not_pile_up(self, state: SessionState) -> None:
+        for number in range(1500):
+            run(state, "DO GET_LOCK(%s, 0)", args=[str(number)])
+        assert len(state._pins) <= 1001
+        assert len(state.locks_to_ask_for()) == 100
+        assert not run(state, "DO RELEASE_ALL_LOCKS()").pinned
+
+
 class TestManyRowsOfParameters:
     def many(self, state: SessionState, sql: str) -> tuple[str, ...]:
         state.apply_begins(examine(sql), [("a",), ("b",)], 0.0, many=True)
@@ -245,6 +306,32 @@ class TestManyRowsOfParameters:
     def test_nothing_ends(self, state: SessionState) -> None:
         run(state, "DO GET_LOCK('a', 1)", "DO GET_LOCK('b', 1)")
         assert self.many(state, "DO RELEASE_LOCK(%s)") == ("named lock",)
+
+
+class TestServiceLocks:
+    """MySQL's locking service, and version tokens."""
+
+    @pytest.mark.parametrize(
+        ("taken", "released"),
+        [
+            ("SELECT service_get_write_locks('ns', 'a', 'b', 0)", "DO service_release_locks('ns')"),
+            ("SELECT service_get_read_locks(%s, 'a', 0)", "SELECT service_release_locks(%s) = 1"),
+            ("SELECT version_tokens_lock_shared('t', 0)", "SELECT version_tokens_unlock()"),
+            ("DO version_tokens_lock_exclusive('t', 0)", "DO version_tokens_unlock()"),
+        ],
+    )
+    def test_release_frees_all_of_the_namespace(
+        self, state: SessionState, taken: str, released: str
+    ) -> None:
+        run(state, taken, taken, args=["ns"])
+        state.end_unit_of_work()
+        assert state.kinds() == ("service lock",)
+        assert run(state, "DO service_release_locks('other'), RELEASE_ALL_LOCKS()").pinned
+        assert not run(state, released, args=["ns"]).pinned
+
+    def test_namespace_is_not_told(self, state: SessionState) -> None:
+        run(state, "SELECT service_get_write_locks('secret', 'secret', 0)")
+        assert state.describe(0.0) == "lock of the locking service taken 0 s ago"
 
 
 class TestPrepared:
@@ -283,8 +370,40 @@ class TestPrepared:
         run(state, "EXECUTE s")
         assert state.kinds() == ("prepared statement", "transaction", "user variable")
 
-    def test_unknown_one_begins_nothing(self, state: SessionState) -> None:
-        assert not run(state, "EXECUTE s").pinned
+    def test_unknown_one_pins_until_the_unit_of_work_ends(self, state: SessionState) -> None:
+        assert run(state, "EXECUTE s").kinds() == ("unknown state",)
+        state.end_unit_of_work()
+        assert not state.pinned
+
+    def test_unknown_one_that_fails_begins_nothing(self, state: SessionState) -> None:
+        state.apply_begins(examine("EXECUTE s"), None, 0.0)
+        assert not state.pinned
+
+    @pytest.mark.parametrize(
+        "text", ["@v", "CONCAT('SELECT ', 1)", "'SELECT ' 'GET_LOCK(1, 1)'", "'SELECT ' || @x"]
+    )
+    def test_what_was_not_seen_to_be_prepared_pins_once_it_runs(
+        self, state: SessionState, text: str
+    ) -> None:
+        run(state, f"PREPARE s FROM {text}", "EXECUTE s", "DEALLOCATE PREPARE s")
+        assert "unknown state" in state.kinds()
+        state.end_unit_of_work()
+        assert not state.pinned
+
+    @pytest.mark.parametrize("sql", ["EXECUTE IMMEDIATE %s", "PREPARE s FROM %s"])
+    def test_parameter_shows_what_it_begins(self, state: SessionState, sql: str) -> None:
+        run(state, sql, args=["DO GET_LOCK('in a parameter', 0)"])
+        run(state, *["EXECUTE s", "DROP PREPARE s"] * sql.startswith("PREPARE"))
+        state.end_unit_of_work()
+        assert state.kinds() == ("named lock",)
+        assert state.locks_to_ask_for() == ["in a parameter"]
+
+    def test_parameter_that_is_not_known_does_not(self, state: SessionState) -> None:
+        assert run(state, "EXECUTE IMMEDIATE %s").kinds() == ("unknown state",)
+        assert run(state, "EXECUTE IMMEDIATE %(a)s", args={"a": None}).pinned
+
+    def test_parameter_that_begins_nothing_pins_nothing(self, state: SessionState) -> None:
+        assert not run(state, "EXECUTE IMMEDIATE %s", args=["SELECT 1"]).pinned
 
 
 class TestRenamedTable:
@@ -531,7 +650,6 @@ class NamedLocks(RuleBasedStateMachine):
         super().__init__()
         self.state = SessionState()
         self.held: Counter[str] = Counter()
-        self.uncounted: set[str] = set()
 
     @rule(name=LOCKS, granted=st.sampled_from([1, 0, None]))
     def take(self, name: str, granted: int | None) -> None:
@@ -547,13 +665,11 @@ class NamedLocks(RuleBasedStateMachine):
     def take_for_each_row(self, name: str, rows: int) -> None:
         self.state.apply(examine("UPDATE t SET a = GET_LOCK(%(n)s, 0)"), {"n": name}, 0.0)
         self.held[name] += rows
-        self.uncounted.add(name)
 
     @rule(name=LOCKS, rows=st.integers(0, 3))
     def release_for_each_row(self, name: str, rows: int) -> None:
-        self.state.apply(examine("SELECT RELEASE_LOCK(%s) FROM t LIMIT 0"), [name], 0.0)
-        if name in self.uncounted:
-            self.held[name] = max(0, self.held[name] - rows)
+        self.state.apply(examine("SELECT RELEASE_LOCK(%s) FROM t"), [name], 0.0)
+        self.held[name] = max(0, self.held[name] - rows)
 
     @rule(name=LOCKS, seen=st.booleans())
     def release(self, name: str, seen: bool) -> None:
@@ -561,8 +677,6 @@ class NamedLocks(RuleBasedStateMachine):
         released = int(self.held[name] > 0)
         if seen:
             self.state.answer(examine(f"SELECT RELEASE_LOCK('{literal}')"), None, released, 0.0)
-            if not released:
-                self.uncounted.discard(name)
         else:
             self.state.apply(examine(f"DO RELEASE_LOCK('{literal}')"), None, 0.0)
         self.held[name] -= released
@@ -571,7 +685,6 @@ class NamedLocks(RuleBasedStateMachine):
     def release_all(self) -> None:
         self.state.apply(examine("DO RELEASE_ALL_LOCKS()"), None, 0.0)
         self.held.clear()
-        self.uncounted.clear()
 
     @rule()
     def end_unit_of_work(self) -> None:
@@ -581,11 +694,23 @@ class NamedLocks(RuleBasedStateMachine):
     def commit(self) -> None:
         self.state.apply(examine("COMMIT"), None, 0.0)
 
+    @rule()
+    def asked(self) -> None:
+        self.tell(self.state)
+
+    def tell(self, state: SessionState) -> None:
+        """What the server answers."""
+        state.locks_told({name: self.held[name] > 0 for name in state.locks_to_ask_for()})
+
     @invariant()
     def pinned_while_a_lock_is_held(self) -> None:
-        names = self.uncounted.union(name for name, count in self.held.items() if count)
-        assert self.state.pinned == bool(names)
-        assert self.state.describe(0.0).count("named lock") == len(names)
+        held = [name for name, count in self.held.items() if count]
+        assert self.state.describe(0.0).count("named lock") >= len(held)
+        told = self.state.copy()
+        self.tell(told)
+        assert told.pinned == bool(held)
+        assert told.describe(0.0).count("named lock") == len(held)
+        assert not told.doubtful
 
 
 TestNamedLocks = NamedLocks.TestCase

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from django.db.utils import OperationalError
 
 from . import events
@@ -172,7 +174,7 @@ class Decider(ConnectionKeeper):
                 reason=ending.reason,
                 age=ending.age,
                 idle=ending.idle,
-                state=(read.name,),
+                state=(str(read),),
                 description=description,
             )
             raise error
@@ -240,20 +242,13 @@ class Decider(ConnectionKeeper):
         """See which named locks are held where no answer of a statement has told."""
         if record.gone or self._somebody_reads(record, cursor) or record.is_closed():
             return  # its loss is to be reported
-        names = record.pins.locks_to_ask_for()
-        # In hexadecimal digits they are the same whatever the character set of the session.
-        literals = (name.encode("utf-8", "surrogateescape").hex() for name in names)
-        calls = (
-            f"IS_USED_LOCK(CONVERT(X'{digits}' USING utf8mb4)) <=> CONNECTION_ID()"
-            for digits in literals
-        )
-        held: dict[str, bool | None] = dict.fromkeys(names)
+        asked = record.pins.locks_to_ask_for()
+        calls = (f"IS_USED_LOCK({name}) <=> CONNECTION_ID()" for name in asked.values())
+        held: dict[Hashable, bool | None] = dict.fromkeys(asked)
         try:
-            if names:
+            if asked:
                 rows = self.ask(record, f"SELECT {', '.join(calls)}".encode())
-                held = {
-                    name: bool(int(answer)) for name, answer in zip(names, rows[0], strict=True)
-                }
+                held = {key: bool(int(answer)) for key, answer in zip(asked, rows[0], strict=True)}
         except (NoAnswer, self.db.Database.Error, ValueError, TypeError, IndexError):
             pass  # they count as held
         record.pins.locks_told(held)

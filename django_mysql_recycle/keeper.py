@@ -470,7 +470,7 @@ class ConnectionKeeper:
         kinds = record.pins.kinds()
         description = record.pins.describe(now)
         if not kinds:
-            kinds = tuple(read.name for read in statement.reads if record.has_left(read))
+            kinds = tuple(str(read) for read in statement.reads if record.has_left(read))
             description = "what an earlier statement left for " + ", ".join(kinds)
         reason = record.gone or reason
         record.pins = record.pins.lost()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .statements import ASK, BEGIN, END, END_ALL, NAMED_LOCK, SERVICE_LOCK, Change
+from .statements import ASK, BEGIN, END, END_ALL, NAMED_LOCK, SERVICE_LOCK, Change, Parameter
 from .text import (
     DOUBLE,
     MARKER,
@@ -42,6 +42,13 @@ LOCK_CALLS = {
 }
 #: The namespace of the locking service in which version tokens are locked.
 _VERSION_TOKENS = "version_token_locks"
+
+#: Functions whose value depends on what they are given alone, and on the default database.
+_SAME_VALUE = {
+    *("CONCAT", "CONCAT_WS", "DATABASE", "SCHEMA", "LEFT", "RIGHT", "SUBSTR", "SUBSTRING", "TRIM"),
+    *("LOWER", "UPPER", "LCASE", "UCASE", "REPLACE", "LPAD", "RPAD", "HEX", "CRC32"),
+    *("MD5", "SHA", "SHA1", "SHA2"),
+}
 
 #: A lock's name that takes more tokens is told by its beginning.
 _LONGEST_NAME = 32
@@ -207,8 +214,28 @@ def _change(
         expression,
         hidden=any(token.kind in (STRING, DOUBLE) for token in name),
         inputs=inputs,
+        asked=_asked(source, name),
         uncounted=uncounted or changing,
     )
+
+
+def _asked(source: Source, name: Sequence[Token]) -> tuple[str | Parameter, ...]:
+    """The SQL of a name, if evaluating it once more does nothing and has the same value."""
+    parts: list[str | Parameter] = []
+    for token, following in zip(name, [*words_of(name[1:]), ""], strict=False):
+        written = token.word or source.text[token.start : token.end]
+        if token.kind == MARKER:
+            parts.append(Parameter(source.parameter(token)))
+        elif (
+            (token.kind == WORD and token.word in _SAME_VALUE and following == "(")
+            or (token.kind == WORD and token.word.isdigit())
+            or (token.kind == SIGN and token.word in ("(", ")", ","))
+            or (token.kind == STRING and written.isascii() and not set(written) & set("%\\"))
+        ):
+            parts.append(written)
+        else:
+            return ()
+    return tuple(parts) if len(name) < _LONGEST_NAME else ()
 
 
 def _first_argument(tokens: Sequence[Token]) -> Sequence[Token]:

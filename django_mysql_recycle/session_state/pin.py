@@ -45,7 +45,9 @@ _LONGEST_NAME = 80
 
 
 class Pin:
-    __slots__ = ("count", "doubtful", "kind", "name", "since", "then", "uncounted")
+    __slots__ = (
+        *("asked", "count", "database", "doubtful", "kind", "name", "since", "then", "uncounted"),
+    )
 
     def __init__(self, kind: str, name: str, since: float) -> None:
         self.kind = kind
@@ -54,11 +56,16 @@ class Pin:
         self.count = 1
         self.uncounted = False  #: no END is known to be the last
         self.doubtful = False  #: whether it has ended, only the server can tell
+        self.asked = ""  #: the name of a lock as SQL, to ask for it
+        self.database: str | None = None  #: the one in use when it began, as far as it is known
         self.then: tuple[Change, ...] = ()  #: what begins when the prepared statement runs
 
 
 def pin_for(change: Change, args: object, now: float) -> Pin:
-    return Pin(change.kind, _shown_name(change, args), now)
+    pin = Pin(change.kind, _shown_name(change, args), now)
+    if change.kind == NAMED_LOCK:
+        pin.asked = question_of(change, args)
+    return pin
 
 
 def describe(pins: Iterable[Pin], now: float) -> str:
@@ -99,16 +106,41 @@ def _shown_name(change: Change, args: object) -> str:
     return repr(name) if change.kind == NAMED_LOCK and change.inputs is None else name
 
 
+def question_of(change: Change, args: object) -> str:
+    """The name of a lock as SQL, to ask the server for it; empty if that cannot be told."""
+    if change.inputs is None:
+        name = change.name
+        if change.placeholder is not None:
+            name = value_of(args, change.placeholder) or ""
+        return _as_sql(name) if name else ""
+    sql = ""
+    for part in change.asked:
+        if isinstance(part, str):
+            sql += part
+            continue
+        value = _raw_value(args, part.key)
+        # Of other types the drivers' literals are not like Python's.
+        if not isinstance(value, (str, int)) or not str(value).isascii():
+            return ""
+        sql += _as_sql(str(value))
+    return sql
+
+
+def _as_sql(text: str) -> str:
+    # In hexadecimal digits it is the same whatever the character set of the session.
+    return f"CONVERT(X'{text.encode('utf-8', 'surrogateescape').hex()}' USING utf8mb4)"
+
+
 def value_of(args: object, parameter: int | str) -> str | None:
-    """A parameter as the server sees it; ``None`` if there is no such parameter."""
-    value: object = None
-    if isinstance(parameter, str):
-        if isinstance(args, Mapping):
-            value = args.get(parameter)
-    elif isinstance(args, Sequence) and not isinstance(args, (str, bytes, bytearray)):
-        value = args[parameter] if parameter < len(args) else None
-    elif parameter == 0:
-        value = args  # the drivers take a single value too
+    value = _raw_value(args, parameter)
     if isinstance(value, (bytes, bytearray)):
         return bytes(value).decode("utf-8", "surrogateescape")
     return None if value is None else str(value)
+
+
+def _raw_value(args: object, parameter: int | str) -> object:
+    if isinstance(parameter, str):
+        return args.get(parameter) if isinstance(args, Mapping) else None
+    if isinstance(args, Sequence) and not isinstance(args, (str, bytes, bytearray)):
+        return args[parameter] if parameter < len(args) else None
+    return args if parameter == 0 else None  # the drivers take a single value too

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Mapping
 from copy import copy
 from dataclasses import replace
 
@@ -162,15 +162,14 @@ class SessionState:
         for change in others:
             self._apply(change, args, now)
 
-    def locks_to_ask_for(self) -> list[str]:
-        """The names of locks of which only the server can tell whether they are held."""
-        keys = (key for key, pin in self._pins.items() if pin.doubtful)
-        return [key[1] for key in keys if isinstance(key, tuple)][:_MOST_ASKED]
+    def locks_to_ask_for(self) -> dict[Hashable, str]:
+        """The locks of which only the server can tell whether they are held: their names as SQL."""
+        asked = {key: pin.asked for key, pin in self._pins.items() if pin.doubtful}
+        return dict(list(asked.items())[:_MOST_ASKED])
 
-    def locks_told(self, held: dict[str, bool | None]) -> None:
+    def locks_told(self, held: Mapping[Hashable, bool | None]) -> None:
         """The server's answer; None: there is none, and a lock counts as held."""
-        for name, is_held in held.items():
-            key = (NAMED_LOCK, name)
+        for key, is_held in held.items():
             if key in self._pins:
                 self._pins[key].doubtful = False
                 if is_held is False:
@@ -180,10 +179,14 @@ class SessionState:
 
     def _doubt(self, *, releases: bool) -> None:
         """Whether the locks are held, only the server can tell. `releases`: and how often, too."""
-        for key, pin in self._pins.items():
-            if pin.kind == NAMED_LOCK and _is_known_name(key):
+        for pin in self._pins.values():
+            if self._can_ask_for(pin):
                 pin.doubtful = self.doubtful = True
                 pin.uncounted |= releases
+
+    def _can_ask_for(self, pin: Pin) -> bool:
+        # An expression may contain DATABASE().
+        return bool(pin.asked) and pin.database == self.database and not self.database_unknown
 
     def transaction_ended(self) -> None:
         """Django's own commit() or rollback()."""
@@ -324,6 +327,7 @@ class SessionState:
             pin = self._pins.get(key)
         if pin is None:
             pin = self._pins[key] = pin_for(change, args, now)
+            pin.database = self.database
             self.pinned = True
         elif change.kind == NAMED_LOCK:
             pin.count += 1  # GET_LOCK() as often, RELEASE_LOCK() as often
@@ -363,7 +367,7 @@ class SessionState:
         if pin is None:
             return  # begun before it could be seen, or by another session: nothing to end
         if pin.uncounted:
-            pin.doubtful |= pin.kind == NAMED_LOCK and _is_known_name(key)
+            pin.doubtful |= self._can_ask_for(pin)
             self.doubtful |= pin.doubtful
             return
         pin.count -= 1
@@ -385,11 +389,6 @@ class SessionState:
         if self._pins:
             self._pins = {key: pin for key, pin in self._pins.items() if pin.kind != kind}
             self.pinned = bool(self._pins)
-
-
-def _is_known_name(key: Hashable) -> bool:
-    """Whether it is the key of a lock with its name, and not with an expression of it."""
-    return isinstance(key, tuple) and len(key) == 2 and key != _UNNAMED_LOCK
 
 
 def _is_table(key: Hashable, last: str) -> bool:

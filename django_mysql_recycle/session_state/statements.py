@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
+from typing import NamedTuple
 
 from .answers import ANSWERS, INSERTED, End, Read
 
@@ -36,6 +37,7 @@ __all__ = [
     "USER_VARIABLE",
     "Change",
     "Key",
+    "Parameter",
     "Statement",
     "begins_of",
     "in_doubt",
@@ -80,6 +82,12 @@ NEXT_ACCESS_MODE = "access mode of the next transaction"
 UNCERTAIN = (NAMED_LOCK, DEFAULT_DATABASE)
 
 
+class Parameter(NamedTuple):
+    """A parameter of a statement: its place, or its key."""
+
+    key: int | str
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One piece of session state that a statement begins or ends."""
@@ -92,6 +100,8 @@ class Change:
     hidden: bool = False  #: the name may tell what a literal contains: no message shows it
     placeholder: int | str | None = None  #: the name is this parameter: its index, or its key
     inputs: tuple[int | str, ...] | None = None  #: the name is an expression of these parameters
+    #: That expression as SQL, parameters apart, if it has the same value whenever it is evaluated.
+    asked: tuple[str | Parameter, ...] = field(default=(), repr=False)
     #: How often it begins is not known: no END is known to be the last. Of USE: whether it ran. Of
     #: RUN: what was prepared need not be known.
     uncounted: bool = False

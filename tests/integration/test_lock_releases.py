@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, Error, transaction
 
 from django_mysql_recycle import SessionStateLost
+from servers import FaultProxy
 
 from .acts import insert, kill, listening, owners
 from .admin import Admin
 from .connections import ConnectionFactory
 from .queries import run, value
+from .test_cursors import unbuffered
 
 pytestmark = pytest.mark.core
 
@@ -137,6 +140,21 @@ def test_lock_that_was_granted_pins(connection: Any, admin: Admin, take: str) ->
         run(connection, "SELECT 1")
 
 
+@pytest.mark.parametrize("granted", [True, False])
+@pytest.mark.parametrize(
+    "name", ["CONCAT('l', %s)", "CONCAT(DATABASE(), '.', %s)", "LEFT(SHA2(%s, 256), 64)"]
+)
+def test_lock_that_is_named_by_an_expression_pins_while_it_is_held(
+    connection: Any, admin: Admin, name: str, granted: bool
+) -> None:
+    if not granted:
+        admin.rows(f"SELECT GET_LOCK({name}, 0)", "x")
+    run(connection, f"SELECT 1, GET_LOCK({name}, 0)", "x")
+    assert connection.recycler.record.pins.pinned is granted
+    run(connection, f"SELECT RELEASE_LOCK({name}) IS NOT NULL", "x")
+    assert_recycles_unheard(connection, admin)
+
+
 def test_lock_of_a_statement_that_failed_pins_while_it_is_held(
     connection: Any, admin: Admin
 ) -> None:
@@ -196,3 +214,93 @@ def test_names_of_locks_do_not_stay_in_memory(connection: Any) -> None:
         run(connection, "DO GET_LOCK(%s, 0)", f"m{number}")
         run(connection, "SELECT RELEASE_LOCK(%s), 1", f"m{number}")
     assert len(connection.recycler.record.pins._pins) == 0
+
+
+# The question to the server, and what can happen to it.
+
+
+def test_loss_in_the_question_is_told_by_the_next_statement(
+    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy], admin: Admin
+) -> None:
+    between = proxy()
+    connection: Any = make_connection(via=between, CONN_MAX_AGE=None)
+    run(connection, "SELECT 1")
+    between.cut_at(b"IS_USED_LOCK")
+    run(connection, "DO GET_LOCK('l', 0)")  # has run, and its success is not to be masked
+    with pytest.raises(SessionStateLost, match="named lock 'l'"):
+        insert(connection, "unprotected")
+    assert owners(admin) == []
+    insert(connection, "after")
+    assert owners(admin) == ["after"]
+
+
+def test_loss_in_the_question_inside_a_transaction_commits_no_half_of_it(
+    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy], admin: Admin
+) -> None:
+    between = proxy()
+    connection: Any = make_connection(via=between, CONN_MAX_AGE=None)
+    with pytest.raises(Error), transaction.atomic(using=connection.alias):
+        insert(connection, "first half")
+        between.cut_at(b"IS_USED_LOCK")
+        run(connection, "SELECT 1, GET_LOCK('l', 0)")
+        insert(connection, "second half")
+    assert owners(admin) == []
+
+
+@pytest.mark.parametrize("granted", [True, False])
+def test_server_is_asked_once_the_rows_of_an_unbuffered_cursor_are_read(
+    make_connection: ConnectionFactory, admin: Admin, driver: str, granted: bool
+) -> None:
+    connection: Any = make_connection(options=unbuffered(driver), CONN_MAX_AGE=None)
+    if not granted:
+        admin.rows("SELECT GET_LOCK('l', 0)")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT GET_LOCK('l', 0) UNION ALL SELECT 2")
+        assert list(cursor.fetchall()) == [(int(granted),), (2,)]
+    run(connection, "SELECT 1")
+    assert connection.recycler.record.pins.pinned is granted
+
+
+@pytest.mark.parametrize("sql", ["SELECT 1; SELECT GET_LOCK('l', 0)", "DO GET_LOCK('l', 0); DO 1"])
+@pytest.mark.parametrize("granted", [True, False])
+def test_server_is_asked_once_all_results_of_several_statements_are_read(
+    make_connection: ConnectionFactory, admin: Admin, sql: str, granted: bool
+) -> None:
+    connection: Any = make_connection(options={"client_flag": 65536 | 2}, CONN_MAX_AGE=None)
+    if not granted:
+        admin.rows("SELECT GET_LOCK('l', 0)")
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        while cursor.nextset():
+            pass
+    run(connection, "SELECT 1")
+    assert connection.recycler.record.pins.pinned is granted
+
+
+@pytest.mark.parametrize("granted", [True, False])
+def test_server_is_asked_with_autocommit_off(
+    make_connection: ConnectionFactory, admin: Admin, granted: bool
+) -> None:
+    connection: Any = make_connection(AUTOCOMMIT=False, CONN_MAX_AGE=None)
+    if not granted:
+        admin.rows("SELECT GET_LOCK('l', 0)")
+    insert(connection, "somebody")
+    run(connection, "DO GET_LOCK('l', 0)")
+    assert connection.recycler.record.pins.pinned is granted
+    connection.commit()
+    assert owners(admin) == ["somebody"]
+
+
+def test_application_does_not_see_the_question(connection: Any, admin: Admin) -> None:
+    seen = []
+
+    def wrapper(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        seen.append(sql)
+        return execute(sql, params, many, context)
+
+    run(connection, "SELECT 1")
+    connection.force_debug_cursor = True
+    with connection.execute_wrapper(wrapper):
+        run(connection, "DO GET_LOCK('l', 0)")
+    assert seen == ["DO GET_LOCK('l', 0)"]
+    assert [query["sql"] for query in connection.queries][-1] == "DO GET_LOCK('l', 0)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import settings
@@ -140,6 +141,16 @@ def test_another_parameter_is_another_lock(
     assert run(state, released_by, args=args).pinned
 
 
+def names(state: SessionState) -> list[str]:
+    """Those of the locks for which the server is to be asked."""
+    return [key[1] for key in state.locks_to_ask_for()]  # type: ignore[index]
+
+
+def tell(state: SessionState, held: Mapping[str, bool | None]) -> None:
+    """What the server answers."""
+    state.locks_told({("named lock", name): is_held for name, is_held in held.items()})
+
+
 def answer(state: SessionState, sql: str, value: object, args: object = None) -> bool:
     state.answer(examine(sql), args, value, 0.0)
     return state.pinned
@@ -168,8 +179,8 @@ def test_server_is_asked_which_lock_is_held_that_may_be_named_otherwise(
         run(state, sql, args=["Leader"])
     else:
         answer(state, sql, 1, ["leader"])
-    assert state.locks_to_ask_for() == ["Leader"]
-    state.locks_told({"Leader": False})
+    assert names(state) == ["Leader"]
+    tell(state, {"Leader": False})
     assert state.kinds() == ("transaction",)
 
 
@@ -231,16 +242,16 @@ class TestServerIsAskedForLocks:
     """Where no answer tells whether a lock is held, the server does."""
 
     def asked(self, state: SessionState, *texts: str, args: object = None) -> list[str]:
-        return run(state, *texts, args=args).locks_to_ask_for()
+        return names(run(state, *texts, args=args))
 
     def test_refused_one_does_not_pin(self, state: SessionState) -> None:
         assert self.asked(state, "DO GET_LOCK(%s, 0)", args=["a"]) == ["a"]
-        state.locks_told({"a": False})
+        tell(state, {"a": False})
         assert (state.pinned, state.doubtful) == (False, False)
 
     def test_granted_one_pins_until_it_is_released(self, state: SessionState) -> None:
         run(state, "DO GET_LOCK('a', 0)")
-        state.locks_told({"a": True})
+        tell(state, {"a": True})
         assert (state.pinned, state.doubtful) == (True, False)
         assert not run(state, "DO RELEASE_LOCK('a')").pinned
 
@@ -248,36 +259,78 @@ class TestServerIsAskedForLocks:
         answer(state, "SELECT GET_LOCK('a', 0)", 1)
         answer(state, "SELECT GET_LOCK('b', 0)", 1)
         assert self.asked(state, "SELECT RELEASE_LOCK(CONCAT('b')) IS NULL") == ["a", "b"]
-        state.locks_told({"a": True, "b": False})
+        tell(state, {"a": True, "b": False})
         assert "'a'" in state.describe(0.0) and "'b'" not in state.describe(0.0)
 
     def test_how_often_it_is_held_after_that_is_not_known(self, state: SessionState) -> None:
         answer(state, "SELECT GET_LOCK('a', 0)", 1)
         answer(state, "SELECT GET_LOCK('a', 0)", 1)
         run(state, "SELECT RELEASE_LOCK('a') + 0")
-        state.locks_told({"a": True})
+        tell(state, {"a": True})
         assert self.asked(state, "DO RELEASE_LOCK('a')") == ["a"]
 
     def test_lock_counts_as_held_where_the_server_gives_no_answer(
         self, state: SessionState
     ) -> None:
         run(state, "DO GET_LOCK('a', 0)")
-        state.locks_told({"a": None})
+        tell(state, {"a": None})
         assert (state.pinned, state.doubtful) == (True, False)
 
     def test_routine_may_release_one(self, state: SessionState) -> None:
         answer(state, "SELECT GET_LOCK('a', 0)", 1)
         assert self.asked(state, "CALL p()") == ["a"]
 
-    def test_one_whose_name_is_an_expression_is_not_asked_for(self, state: SessionState) -> None:
-        assert self.asked(state, "DO GET_LOCK(CONCAT('a', %s), 0)", args=["b"]) == []
+    @pytest.mark.parametrize(
+        ("name", "args"),
+        [
+            ("CONCAT('a', %s)", ["b"]),
+            ("LEFT(SHA2(%(n)s, 256), 64)", {"n": "b"}),
+            ("CONCAT(DATABASE(), '.', %s)", [5]),
+        ],
+    )
+    def test_one_whose_name_is_an_expression_is_asked_for(
+        self, state: SessionState, name: str, args: object
+    ) -> None:
+        run(state, f"DO GET_LOCK({name}, 0)", args=args)
+        asked = state.locks_to_ask_for()
+        assert [sql.count("(") > 1 for sql in asked.values()] == [True]
+        state.locks_told(dict.fromkeys(asked, False))
+        assert not state.pinned
+
+    @pytest.mark.parametrize(
+        ("name", "args"),
+        [
+            ("CONCAT('a', UUID())", None),
+            ("next_name()", None),
+            ("t.name", None),
+            ("CONCAT('a', @x)", None),
+            ("CONCAT('a', (SELECT 1))", None),
+            ("CONCAT('é')", None),
+            ("CONCAT(%s)", [1.5]),
+            ("CONCAT(%s)", ["é"]),
+            ("CONCAT(%s)", None),
+            (r"CONCAT('\\a')", None),
+        ],
+    )
+    def test_one_whose_name_may_have_another_value_is_not(
+        self, state: SessionState, name: str, args: object
+    ) -> None:
+        assert run(state, f"DO GET_LOCK({name}, 0)", args=args).locks_to_ask_for() == {}
+        assert state.pinned
+
+    def test_nor_is_one_that_was_taken_with_another_default_database(
+        self, state: SessionState
+    ) -> None:
+        run(state, "DO GET_LOCK(CONCAT(DATABASE(), '.x'), 0)")
+        state.locks_told(dict.fromkeys(state.locks_to_ask_for(), True))
+        assert run(state, "USE other", "SELECT RELEASE_LOCK('a') + 0").locks_to_ask_for() == {}
         assert state.pinned
 
     def test_names_of_locks_do_not_pile_up(self, state: SessionState) -> None:
         for number in range(1500):
             run(state, "DO GET_LOCK(%s, 0)", args=[str(number)])
         assert len(state._pins) <= 1001
-        assert len(state.locks_to_ask_for()) == 100
+        assert len(names(state)) == 100
         assert not run(state, "DO RELEASE_ALL_LOCKS()").pinned
 
 
@@ -396,7 +449,7 @@ class TestPrepared:
         run(state, *["EXECUTE s", "DROP PREPARE s"] * sql.startswith("PREPARE"))
         state.end_unit_of_work()
         assert state.kinds() == ("named lock",)
-        assert state.locks_to_ask_for() == ["in a parameter"]
+        assert names(state) == ["in a parameter"]
 
     def test_parameter_that_is_not_known_does_not(self, state: SessionState) -> None:
         assert run(state, "EXECUTE IMMEDIATE %s").kinds() == ("unknown state",)
@@ -700,7 +753,7 @@ class NamedLocks(RuleBasedStateMachine):
 
     def tell(self, state: SessionState) -> None:
         """What the server answers."""
-        state.locks_told({name: self.held[name] > 0 for name in state.locks_to_ask_for()})
+        tell(state, {name: self.held[name] > 0 for name in names(state)})
 
     @invariant()
     def pinned_while_a_lock_is_held(self) -> None:

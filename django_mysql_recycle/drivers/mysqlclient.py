@@ -52,7 +52,9 @@ class MySQLClient(Common):
 
     def escapes(self, connection: Any) -> bool:
         # It keeps the flag to itself, and escapes a quote as the server will read it.
-        return bytes(connection.escape_string(b"'")) != b"''"
+        with suppress(Exception):  # a proxy object of the application's, or it was closed
+            return bytes(connection.escape_string(b"'")) != b"''"
+        return True
 
     def send(self, connection: Any, sql: bytes) -> None:
         connection.send_query(sql)

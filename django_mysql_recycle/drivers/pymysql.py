@@ -82,7 +82,7 @@ class PyMySQL(Common):
         return Origin.UNKNOWN
 
     def escapes(self, connection: Any) -> bool:
-        return not connection.server_status & _NO_BACKSLASH_ESCAPES
+        return not getattr(connection, "server_status", 0) & _NO_BACKSLASH_ESCAPES
 
     def send(self, connection: Any, sql: bytes) -> None:
         connection._execute_command(3, sql)  # COM_QUERY

@@ -180,8 +180,7 @@ def _stretch(escapes: bool, ansi: bool, following: int) -> re.Pattern[str]:
     ]
     # Several of a kind follow one another as a rule, and to try the next kind costs more than to
     # try the same one again.
-    some = SOME if POSSESSIVE else "{1,999}"
-    any_number = ANY if POSSESSIVE else "{0,999}"
+    some, any_number = (SOME, ANY) if POSSESSIVE else ("{1,30}", "{0,30}")
     runs = " | ".join(f"(?: {part} {code} ){some}" for part in parts)
     return re.compile(f"{code} (?: {runs} ){any_number}", re.VERBOSE | re.DOTALL)
 

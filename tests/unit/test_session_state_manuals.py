@@ -17,6 +17,8 @@ TRANSACTION = ("transaction",)
 PREPARED = ("prepared statement",)
 SESSION = ("session variable",)
 USER = ("user variable",)
+SERVICE = ("service lock",)
+UNKNOWN = ("unknown state",)
 NOTHING = ()
 
 MANUALS = [
@@ -24,6 +26,22 @@ MANUALS = [
     ("SELECT GET_LOCK('lock1',10); SELECT RELEASE_LOCK('lock1');", NOTHING),
     ("SELECT GET_LOCK('lock1',10); SELECT RELEASE_LOCK('lock2');", NAMED),
     ("SELECT GET_LOCK('a',10); SELECT GET_LOCK('b',10); SELECT RELEASE_ALL_LOCKS();", NOTHING),
+    ("SELECT IS_FREE_LOCK('lock1'), IS_USED_LOCK('lock1'), RELEASE_ALL_LOCKS();", NOTHING),
+    ("SELECT service_get_read_locks('mynamespace', 'rlock1', 'rlock2', 10);", SERVICE),
+    ("SELECT service_get_write_locks('mynamespace', 'lock1', 10);", SERVICE),
+    (
+        "SELECT service_get_write_locks('mynamespace', 'lock1', 10);"
+        " SELECT service_release_locks('mynamespace');",
+        NOTHING,
+    ),
+    ("SELECT service_release_locks('mynamespace');", NOTHING),
+    ("SELECT version_tokens_lock_exclusive('lock1', 'lock2', 10);", SERVICE),
+    ("SELECT version_tokens_lock_shared('lock1', 10);", SERVICE),
+    ("SELECT version_tokens_lock_shared('lock1', 10); SELECT version_tokens_unlock();", NOTHING),
+    ("SELECT version_tokens_set('tok1=a;tok2=b'), version_tokens_show();", NOTHING),
+    ("INSTALL PLUGIN version_tokens SONAME 'version_token.so';", NOTHING),
+    ("CREATE FUNCTION service_get_read_locks RETURNS INT SONAME 'locking_service.so';", NOTHING),
+    ("DROP FUNCTION service_release_locks;", NOTHING),
     ("DO SLEEP(5);", NOTHING),
     ("SELECT BENCHMARK(1000000,AES_ENCRYPT('hello','goodbye'));", NOTHING),
     ("LOCK TABLES trans READ, customer WRITE;", TABLES),
@@ -81,6 +99,16 @@ MANUALS = [
     ("RENAME USER 'jeffrey'@'localhost' TO jeff@127.0.0.1;", NOTHING),
     ("PREPARE stmt1 FROM 'SELECT SQRT(POW(?,2) + POW(?,2)) AS hypotenuse';", PREPARED),
     ("PREPARE s FROM 'SELECT ?'; EXECUTE s USING @a; DEALLOCATE PREPARE s;", USER),
+    ("PREPARE stmt3 FROM @s;", PREPARED + USER),
+    ("PREPARE stmt3 FROM @s; EXECUTE stmt3 USING @c; DEALLOCATE PREPARE stmt3;", USER + UNKNOWN),
+    ("PREPARE stmt FROM CONCAT('SELECT * FROM ', table_name);", PREPARED),
+    ("EXECUTE stmt1 USING @a, @b;", UNKNOWN + USER),
+    ("EXECUTE IMMEDIATE 'SELECT 1'", NOTHING),
+    ("EXECUTE IMMEDIATE 'SELECT * FROM t WHERE a = ?' USING 5+5;", NOTHING),
+    ("EXECUTE IMMEDIATE CONCAT('SELECT COUNT(*) FROM ', 't1', ' WHERE a = ?') USING 5+5;", UNKNOWN),
+    ("EXECUTE IMMEDIATE IF(1, 'SELECT 1', 'SELECT 2');", UNKNOWN),
+    ("EXECUTE IMMEDIATE @q;", UNKNOWN + USER),
+    ("EXECUTE IMMEDIATE NULL;", UNKNOWN),
     ("HANDLER tbl_name OPEN AS alias", ("handler",)),
     ("HANDLER tbl_name OPEN; HANDLER tbl_name READ FIRST; HANDLER tbl_name CLOSE", NOTHING),
     ("USE db1;", NOTHING),

@@ -20,6 +20,7 @@ from .session_state import (
     examine,
     examine_callproc,
 )
+from .session_state.effects import may_touch_tables
 from .stock import CursorWrapper
 
 if TYPE_CHECKING:
@@ -74,10 +75,15 @@ class RecyclingCursor(CursorWrapper):
                     try:
                         result = self.cursor.execute(query, args)
                     except BaseException as error:
-                        db.recycler.failed(record, error, statement, args, 0.0, safe=False)
+                        db.recycler.failed(
+                            record, error, statement, args, 0.0, safe=False, sql=query
+                        )
                         self._raise_mapped(error)
                         raise
                     record.dirty = True
+                    if not record.touched:
+                        # A SELECT may do without a table, and begin nothing at the server.
+                        record.touched = query[:1] != "S" or may_touch_tables(query)
                     if statement is PLAIN_INSERT:
                         record.left |= INSERTED
                     return result
@@ -108,7 +114,7 @@ class RecyclingCursor(CursorWrapper):
         if record.reading is not USUAL and not record.gone:
             statement = examine(query, record.reading)
         run = super().execute
-        return self._db.recycler.run(self, statement, args, lambda: run(query, args))
+        return self._db.recycler.run(self, statement, args, lambda: run(query, args), sql=query)
 
     def _raise_mapped(self, error: BaseException) -> None:
         """Raise what Django's execute() makes of some of the driver's errors."""
@@ -121,7 +127,9 @@ class RecyclingCursor(CursorWrapper):
         # has begun: the check before the first one covers it, but it is never repeated.
         statement = examine(query, self._db.recycler.record.reading)
         run = super().executemany
-        return self._db.recycler.run(self, statement, args, lambda: run(query, args), many=True)
+        return self._db.recycler.run(
+            self, statement, args, lambda: run(query, args), many=True, sql=query
+        )
 
     def callproc(self, procname: str, *args: Any, **kwargs: Any) -> Any:
         return self._db.recycler.run(
@@ -165,6 +173,7 @@ class RecyclingCursor(CursorWrapper):
                     self._db.recycler.note_unread(self, rows_read=True)
         except BaseException as error:
             self._db.recycler.take_note(record, error, ran=False)
+            self._db.recycler.look_for_rollback(record, error)
             if not record.lost:
                 # It has read what earlier statements of the text have done.
                 self._db.recycler.look_at_status(record)

@@ -19,6 +19,7 @@ __all__ = [
     "code_of",
     "is_of_the_server",
     "judge",
+    "may_roll_back",
 ]
 
 
@@ -96,6 +97,15 @@ _READ_ONLY = {
     1874,  # ER_INNODB_READ_ONLY
 }
 
+#: The server may have rolled back the whole transaction, and not the statement alone. The number
+#: does not tell: 1205 of a row does it with innodb_rollback_on_timeout, of a table it never does.
+_MAY_ROLL_BACK = {
+    1020,  # ER_CHECKREAD: MariaDB with innodb_snapshot_isolation
+    1205,  # ER_LOCK_WAIT_TIMEOUT
+    1206,  # ER_LOCK_TABLE_FULL
+    1213,  # ER_LOCK_DEADLOCK: also a conflict of certification on Galera
+}
+
 #: Errors of connecting that say 'not now': refused, too many connections, shutting down, and
 #: 2013 or 2006 from a proxy whose server is down.
 NOT_NOW = frozenset({2002, 2003, 2006, 2013, 2055, 1040, 1053, 1203})
@@ -118,6 +128,11 @@ def code_of(error: BaseException) -> int | None:
     """The error's number, or None where the driver gave none."""
     code = error.args[0] if error.args else None
     return code if isinstance(code, int) and not isinstance(code, bool) else None
+
+
+def may_roll_back(error: BaseException) -> bool:
+    """Whether the server may have rolled back the whole transaction with the statement."""
+    return code_of(error) in _MAY_ROLL_BACK
 
 
 def is_of_the_server(error: BaseException) -> bool:

@@ -17,6 +17,7 @@ __all__ = [
     "recycled",
     "repeated",
     "reset_counters",
+    "rolled_back",
     "state_lost",
 ]
 
@@ -176,6 +177,11 @@ def kept(alias: str, *, age: float, max_age: float, state: tuple[str, ...]) -> N
         age,
         ", ".join(state),
     )
+
+
+def rolled_back(alias: str, code: int | None) -> None:
+    """The server has rolled back a whole transaction with the statement that failed."""
+    logger.warning("the server rolled back the whole transaction of %r (error %s)", alias, code)
 
 
 def limit_unknown(alias: str) -> None:

@@ -588,6 +588,8 @@ class ConnectionKeeper:
         record.unit_ended()
         if not record.calm:
             record.pins.end_unit_of_work()
+            if db.autocommit:
+                record.rolled_back = None  # what follows is no second half of anything
             record.refresh()
 
     def forget_parent(self) -> None:

@@ -63,9 +63,12 @@ class ConnectionRecord:
         "pins",
         "pins_after",
         "quiet",
+        "ran_since",
         "read_only_declared",
         "reading",
+        "rolled_back",
         "socket",
+        "touched",
         "unit_ended_at",
         "wrong_node",
     )
@@ -102,6 +105,13 @@ class ConnectionRecord:
         #: Something has run since the last COMMIT or ROLLBACK; with autocommit on only what may
         #: have begun a transaction without a sign. Django's own flag for the hooks is no proof.
         self.dirty = False
+        #: What has run since then can have begun a transaction at the server.
+        self.touched = False
+        #: The error with which the server has rolled back the whole transaction, while the
+        #: application has not ended it.
+        self.rolled_back: BaseException | None = None
+        #: Something has run after that error.
+        self.ran_since = False
         #: Calls of the driver under way: an executemany asks for its next row between two.
         self.executing = 0
         #: What its statements have done that a later one may ask for (session_state/answers.py).
@@ -140,6 +150,7 @@ class ConnectionRecord:
             or self.wrong_node
             or self.owing
             or self.executing
+            or self.rolled_back
             or self.flags_unknown
             or self.may_be_unread
             or self.pins.pinned
@@ -291,9 +302,22 @@ class ConnectionRecord:
         self.hung_up = liveness.watch(None)
         self.calm = False
 
+    def mark_rolled_back(self, error: BaseException) -> None:
+        """The server has rolled back everything that ran in the transaction before `error`."""
+        self.rolled_back = error
+        self.ran_since = self.touched = False
+        self.pins.transaction_ended()
+        self.refresh()
+
+    def forget_rollback(self) -> None:
+        """The application has been told, or has ended the transaction by itself."""
+        self.rolled_back = None
+        self.refresh()
+
     def transaction_ended(self) -> None:
         """COMMIT or ROLLBACK was acknowledged, or the server rolls back by itself."""
-        self.dirty = False
+        self.dirty = self.touched = False
+        self.rolled_back = None
         self.pins.transaction_ended()
         self.refresh()
 

@@ -11,16 +11,19 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any, TypeVar
 
+from django.db.transaction import TransactionManagementError
+
 from . import events
 from .cursors import RecyclingCursor, StreamingCursor
 from .decider import Decider
-from .errors import Proof, code_of
+from .errors import Proof, code_of, may_roll_back
 from .keeper import CLOSED, NO_RECORD, NoAnswer, Owed
 from .lifecycle import REST
 from .liveness import clock
 from .record import ConnectionRecord
 from .session_state import PLAIN, Statement, begins_of, examine, transactions_only
-from .session_state.statements import DEFAULT_DATABASE
+from .session_state.effects import commits, may_touch_tables, rolls_back
+from .session_state.statements import DEFAULT_DATABASE, TRANSACTION
 
 __all__ = ["Recycler"]
 
@@ -52,11 +55,12 @@ class Recycler(Decider):
         many: bool = False,
         arguments: str = "",
         again: bool = False,
+        sql: Any = None,
     ) -> T:
         """Run `call`, which executes on what is inside `cursor`, with everything that takes.
 
         `many`: the driver makes several statements of it, so it is never repeated. `again`: this
-        is the repetition, and there is no second one.
+        is the repetition, and there is no second one. `sql`: the text, as far as there is one.
         """
         if self.connecting:
             cursor.bring_up_to_date()
@@ -70,6 +74,8 @@ class Recycler(Decider):
             statement = transactions_only(statement)
         if record.unread is cursor and not record.gone:
             self._discard_leftovers(cursor, record)
+        if record.rolled_back is not None:
+            self._after_rollback(record, statement, sql)
         idle = self.decide(statement, cursor)
         cursor.bring_up_to_date()
         record = self.record
@@ -80,10 +86,14 @@ class Recycler(Decider):
             record.refresh()
             result = call()
             if self.is_in_use(record):  # a signal handler or a lazy row may have closed it
+                if not record.touched:
+                    db: Any = self._db()
+                    if db.in_atomic_block or not db.autocommit:
+                        record.touched = may_touch_tables(sql)
                 self._succeeded(record, statement, args, cursor, many, arguments)
         except BaseException as error:
             repeat = self.failed(
-                record, error, statement, args, idle, safe=safe, many=many, again=again
+                record, error, statement, args, idle, safe=safe, many=many, again=again, sql=sql
             )
             if not repeat:
                 raise
@@ -92,7 +102,7 @@ class Recycler(Decider):
         finally:
             record.executing = executing
             record.refresh()
-        return self.run(cursor, statement, args, call, again=True)
+        return self.run(cursor, statement, args, call, again=True, sql=sql)
 
     def _succeeded(
         self,
@@ -108,7 +118,7 @@ class Recycler(Decider):
         ends = statement.ends_transaction and statement.single
         begins = statement.calls or not statement.single  # a transaction, maybe, without a sign
         if ends and not any(not change.ends for change in statement.changes):
-            record.dirty = False
+            record.dirty = record.touched = False
         elif begins or not self.db.autocommit:
             record.dirty = True
         if arguments:
@@ -208,6 +218,7 @@ class Recycler(Decider):
         safe: bool,
         many: bool = False,
         again: bool = False,
+        sql: Any = None,
     ) -> bool:
         """Act on what the error proves. True: there is a new connection, run it once more."""
         proof = self.take_note(record, error, of_a_cursor=True)
@@ -220,6 +231,10 @@ class Recycler(Decider):
             if statement.calls or not statement.single:
                 record.flags_unknown = record.dirty = True
             record.refresh()
+            if not (statement.lone_lock_call or commits(sql)):
+                self.look_for_rollback(record, error)
+            if not record.touched and (self.db.in_atomic_block or not self.db.autocommit):
+                record.touched = may_touch_tables(sql)
             return False
         if not proof.is_loss:
             return False
@@ -261,10 +276,74 @@ class Recycler(Decider):
             result = call()
         except BaseException as error:
             self.take_note(record, error, ran=False)
+            self.look_for_rollback(record, error)
             raise
         record.exchange.under_way = False
         record.contact = clock()
         return result
+
+    # ##### A transaction that the server has rolled back #####
+
+    def look_for_rollback(self, record: ConnectionRecord, error: BaseException) -> None:
+        """Ask whether the transaction still lives, after an error that may have ended it.
+
+        Swallowed, such an error would have the second half of the transaction committed alone.
+        """
+        if not may_roll_back(error):
+            return
+        db = self.db
+        begun = TRANSACTION in record.pins.kinds()
+        if (
+            not (db.in_atomic_block or not db.autocommit or begun)
+            or not (record.touched or begun)
+            or record.gone
+            or record.rolled_back is not None
+            or not self.is_in_use(record)
+        ):
+            return
+        try:
+            # Refused with 1568 while a transaction is open. Needs no privilege.
+            self.ask(record, b"SET TRANSACTION READ WRITE")
+            # The mode that was just set for the next transaction goes with it. Refused inside an
+            # XA transaction, of which the server itself admits nothing but its end.
+            self.ask(record, b"ROLLBACK AND NO CHAIN NO RELEASE")
+        except (NoAnswer, db.Database.Error):
+            return
+        record.mark_rolled_back(error)
+        events.rolled_back(db.alias, code_of(error))
+        if db.in_atomic_block:
+            db.needs_rollback = True
+            db.rollback_exc = error
+
+    def _after_rollback(self, record: ConnectionRecord, statement: Statement, sql: Any) -> None:
+        """Before a statement that the application takes for one of the same transaction."""
+        db = self.db
+        if rolls_back(sql) or (statement.enters_transaction and not record.ran_since):
+            record.forget_rollback()
+            return
+        committing = commits(sql) or statement.sets_autocommit or statement.enters_transaction
+        if committing or (db.autocommit and not db.in_atomic_block):
+            # Begun by SQL, each further statement would be committed by itself.
+            raise self.half_refused(record)
+        record.ran_since = True
+
+    def half_refused(self, record: ConnectionRecord) -> TransactionManagementError:
+        """Undo what ran after the server's rollback. The error for it, which is raised once."""
+        db, cause = self.db, record.rolled_back
+        if db.in_atomic_block:
+            db.needs_rollback = True
+            db.rollback_exc = cause
+        elif db.autocommit:
+            record.forget_rollback()
+        else:
+            db.rollback()
+        error = TransactionManagementError(
+            f"the server rolled back the whole transaction of {db.alias!r} when it raised error "
+            f"{code_of(cause) if cause else None}; what ran after it is not committed without what "
+            "ran before. Run the whole transaction again"
+        )
+        error.__cause__ = cause
+        return error
 
     # ##### Unread results #####
 

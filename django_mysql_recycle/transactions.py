@@ -110,6 +110,8 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
             and (idle < cursors.WINDOW or (idle < record.quiet and not record.hung_up()))
         )
         if not safe:
+            if record.rolled_back is not None:
+                raise recycler.half_refused(record)
             idle = recycler.decide()
             record = recycler.record
             safe = recycler.is_safe(record)
@@ -134,6 +136,7 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         record.exchange.under_way = False
         record.contact = clock()
         record.dirty = record.dirty and not safe
+        record.touched = record.dirty
         if recycler.unanswerable and not record.calm:
             recycler.note_answers()
 
@@ -146,6 +149,8 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
             return
         if record.interrupted:
             raise interrupted(record)
+        if record.rolled_back is not None:
+            raise self.recycler.half_refused(record)
         try:
             record.exchange.under_way = True
             super()._set_autocommit(True)
@@ -157,7 +162,7 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         record.exchange.under_way = False
         record.contact = clock()
         if record.calm:  # nothing is pinned
-            record.dirty = False
+            record.dirty = record.touched = False
         else:
             record.pins.autocommit_seen(False, record.contact)
             record.transaction_ended()
@@ -180,6 +185,8 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         if record.interrupted or record.lost:
             self._commit_on_lost(record, nothing_open)
             return
+        if record.rolled_back is not None:
+            raise recycler.half_refused(record)
         try:
             record.exchange.under_way = True
             super()._commit()
@@ -194,7 +201,7 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         self.run_commit_hooks_on_set_autocommit_on = True
         record.contact = clock()
         if record.calm:  # nothing is pinned
-            record.dirty = False
+            record.dirty = record.touched = False
         else:
             record.transaction_ended()
 

@@ -1,0 +1,84 @@
+"""What a statement can do to the transaction that it runs in, by its text.
+
+Asked on rare paths: for the first statements of a transaction, and once the server has rolled one
+back. Doubt counts as the answer with the graver consequence, which each function names.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+__all__ = ["commits", "may_touch_tables", "rolls_back"]
+
+#: Of the statements that begin like this one, those without a table touch no storage engine.
+_TABLELESS = re.compile(r"\s*(?:SELECT|SET|DO)\b", re.IGNORECASE)
+_SAVEPOINT = re.compile(r"\s*(?:SAVEPOINT|RELEASE|ROLLBACK\s+TO)\b", re.IGNORECASE)
+#: A table, a sequence, a name in quotes, or a comment that may hide one of them.
+_PERHAPS_A_TABLE = re.compile(
+    r"FROM|TABLE|VALUE|CALL|UPDATE|INSERT|DELETE|REPLACE|NEXTVAL|SETVAL|[`\"#;]|/\*|--",
+    re.IGNORECASE,
+)
+_CALL = re.compile(r"([\w$.]+)\s*\(")
+#: Functions of the servers' own that read no table; a stored function may read any.
+_HARMLESS = re.compile(
+    r"""
+    ABS | AND | CAST | COALESCE | CONCAT | CONNECTION_ID | CONVERT | CURDATE
+    | CURRENT_TIMESTAMP | CURRENT_USER | CURTIME | DATABASE | FOUND_ROWS | GET_LOCK | GREATEST
+    | IF | IFNULL | IN | IS_FREE_LOCK | IS_USED_LOCK | LAST_INSERT_ID | LEAST | LOWER | MD5
+    | NOT | NOW | NULLIF | OR | RAND | RELEASE_ALL_LOCKS | RELEASE_LOCK | REPEAT | ROW_COUNT
+    | SCHEMA | SELECT | SESSION_USER | SHA1 | SHA2 | SLEEP | SYSDATE | UNIX_TIMESTAMP | UPPER
+    | USER | UTC_TIMESTAMP | UUID | VERSION
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+_COMMENTS = r"(?:\s|\(|\ufeff|/\*(?![!M]).*?\*/|--\s[^\n]*(?:\n|$)|\#[^\n]*(?:\n|$))*"
+_FIRST_WORDS = re.compile(_COMMENTS + r"([A-Z]+)(?:\s+([A-Z]+))?", re.IGNORECASE | re.DOTALL)
+#: They commit what is open before they do anything else.
+_COMMITTING = re.compile(
+    r"""
+    ALTER | ANALYZE | BEGIN | CACHE | CHANGE | CHECK | COMMIT | CREATE | DROP | FLUSH | GRANT
+    | IMPORT | INSTALL | LOCK | OPTIMIZE | PURGE | RENAME | REPAIR | RESET | RESTART | REVOKE
+    | START | STOP | TRUNCATE | UNINSTALL | UNLOCK
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def may_touch_tables(sql: Any) -> bool:
+    """Whether it can have begun a transaction at the server. In doubt it can."""
+    if not isinstance(sql, str) or len(sql) > 4096:
+        return True
+    if _SAVEPOINT.match(sql):
+        return False
+    if _TABLELESS.match(sql) is None or _PERHAPS_A_TABLE.search(sql):
+        return True
+    return not all(map(_HARMLESS.fullmatch, _CALL.findall(sql)))
+
+
+def commits(sql: Any) -> bool:
+    """Whether it commits, by itself or before it begins. In doubt it does not."""
+    first, second = _first_words(sql)
+    return _COMMITTING.fullmatch(first) is not None and second != "TEMPORARY"
+
+
+def rolls_back(sql: Any) -> bool:
+    """Whether it is a ROLLBACK of the whole transaction. In doubt it is not."""
+    first, second = _first_words(sql)
+    return first == "ROLLBACK" and second != "TO" and not _to_savepoint(sql)
+
+
+def _to_savepoint(sql: Any) -> bool:
+    return re.search(r"\bTO\b", _text(sql), re.IGNORECASE) is not None
+
+
+def _first_words(sql: Any) -> tuple[str, str]:
+    found = _FIRST_WORDS.match(_text(sql))
+    return ((found[1] or "").upper(), (found[2] or "").upper()) if found else ("", "")
+
+
+def _text(sql: Any) -> str:
+    if isinstance(sql, (bytes, bytearray)):
+        return bytes(sql[:4096]).decode("utf-8", "surrogateescape")
+    return sql[:4096] if isinstance(sql, str) else ""

@@ -21,6 +21,7 @@ from . import events, processes
 from .checks import check_settings
 from .connecting import open_in_time
 from .cursors import QuietCursorWrapper, RecyclingCursor, StreamingCursor
+from .drivers import Attempt
 from .keeper import CLOSED, NO_RECORD, NoAnswer
 from .liveness import clock
 from .option_files import sets_connect_timeout
@@ -109,7 +110,7 @@ class RecycleMixin(TransactionSeams):
             conn_params = {"autocommit": driver.leaves_autocommit, **conn_params}
         theirs = super().get_new_connection
         connection = open_in_time(
-            self._open if _only_calls_the_driver(theirs) else lambda given, _: theirs(given),
+            self._open if _only_calls_the_driver(theirs) else lambda given, *_: theirs(given),
             driver,
             self.alias,
             conn_params,
@@ -127,9 +128,9 @@ class RecycleMixin(TransactionSeams):
         return connection
 
     @async_unsafe
-    def _open(self, conn_params: dict[str, Any], deadline: float) -> Any:
+    def _open(self, conn_params: dict[str, Any], deadline: float, attempt: Attempt) -> Any:
         """What Django's get_new_connection() does, within the deadline."""
-        return driver.open(conn_params, deadline)
+        return driver.open(conn_params, deadline, attempt)
 
     def init_connection_state(self) -> None:
         # What Django sends here keeps to connect_timeout. What receivers of connection_created

@@ -7,7 +7,8 @@ from random import uniform
 from time import sleep
 from typing import Any
 
-from .drivers import Driver
+from . import events, network_path
+from .drivers import Attempt, Driver
 from .errors import NOT_NOW, code_of
 from .liveness import clock
 from .options import DEFAULT_CONNECT_TIMEOUT, is_number
@@ -16,7 +17,7 @@ __all__ = ["open_in_time"]
 
 
 def open_in_time(
-    open_once: Callable[[dict[str, Any], float], Any],
+    open_once: Callable[[dict[str, Any], float, Attempt], Any],
     driver: Driver,
     alias: str,
     given: dict[str, Any],
@@ -25,8 +26,8 @@ def open_in_time(
 ) -> Any:
     """Open a connection, again if the server says 'not now'. All tries within connect_timeout.
 
-    `given` are the driver's parameters; `open_once` is called with those of one try and with the
-    deadline. What the connection is asked next keeps to the deadline as well, until the driver's
+    `given` are the driver's parameters; `open_once` is called with those of one try, the
+    deadline and the try. What the connection is asked next keeps to the deadline as well, until the driver's
     `finish_opening` is called. Raises what the last try raised.
     """
     seconds: Any = given.get("connect_timeout")
@@ -42,7 +43,9 @@ def open_in_time(
             params["connect_timeout"] = max(1, min(seconds, round(remaining)))
         attempt = driver.attempt(alias, params, max(0.1, remaining), spare=spare)
         try:
-            connection = open_once(params, deadline)
+            connection = open_once(params, deadline, attempt)
+            driver.hasten(connection, deadline)
+            attempt.succeeded(connection)
         except Exception as error:
             if attempt.is_to_blame(error):
                 spare = False
@@ -56,6 +59,12 @@ def open_in_time(
             tries_left -= 1
             pause *= 2
         else:
-            attempt.succeeded(connection)
-            driver.hasten(connection, deadline)
+            if attempt.reconnecting:
+                events.reconnect_switched_off(alias, attempt.reconnecting)
+            if (
+                driver.asks_for_tls(given)
+                and not driver.is_encrypted(connection)
+                and not network_path.is_unix_socket(driver.descriptor(connection))
+            ):
+                events.not_encrypted(alias)
             return connection

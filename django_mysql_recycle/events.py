@@ -14,6 +14,8 @@ __all__ = [
     "counters",
     "kept",
     "limit_unknown",
+    "not_encrypted",
+    "reconnect_switched_off",
     "recycled",
     "repeated",
     "reset_counters",
@@ -52,7 +54,16 @@ class _Ledger:
         # Reentrant: a signal handler may run SQL while its own thread is counting.
         self.lock = threading.RLock()
         self.counts: dict[str, Counts] = {}
-        self.limit_unknown: set[str] = set()
+        #: What is said once for each alias: all its connections will meet the same.
+        self.said: set[tuple[str, str]] = set()
+
+    def is_new(self, alias: str, what: str) -> bool:
+        """Whether this is the first time that it is said of an alias in this process."""
+        with self.lock:
+            if (alias, what) in self.said:
+                return False
+            self.said.add((alias, what))
+            return True
 
 
 _ledger = _Ledger()
@@ -185,13 +196,30 @@ def rolled_back(alias: str, code: int | None) -> None:
 
 
 def limit_unknown(alias: str) -> None:
-    """Once for each alias: all its connections, in all threads, will meet the same."""
-    with _ledger.lock:
-        if alias in _ledger.limit_unknown:
-            return
-        _ledger.limit_unknown.add(alias)
+    if not _ledger.is_new(alias, "limit unknown"):
+        return
     logger.warning(
         "the server of %r does not tell its wait_timeout: until it does, its connections have no "
         "idle limit but the one that OPTIONS['recycle']['idle_limit'] names",
         alias,
     )
+
+
+def reconnect_switched_off(alias: str, source: str) -> None:
+    if _ledger.is_new(alias, "reconnect"):
+        logger.warning(
+            "%s sets 'reconnect' for the connections of %r, and the backend has switched it off: a "
+            "connection that the client library replaces by itself loses its transaction and its "
+            "locks without an error. Remove the option",
+            source,
+            alias,
+        )
+
+
+def not_encrypted(alias: str) -> None:
+    if _ledger.is_new(alias, "not encrypted"):
+        logger.error(
+            "the settings of %r ask for TLS, and its connection is not encrypted: the server offers "
+            "none, or the driver takes none of the options for such a wish, and goes on without",
+            alias,
+        )

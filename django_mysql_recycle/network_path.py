@@ -19,6 +19,7 @@ from .liveness import identity, milliseconds
 
 __all__ = [
     "PathOptions",
+    "is_unix_socket",
     "leaves_time",
     "options_of",
     "set_user_timeout",
@@ -98,6 +99,19 @@ def options_of(descriptor: int) -> PathOptions | None:
         return _options_of(sock)
     except OSError:
         return None
+    finally:
+        sock.close()
+
+
+def is_unix_socket(descriptor: int | None) -> bool:
+    """Whether the other end of an open socket is on this machine, behind a file."""
+    if descriptor is None:
+        return False
+    sock = _view(descriptor)
+    try:
+        return not isinstance(sock.getpeername(), tuple)
+    except OSError:
+        return False
     finally:
         sock.close()
 

@@ -1,4 +1,7 @@
-"""MySQL option files (``read_default_file``), as far as the backend has to know them."""
+"""MySQL option files (``read_default_file``), as far as the backend has to know them.
+
+The driver reads them when it connects. This module is the only other reader.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +10,68 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["mentions_tls", "sets_connect_timeout"]
+__all__ = ["Option", "is_on", "mentions_tls", "options", "reconnecting", "sets_connect_timeout"]
 
-_GROUP = re.compile(r"\s*\[([^\]]+)\]")
-_CONNECT_TIMEOUT = re.compile(r"\s*(?:loose[-_])?connect[-_]timeout\s*=\s*\d+", re.IGNORECASE)
+_GROUPS = frozenset({"client", "client-server", "client-mariadb"})
+_GROUP = re.compile(r"\[([^\]]+)\]")
+_INCLUDE = re.compile(r"!(include|includedir)\s+(.+)")
+#: Files within files. Connector/C stops at 64; nobody has more than two or three.
+_DEEPEST = 10
+
+
+class Option(NamedTuple):
+    value: str | None  #: without quotes; None where the option stands alone
+    source: str  #: the file
+
+
+def options(params: Mapping[str, Any]) -> dict[str, Option]:
+    """What the option files say that the C library reads with these parameters of the driver.
+
+    By name, with dashes; the last one counts. Files that cannot be read say nothing here:
+    connecting will tell. Connector/C is stricter in places (an ``!includedir`` is one file,
+    ``my.cnf``, to it); what it might read is read here.
+    """
+    found: dict[str, Option] = {}
+    groups = _GROUPS | {str(params.get("read_default_group") or "client")}
+    for path in _files(params):
+        found.update(_options_in(path, groups, 0))
+    return found
+
+
+def is_on(value: str | None) -> bool:
+    """Whether the value of a switch turns it on. One that stands alone does."""
+    if value is None:
+        return True
+    number = re.match(r"[+-]?\d+", value)
+    return int(number[0]) != 0 if number else value.lower() not in ("", "off", "false", "no")
 
 
 def sets_connect_timeout(params: Mapping[str, Any]) -> bool:
-    """Whether the option file named in the driver's parameters sets ``connect_timeout``.
+    """Whether the option files named in the driver's parameters set ``connect_timeout``."""
+    given = options(params)
+    names = ("connect-timeout", "loose-connect-timeout", "timeout")
+    values = (given[name].value for name in names if name in given)
+    return any(re.match(r"\d", value or "") for value in values)
 
-    False where the file cannot be read: connecting will say so.
-    """
-    path = params.get("read_default_file")
-    if not path:
-        return False
-    groups = {"client", params.get("read_default_group") or "client"}
-    group = ""
-    for line in _lines(path):
-        if found := _GROUP.match(line):
-            group = found[1].strip()
-        elif group in groups and _CONNECT_TIMEOUT.match(line):
-            return True
-    return False
+
+def reconnecting(params: Mapping[str, Any]) -> str:
+    """What switches on Connector/C's reconnect: an option file, or HOST. Empty: nothing does."""
+    given = options(params)
+    by_name = given.get("reconnect")
+    if by_name is not None and is_on(by_name.value):
+        return by_name.source
+    # A string of options, as Connector/C takes it for a host and in a file.
+    string = given.get("connection")
+    if string is not None and _reconnects(string.value):
+        return string.source
+    return "HOST" if _reconnects(params.get("host")) else ""
+
+
+def _reconnects(connection: Any) -> bool:
+    found = re.search(r"(?:^|;)\s*reconnect\s*(?:=\s*([^;]*))?(?:;|$)", str(connection or ""))
+    return found is not None and is_on(found[1])
 
 
 def mentions_tls(params: Mapping[str, Any]) -> bool:
@@ -41,9 +82,53 @@ def mentions_tls(params: Mapping[str, Any]) -> bool:
     return bool(path) and any("ssl" in line.lower() for line in _lines(path))
 
 
+def _files(params: Mapping[str, Any]) -> list[Any]:
+    path = params.get("read_default_file")
+    if path:
+        return [path]
+    if path is None and params.get("read_default_group") is None:
+        return []  # the library reads none unless it is told to
+    if sys.platform.startswith("win"):
+        return [r"C:\Windows\my.ini", r"C:\my.ini", r"C:\Windows\my.cnf", r"C:\my.cnf"]
+    home = os.environ.get("MARIADB_HOME") or os.environ.get("MYSQL_HOME")
+    folders = ["/etc", "/etc/mysql", *([home] if home else [])]
+    return [*(f"{folder}/my.cnf" for folder in folders), "~/.my.cnf"]
+
+
+def _options_in(path: Any, groups: frozenset[str], depth: int) -> Iterator[tuple[str, Option]]:
+    group = ""
+    for line in map(str.strip, _lines(path)):
+        if not line or line[0] in "#;":
+            continue
+        if included := _INCLUDE.match(line):
+            if depth < _DEEPEST:
+                for other in _included(included[1], included[2].strip()):
+                    yield from _options_in(other, groups, depth + 1)
+        elif found := _GROUP.match(line):
+            group = found[1].strip()
+        elif group in groups:
+            name, given, value = line.partition("=")
+            value = value.strip()
+            if value[:1] in ("'", '"'):
+                value = value[1:].rstrip("'\"")
+            yield (
+                name.strip().replace("_", "-"),
+                Option(value if given else None, os.fsdecode(path)),
+            )
+
+
+def _included(kind: str, where: str) -> list[Path]:
+    if kind == "include":
+        return [Path(where)]
+    try:
+        return sorted(path for path in Path(where).iterdir() if path.suffix in (".cnf", ".ini"))
+    except OSError:
+        return []
+
+
 def _lines(path: Any) -> Iterator[str]:
     try:
         with Path(os.fsdecode(path)).expanduser().open(encoding="utf-8", errors="replace") as lines:
             yield from lines
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
         return

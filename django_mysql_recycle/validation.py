@@ -13,13 +13,15 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db.utils import Error
 
-from . import server_facts
+from . import network_path, server_facts
+from .checks.driver import authority_findings
+from .drivers import choose
 from .drivers.versions import numbers, text
 from .lifecycle import idle_limit_of
 from .options import Options, max_age_of, path_of
 from .server_facts import ServerFacts
 
-__all__ = ["ServerValidation", "server_findings", "with_server_checks"]
+__all__ = ["ServerValidation", "server_findings", "tls_findings", "with_server_checks"]
 
 #: The oldest that this backend is made for.
 OLDEST = {"mariadb": (10, 11), "mysql": (8, 4)}
@@ -48,6 +50,11 @@ class ServerValidation:
             # Closes what it opens, and leaves an open connection open.
             with connection.temporary_connection():
                 facts = server_facts.read(connection)
+                encrypted = choose().is_encrypted(connection.connection)
+                local = network_path.is_unix_socket(choose().descriptor(connection.connection))
+            found += tls_findings(
+                connection.alias, connection.settings_dict, encrypted=encrypted, local=local
+            )
             found += server_findings(connection.alias, connection.settings_dict, facts)
         except (Error, ImproperlyConfigured):
             pass  # lost meanwhile, or E001: neither is what `check` was asked about
@@ -78,6 +85,27 @@ def server_findings(
         *_check_age(alias, settings, options, facts),
         *_check_transaction_timeouts(alias, facts),
         *_check_read_only(alias, options, facts),
+    ]
+
+
+def tls_findings(
+    alias: str, settings: Mapping[str, Any], *, encrypted: bool, local: bool
+) -> list[checks.CheckMessage]:
+    """What an open connection makes of the settings for TLS. `local`: it is a unix socket."""
+    if encrypted:
+        mysqlclient = choose().name == "mysqlclient"
+        return list(authority_findings(alias, settings)) if mysqlclient else []
+    if local or not choose().asks_for_tls(settings.get("OPTIONS") or {}):
+        return []
+    return [
+        checks.Error(
+            f"The settings of {alias!r} ask for TLS, and the connection is not encrypted: "
+            "passwords, statements and rows are sent in the clear.",
+            hint="Turn TLS on at the server. mysqlclient on MariaDB Connector/C goes on without it "
+            "where the server offers none, ssl_mode 'REQUIRED' or not; with 'VERIFY_CA' or "
+            "'VERIFY_IDENTITY' and OPTIONS['ssl'] = {'ca': ...} it refuses.",
+            id="django_mysql_recycle.E101",
+        )
     ]
 
 

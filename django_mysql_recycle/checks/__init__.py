@@ -8,7 +8,7 @@ server are in validation.py.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -16,7 +16,7 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 
 from ..options import Options, max_age_of, path_of
-from .driver import driver_findings
+from .driver import NO_AUTHORITY, driver_findings
 from .options import driver_options, option_findings
 
 __all__ = ["check_settings", "settings_findings"]
@@ -30,8 +30,15 @@ _OF_POOLS = frozenset({"pool", "pool_pre_ping", "pool_recycle"})
 _OF_OTHERS = frozenset({"recycle", "pool_options", "pool_recycle"})
 
 
-def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:  # noqa: ARG001 - Django's signature
-    """Every alias whose connection is one of this backend's, and settings of ours elsewhere."""
+def check_settings(
+    databases: Iterable[str] | None = None,
+    **kwargs: Any,  # noqa: ARG001 - Django's signature
+) -> list[checks.CheckMessage]:
+    """Every alias whose connection is one of this backend's, and settings of ours elsewhere.
+
+    `databases` are those whose servers are asked as well (validation.py).
+    """
+    asked = frozenset(databases or ())
     from django.db import connections
 
     messages: list[checks.CheckMessage] = []
@@ -43,7 +50,9 @@ def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:  # noqa: ARG001 
         # Where no alias has loaded base.py it stays unloaded: it needs a driver.
         base = sys.modules.get("django_mysql_recycle.base")
         if base is not None and isinstance(connection, base.RecycleMixin):
-            messages += settings_findings(alias, connection.settings_dict)
+            found = settings_findings(alias, connection.settings_dict)
+            # Only the connection tells whether there is TLS at all.
+            messages += [one for one in found if not (alias in asked and one.id == NO_AUTHORITY)]
         else:
             messages += _on_another_backend(alias, connection.settings_dict)
     return messages

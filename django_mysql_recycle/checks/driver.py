@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,12 +10,15 @@ from typing import Any
 
 from django.core import checks
 
+from .. import option_files
 from ..drivers import choose, versions
 from ..network_path import leaves_time
 from ..options import Options, path_of
 from .options import KERNEL_PROBES, driver_options, own_settings
 
-__all__ = ["driver_findings"]
+__all__ = ["NO_AUTHORITY", "authority_findings", "driver_findings"]
+
+NO_AUTHORITY = "django_mysql_recycle.I001"
 
 
 def driver_findings(alias: str, settings: Mapping[str, Any]) -> Iterator[checks.CheckMessage]:
@@ -27,7 +29,7 @@ def driver_findings(alias: str, settings: Mapping[str, Any]) -> Iterator[checks.
     yield from _check_cursor_class(alias, settings)
     if name == "mysqlclient":
         yield from _check_connect_timeout(alias, settings)
-        yield from _check_tls(alias, settings)
+        yield from authority_findings(alias, settings)
 
 
 def _check_version(alias: str, name: str) -> Iterator[checks.CheckMessage]:
@@ -152,7 +154,8 @@ def _check_connect_timeout(
         )
 
 
-def _check_tls(alias: str, settings: Mapping[str, Any]) -> Iterator[checks.CheckMessage]:
+def authority_findings(alias: str, settings: Mapping[str, Any]) -> Iterator[checks.CheckMessage]:
+    """Whether each connection loads all authorities of the system. Says nothing without TLS."""
     options = driver_options(settings)
     tls = options.get("ssl")
     named = isinstance(tls, Mapping) and (tls.get("ca") or tls.get("capath"))
@@ -179,7 +182,7 @@ def _check_tls(alias: str, settings: Mapping[str, Any]) -> Iterator[checks.Check
         "the one that signed the server's certificate>} it is about 2 ms. Naming it also makes "
         "the driver verify the certificate, which ssl_mode REQUIRED alone does not: with another "
         "one in the file connecting fails.",
-        id="django_mysql_recycle.I001",
+        id=NO_AUTHORITY,
     )
 
 
@@ -193,21 +196,6 @@ def _system_trusts_few() -> bool:
 
 
 def _from_file(options: Mapping[str, Any], name: str) -> str:
-    """An option of the driver's in its option file; empty where there is none, or no file."""
-    path = options.get("read_default_file")
-    if not path:
-        return ""
-    groups = {"client", "client-server", "client-mariadb"}
-    groups.add(str(options.get("read_default_group") or "client"))
-    wanted = re.compile(name.replace("-", "[-_]") + r"\s*=\s*(.*)", re.IGNORECASE)
-    group, found = "", ""
-    try:
-        text = Path(str(path)).expanduser().read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""  # connecting will say so
-    for line in map(str.strip, text.splitlines()):
-        if line.startswith("["):
-            group = line.strip("[] ")
-        elif group in groups and (match := wanted.match(line)):
-            found = match[1].strip().strip("'\"")
-    return found
+    """An option of the driver's in its option files; empty where there is none, or no file."""
+    found = option_files.options(options).get(name)
+    return "" if found is None else found.value or ""

@@ -13,7 +13,7 @@ from django.db import connections
 from django.db.utils import Error, load_backend
 
 from ..checks import check_settings, settings_findings
-from ..drivers import choose
+from ..drivers import Driver, choose
 from ..errors import Proof, code_of, judge
 from ..option_files import sets_connect_timeout
 from ..options import DEFAULT_CONNECT_TIMEOUT, Options, is_number, max_age_of, path_of
@@ -28,6 +28,7 @@ from .findings import (
 )
 from .path import (
     Cost,
+    Transport,
     kernel_options,
     library_of,
     measure,
@@ -149,6 +150,7 @@ class Inquiry:
         transport = transport_of(descriptor)
         asked = connection.recycler.current().path_options if self.report.guarded else {}
         kernel = kernel_options(descriptor, asked)
+        encrypted = driver.is_encrypted(raw)
         tls = tls_of(raw, facts, settings, library_of(driver))
         evidence = proxy_evidence(raw, transport, facts)
         self.report = replace(
@@ -169,10 +171,20 @@ class Inquiry:
         cost = Cost(connect_ms, ping_ms, liveness_check_us)
         self.report = replace(self.report, cost=cost)
         self.found += of_connection(transport, tls, kernel, cost, evidence, options)
+        if not encrypted:
+            self._tls_is_missing(driver, transport)
         if any(found.id.endswith(".I001") for found in self.found):
             # The check knows the cause, and the report has the measured time anyway.
             self.found = [found for found in self.found if "tls_connect_cost" not in found.id]
         connection.close()
+
+    def _tls_is_missing(self, driver: Driver, transport: Transport) -> None:
+        # The system checks say the same, or take the settings' word for it.
+        said = (".E101", ".I001")
+        self.found = [found for found in self.found if not found.id.endswith(said)]
+        if transport.kind != "socket" and driver.asks_for_tls(self.settings.get("OPTIONS") or {}):
+            told = "The settings ask for TLS, and the connection is not encrypted."
+            self.found.append(finding("tls_missing", told))
 
     def _prove(self, progress: Progress) -> None:
         control = {**_in_time(self.settings), "ENGINE": STOCK}

@@ -53,6 +53,13 @@ KINDS: dict[str, Kind] = {
         "Install the driver, or correct ENGINE and OPTIONS.",
     ),
     "unreachable": Kind(ERROR, "connecting failed, with the driver's number and text", ""),
+    "tls_missing": Kind(
+        ERROR,
+        "the settings ask for TLS, and the connection is not encrypted",
+        "Turn TLS on at the server. mysqlclient on MariaDB Connector/C goes on without it where the "
+        "server offers none, unless ssl_mode is 'VERIFY_CA' or 'VERIFY_IDENTITY' and "
+        "OPTIONS['ssl'] = {'ca': ...} names the authority.",
+    ),
     "lost": Kind(
         ERROR,
         "the connection was lost while the server was asked",

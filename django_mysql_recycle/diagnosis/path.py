@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from .. import liveness, network_path
-from ..drivers import Driver
+from ..drivers import Driver, choose
 from ..drivers.versions import installed, is_connector_c
 from ..server_facts import ServerFacts
 
@@ -126,7 +126,7 @@ def tls_of(raw: Any, facts: ServerFacts, settings: Mapping[str, Any], library: s
         if required and sock.context.check_hostname:
             verified = "certificate and host name"
         return TlsFacts(sock.version() or "", cipher[0] if cipher else "", verified)
-    if sock is not None or not facts.tls_version:
+    if sock is not None or not facts.tls_version or not choose().is_encrypted(raw):
         return TlsFacts("", "", "nothing")
     verified = verified_by_library(settings.get("OPTIONS") or {}, library)
     return TlsFacts(facts.tls_version, facts.tls_cipher, verified)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from .choice import ENVIRONMENT, choose, use_driver
 from .exchange import Exchange, Outcome, refuse
-from .interface import Driver, Origin
+from .interface import Attempt, Driver, Origin
 
 __all__ = [
     "ENVIRONMENT",
+    "Attempt",
     "Driver",
     "Exchange",
     "Origin",

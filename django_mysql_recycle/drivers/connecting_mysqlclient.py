@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
-from MySQLdb import OperationalError, _mysql
+from django.core.exceptions import ImproperlyConfigured
+from MySQLdb import OperationalError, ProgrammingError, _mysql
 from MySQLdb.connections import Connection
 
 from ..liveness import clock, wait_until_readable
+from .interface import Attempt
 
-__all__ = ["Connecting"]
+__all__ = ["Connecting", "stop_reconnecting"]
 
 #: The C library bounds the login by itself, read by read, and may return late. Each statement
 #: that follows has at least so many seconds.
 _LEAST = 1.0
+
+
+def stop_reconnecting(connection: Any, source: str) -> None:
+    """Switch off the library's reconnect, which `source` has switched on.
+
+    The parameter of ping() is the one way that the driver has. A ping that is sent would wait
+    without a bound, and would itself reconnect a connection that was lost just now. While an
+    answer is unread the library takes the setting and refuses to send the ping.
+    """
+    connection.query("SELECT 1")
+    try:
+        for reconnect in (True, False):  # the driver passes on what it takes for a change
+            _ping(connection, reconnect)
+    except (TypeError, Warning) as error:
+        raise ImproperlyConfigured(
+            f"{source} sets 'reconnect', and this version of mysqlclient cannot switch it off "
+            f"({error}). Remove the option: a connection that the client library replaces by "
+            "itself loses its transaction without an error."
+        ) from error
+    finally:
+        connection.store_result()
+
+
+def _ping(connection: Any, reconnect: bool) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            connection.ping(reconnect)
+        except ProgrammingError as error:
+            if error.args[0] != 2014:
+                raise
 
 
 class _AfterLogin(_mysql.connection):
@@ -26,6 +60,13 @@ class _AfterLogin(_mysql.connection):
     read_query_result: Any
     send_query: Any
     store_result: Any
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.attempt.reconnecting:
+            # Before anything is set up that a reconnect would lose.
+            stop_reconnecting(self, self.attempt.reconnecting)
+            self.attempt.switched_off = True
 
     def set_character_set(self: Any, charset: str) -> None:
         if self.character_set_name() == charset:
@@ -49,11 +90,13 @@ class Connecting(Connection, _AfterLogin):
     deadline: float
     #: The user's own limit for each read, which the library keeps to.
     read_timeout: float | None = None
+    attempt: Attempt
 
     @classmethod
-    def make(cls, params: dict[str, Any], deadline: float) -> Connecting:
+    def make(cls, params: dict[str, Any], deadline: float, attempt: Attempt) -> Connecting:
         connection = cls.__new__(cls)
         connection.deadline = deadline
+        connection.attempt = attempt
         connection.read_timeout = params.get("read_timeout")
         connection.__init__(**params)  # type: ignore[misc]
         return connection
@@ -61,8 +104,8 @@ class Connecting(Connection, _AfterLogin):
     def finish(self) -> None:
         """Leave the connection to the driver."""
         self.__class__ = Connection  # type: ignore[assignment]
-        self.__dict__.pop("deadline", None)
-        self.__dict__.pop("read_timeout", None)
+        for name in ("attempt", "deadline", "read_timeout"):
+            self.__dict__.pop(name, None)
 
     def query(self, query: Any) -> None:
         if type(self) is not Connecting:  # finished, and this method is still held

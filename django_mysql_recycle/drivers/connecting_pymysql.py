@@ -10,7 +10,7 @@ from pymysql import err
 from pymysql.connections import Connection
 
 from ..liveness import clock
-from .interface import seconds_left
+from .interface import Attempt, seconds_left
 
 __all__ = ["Connecting"]
 
@@ -37,7 +37,7 @@ class Connecting(Connection):
     _force_close: Any
 
     @classmethod
-    def make(cls, params: dict[str, Any], deadline: float) -> Connecting:
+    def make(cls, params: dict[str, Any], deadline: float, _attempt: Attempt) -> Connecting:
         connection = cls(**{**params, "defer_connect": True})
         connection.deadline = deadline
         if not params.get("defer_connect"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum, auto
 from traceback import walk_tb
 from types import CodeType, ModuleType
@@ -24,6 +25,11 @@ class Origin(Enum):
 
 class Attempt:
     """One try to connect: the driver needs nothing done before or after it."""
+
+    #: What has switched the library's reconnect on, so that it has to be switched off.
+    reconnecting: str = ""
+    #: That has been done, right after the login.
+    switched_off = False
 
     def succeeded(self, connection: Any) -> None:
         """Undo on the connection what was meant for connecting alone."""
@@ -94,7 +100,13 @@ class Driver(Protocol):
     def is_own(self, connect: Any) -> bool:
         """Whether this ``connect`` is the driver's own, which nothing has wrapped or replaced."""
 
-    def open(self, params: dict[str, Any], deadline: float) -> Any:
+    def asks_for_tls(self, params: Mapping[str, Any]) -> bool:
+        """Whether these parameters want a connection that is encrypted, and no other."""
+
+    def is_encrypted(self, connection: Any) -> bool:
+        """Whether an open connection is. True where the object does not tell. No round trip."""
+
+    def open(self, params: dict[str, Any], deadline: float, attempt: Attempt) -> Any:
         """What the driver's ``connect(**params)`` gives, all of it within the deadline.
 
         The deadline goes on for what the connection is asked next, until `finish_opening`.
@@ -121,8 +133,8 @@ class Common:
     def origin(self, error: BaseException) -> Origin:  # noqa: ARG002
         return Origin.UNKNOWN
 
-    def open(self, params: dict[str, Any], deadline: float) -> Any:
-        return self._connecting.make(params, deadline)
+    def open(self, params: dict[str, Any], deadline: float, attempt: Attempt) -> Any:
+        return self._connecting.make(params, deadline, attempt)
 
     def hasten(self, connection: Any, deadline: float) -> None:
         if type(connection) is self._connecting.__base__:

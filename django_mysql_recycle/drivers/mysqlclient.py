@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
 from types import FunctionType
 from typing import Any
 
+from .. import option_files
 from .exchange import Exchange, refuse, watch
 from .interface import Attempt, Common, code_objects
+from .versions import is_connector_c
 
 __all__ = ["MySQLClient"]
 
@@ -151,16 +154,56 @@ class MySQLClient(Common):
             and connections.Connection is self._connecting.__base__
         )
 
+    def asks_for_tls(self, params: Mapping[str, Any]) -> bool:
+        mode = str(params.get("ssl_mode") or "")
+        if mode:
+            return mode in _STRICT
+        if params.get("ssl"):
+            return True
+        return not _READING.isdisjoint(params) and any(
+            _wants_tls(name, option.value) for name, option in option_files.options(params).items()
+        )
+
+    def is_encrypted(self, connection: Any) -> bool:
+        # What both ends have agreed upon; the library leaves the flag out where it goes on without.
+        return bool(getattr(connection, "client_flag", _CLIENT_SSL) & _CLIENT_SSL)
+
     def attempt(
         self,
         alias: str,  # noqa: ARG002
-        params: dict[str, Any],  # noqa: ARG002
+        params: dict[str, Any],
         seconds: float,  # noqa: ARG002
         *,
         spare: bool,  # noqa: ARG002
     ) -> Attempt:
         # Connector/C and libmysqlclient bound the handshake by connect_timeout themselves.
-        return Attempt()
+        if _READING.isdisjoint(params) and "=" not in str(params.get("host")):
+            return Attempt()
+        return _Attempt(option_files.reconnecting(params) if is_connector_c() else "")
+
+
+class _Attempt(Attempt):
+    def __init__(self, reconnecting: str) -> None:
+        self.reconnecting = reconnecting
+
+    def succeeded(self, connection: Any) -> None:
+        if self.reconnecting and not self.switched_off:
+            import_module(f"{__package__}.connecting_mysqlclient").stop_reconnecting(
+                connection, self.reconnecting
+            )
+
+
+#: The parameters with which the library reads option files.
+_READING = frozenset({"read_default_file", "read_default_group"})
+_CLIENT_SSL = 2048
+_STRICT = ("REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
+
+
+def _wants_tls(name: str, value: str | None) -> bool:
+    """Whether an option of an option file does. Connector/C does not know `ssl` and `ssl-mode`."""
+    if name in ("ssl-enforce", "tls-enforce", "ssl-verify-server-cert", "tls-verify-peer"):
+        return option_files.is_on(value)
+    return bool(value) and re.fullmatch(r"(ssl|tls)-(ca|capath|cert|cipher|key)", name) is not None
 
 
 def _end(exchange: Exchange, error: BaseException) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -101,6 +102,15 @@ class PyMySQL(Common):
 
     def watch(self, connection: Any) -> Exchange:
         return watch(connection, _put_attributes)
+
+    def asks_for_tls(self, params: Mapping[str, Any]) -> bool:
+        # The driver itself refuses to go on without TLS then.
+        wanted = ("ssl", "ssl_ca", "ssl_cert", "ssl_key", "ssl_verify_cert", "ssl_verify_identity")
+        return not params.get("ssl_disabled") and any(params.get(name) for name in wanted)
+
+    def is_encrypted(self, connection: Any) -> bool:
+        sock = getattr(connection, "_sock", None)
+        return sock is None or isinstance(sock, ssl.SSLSocket)
 
     def is_own(self, connect: Any) -> bool:
         return connect is self._connecting.__base__

@@ -84,11 +84,12 @@ class Decider(ConnectionKeeper):
             self.ask_locks(record, cursor)
         if self.unanswerable and statement.reads:
             self._refuse_unanswerable(record, statement, cursor)
+        sets = statement.only_sets or bool(statement.sets)
         replacements = 0
         while True:
             now = clock()
             idle: float = now - record.contact
-            carried = record.pins.settable if record.pins.pinned else None
+            carried = record.pins.settable if sets and record.pins.pinned else None
             verdict = decide(
                 Facts(
                     safe=safe,

@@ -85,12 +85,22 @@ class Owed:
     pins: SessionState
     ending: Ending
     code: int | None
-    #: What is set again once all results of a text with several statements have been read.
-    later: frozenset[Key] = frozenset()
+    #: Set by the statements of a text whose results have not all been read.
+    later: Statement = PLAIN
+    #: Set again, but with values that depend on what is still to be set again.
+    waiting: frozenset[Key] = frozenset()
 
     @property
     def keys(self) -> frozenset[Hashable]:
-        return self.pins.settable or frozenset()
+        return (self.pins.settable or frozenset()) - self.waiting
+
+    def pay(self, statement: Statement) -> None:
+        """A statement has set its part again."""
+        if self.keys.isdisjoint(statement.depends):
+            self.pins.set_again(statement.sets)
+            self.waiting -= statement.sets
+        else:
+            self.waiting |= statement.sets
 
 
 @dataclass(slots=True)
@@ -495,7 +505,9 @@ class ConnectionKeeper:
     def owed_lost(self, owed: Owed) -> SessionStateLost:
         """The error for lost state that a statement relies on which does not set it again."""
         ending = owed.ending
-        description = owed.pins.describe(clock())
+        pins = owed.pins.copy()
+        pins.absorb(self.record.pins, owed.waiting)
+        description = pins.describe(clock())
         error = SessionStateLost(
             owed.code or 2006,
             f"the connection of {self.db.alias!r} was replaced ({ending.reason}, idle "
@@ -509,7 +521,7 @@ class ConnectionKeeper:
                 reason=ending.reason,
                 age=ending.age,
                 idle=ending.idle,
-                state=owed.pins.kinds(),
+                state=pins.kinds(),
                 description=description,
             )
         except BaseException:
@@ -517,14 +529,9 @@ class ConnectionKeeper:
             raise
         return error
 
-    def paid(self, keys: frozenset[Key]) -> None:
-        """A statement has set these again."""
-        if self.owed is not None:
-            self.owed.pins.set_again(keys)
-            self.settle_owed()
-
     def settle_owed(self) -> None:
-        if self.owed is not None and not self.owed.pins.pinned:
+        """Forget what is owed once there is nothing left of it."""
+        if self.owed is not None and not self.owed.keys:
             self.owed = None
             self.settle()
 

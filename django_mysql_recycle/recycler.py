@@ -124,7 +124,7 @@ class Recycler(Decider):
         if arguments:
             record.left_arguments(arguments)
         if self.unanswerable:
-            rows = cursor.description is not None and not statement.asks_only
+            rows = not statement.asks_only and getattr(cursor, "description", None) is not None
             self.note_answers(rows=rows, arguments=arguments)
         if statement.read_only:
             record.read_only_declared = True
@@ -148,13 +148,11 @@ class Recycler(Decider):
         """A statement has set lost state again."""
         if any(change.kind == DEFAULT_DATABASE for change in statement.changes):
             owed.pins.another_database()
-        if statement.single:
-            owed.later = frozenset()
-            if not many or (isinstance(args, (list, tuple)) and args):
-                self.paid(statement.sets)
-        else:
-            # The driver has read the first result; what follows may still fail.
-            owed.later = statement.sets
+        # Of several statements the driver has read the first result; what follows may still fail.
+        owed.later = PLAIN if statement.single else statement
+        if statement.single and (not many or (isinstance(args, (list, tuple)) and args)):
+            owed.pay(statement)
+            self.settle_owed()
 
     def _apply(
         self,
@@ -377,7 +375,8 @@ class Recycler(Decider):
                 # Every statement of the text has run.
                 record.pins, record.pins_after = record.pins_after, None
                 if self.owed is not None:
-                    self.paid(self.owed.later)
+                    self.owed.pay(self.owed.later)
+                    self.settle_owed()
             if record.may_be_unread:
                 # What ran behind the first result may have switched autocommit off.
                 self.look_at_status(record)

@@ -32,6 +32,8 @@ TABLES = (
     "CREATE TABLE soak_account (id INT PRIMARY KEY, balance INT NOT NULL) ENGINE=InnoDB",
     "CREATE TABLE soak_ledger (id CHAR(36) NOT NULL, amount INT NOT NULL) ENGINE=InnoDB",
     "CREATE TABLE soak_note (id CHAR(36) NOT NULL) ENGINE=InnoDB",
+    "CREATE TABLE soak_numbered (id INT AUTO_INCREMENT PRIMARY KEY, name CHAR(36) NOT NULL)"
+    " ENGINE=InnoDB",
 )
 
 
@@ -51,7 +53,7 @@ class Soak:
 
     def run(self, seconds: float) -> None:
         with Admin(self.server) as admin:
-            for name in ("account", "ledger", "note"):
+            for name in ("account", "ledger", "note", "numbered"):
                 admin.rows(f"DROP TABLE IF EXISTS soak_{name}")
             for table in TABLES:
                 admin.rows(table)
@@ -71,7 +73,8 @@ class Soak:
 
     def work(self, number: int) -> None:
         chance = random.Random(f"{self.seed} {number}")
-        acts = [self.transfer] * 4 + [self.note] * 3 + [self.hold_lock, self.nap]
+        acts = [self.transfer] * 4 + [self.note] * 3
+        acts += [self.hold_lock, self.nap, self.set_up, self.ask_for_its_number]
         connection = connections[self.alias]
         try:
             while not self.over.is_set():
@@ -122,6 +125,38 @@ class Soak:
             if cursor.fetchone()[0] != 1:
                 self.broken.append(f"lock {name} was lost and nobody heard of it")
             cursor.execute("SELECT RELEASE_LOCK(%s)", [name])
+
+    def set_up(self, connection: Any, chance: random.Random) -> None:
+        """Rounds that set their session up: what they work with is what they have set, or raises."""
+        with connection.cursor() as cursor:
+            for _ in range(chance.randint(1, 5)):
+                number = chance.randrange(1000)
+                cursor.execute("SET SESSION group_concat_max_len = %s", [number + 1000])
+                cursor.execute("SET @soak = %s", [number])
+                cursor.execute("DROP TEMPORARY TABLE IF EXISTS soak_own")
+                cursor.execute("CREATE TEMPORARY TABLE soak_own (a INT)")
+                cursor.execute("INSERT INTO soak_own VALUES (%s)", [number])
+                time.sleep(chance.random() * 0.02)
+                cursor.execute(
+                    "SELECT a = @soak AND @@group_concat_max_len = @soak + 1000 FROM soak_own"
+                )
+                if cursor.fetchone() != (1,):
+                    self.broken.append("a session was not as it had been set up")
+                time.sleep(chance.random() * 0.2)
+            cursor.execute("DROP TEMPORARY TABLE IF EXISTS soak_own")
+        connection.close_if_unusable_or_obsolete()  # the round's variables end with it
+
+    def ask_for_its_number(self, connection: Any, chance: random.Random) -> None:
+        """LAST_INSERT_ID() is that of the application's last INSERT, or raises."""
+        name = str(uuid.uuid4())
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO soak_numbered (name) VALUES (%s)", [name])
+            time.sleep(chance.random() * 0.2)
+            if chance.random() < 0.5:
+                cursor.execute("SELECT COUNT(*) FROM soak_note")
+            cursor.execute("SELECT name FROM soak_numbered WHERE id = LAST_INSERT_ID()")
+            if cursor.fetchone() != (name,):
+                self.broken.append("the number of a row was another one's")
 
     def nap(self, connection: Any, chance: random.Random) -> None:
         if chance.random() < 0.1:

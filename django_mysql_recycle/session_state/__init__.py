@@ -92,7 +92,7 @@ def examine(sql: str | bytes | bytearray, reading: Reading = USUAL) -> Statement
         or "ROW_COUNT" in upper
         or "LASTVAL" in upper
         or "NEXTVAL" in upper
-        or ("NEXT" in upper and "VALUE" in upper)
+        or ("NEXT" in upper and "VALUE" in upper and "FOR" in upper)
         or "PREVIOUS" in upper
         or "WAIT_TIMEOUT" in upper
     ):

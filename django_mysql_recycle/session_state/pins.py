@@ -276,9 +276,12 @@ class SessionState:
             return None
         return frozenset(self._pins)
 
-    def absorb(self, other: SessionState) -> None:
-        """Take over the pins of another connection."""
-        self._pins = {**other._pins, **self._pins}
+    def absorb(self, other: SessionState, keys: Collection[Key] | None = None) -> None:
+        """Take over the pins of another connection, or those of them."""
+        taken = (
+            other._pins if keys is None else {k: other._pins[k] for k in other._pins if k in keys}
+        )
+        self._pins = {**taken, **self._pins}
         self.pinned = bool(self._pins)
 
     def set_again(self, keys: Collection[Key]) -> None:

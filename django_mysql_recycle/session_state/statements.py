@@ -145,7 +145,7 @@ class Statement:
 
     def may_set_again(self, lost: frozenset[Hashable]) -> bool:
         """Whether it does the same in a session that lacks this state, and may set some of it."""
-        return self.sets_all(lost) or (self.only_sets and lost.isdisjoint(self.depends))
+        return self.only_sets or self.sets_all(lost)
 
 
 PLAIN = Statement()

@@ -25,5 +25,5 @@ def test_money_neither_comes_nor_goes_and_nobody_has_to_be_restarted(
         Soak(make_connection().alias, server, seed).run(SECONDS)
     finally:
         admin.rows("SET GLOBAL wait_timeout = 28800")  # by the soak, behind the back of `admin`
-        for name in ("account", "ledger", "note"):
+        for name in ("account", "ledger", "note", "numbered"):
             admin.rows(f"DROP TABLE IF EXISTS soak_{name}")

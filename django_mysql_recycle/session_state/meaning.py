@@ -187,7 +187,8 @@ def _hidden(change: Change) -> Change:
     return replace(
         change,
         name="" if change.kind == DEFAULT_DATABASE else change.name,
-        hidden=change.hidden or change.kind != NAMED_LOCK,
+        # Of a lock, the name that is written out may be shown, and no expression.
+        hidden=change.hidden or change.kind != NAMED_LOCK or change.inputs is not None,
         uncounted=change.uncounted or change.kind in UNCERTAIN,
         placeholder=None,
         inputs=change.inputs and (),

@@ -248,10 +248,15 @@ class Decider(ConnectionKeeper):
         held: dict[Hashable, bool | None] = dict.fromkeys(asked)
         try:
             if asked:
-                rows = self.ask(record, f"SELECT {', '.join(calls)}".encode())
-                held = {key: bool(int(answer)) for key, answer in zip(asked, rows[0], strict=True)}
-        except (NoAnswer, self.db.Database.Error, ValueError, TypeError, IndexError):
-            pass  # they count as held
+                rows = self.ask(record, f"SELECT CONNECTION_ID(), {', '.join(calls)}".encode())
+                session, *answers = map(int, rows[0])
+                # A proxy may have asked another server, which knows nothing of these locks.
+                if session == record.connection.thread_id():
+                    held = {key: bool(answer) for key, answer in zip(asked, answers, strict=True)}
+        except (NoAnswer, self.db.Database.Error):
+            pass
+        except (ValueError, TypeError, IndexError, AttributeError):
+            pass  # not what a server answers
         record.pins.locks_told(held)
         record.refresh()
 

@@ -100,7 +100,7 @@ class RecycleMixin(TransactionSeams):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         # Django connects once. 'Not now' is worth another try within the same time.
-        options = Options.of(self.alias, self.settings_dict)
+        options = Options.of(self.alias, self.settings_dict).within(conn_params)
         command = conn_params.get("init_command")
         turned_on = self.recycler.connecting and self.settings_dict["AUTOCOMMIT"]
         if turned_on and not (command and _may_begin_a_transaction(command)):
@@ -198,7 +198,8 @@ class RecycleMixin(TransactionSeams):
                 processes.look()  # a receiver may have forked
             if recycler.made is None and self.connection is not None:
                 # A subclass has a get_new_connection() of its own, which does not call ours.
-                self._record_of(self.connection, Options.of(self.alias, self.settings_dict))
+                options = Options.of(self.alias, self.settings_dict)
+                self._record_of(self.connection, options.within(self.settings_dict["OPTIONS"]))
             if (
                 recycler.database is not None
                 and self.connection is not None

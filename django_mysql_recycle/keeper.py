@@ -168,7 +168,7 @@ class ConnectionKeeper:
         # Somebody has put it there without connect().
         if record is not NO_RECORD:
             record.forget_descriptor()  # no cursor that was made with it may take it for calm
-        options = Options.of(db.alias, db.settings_dict)
+        options = Options.of(db.alias, db.settings_dict).within(db.settings_dict["OPTIONS"])
         record = self.record = ConnectionRecord(self.driver, db.connection, options, None)
         self.settle()
         return record
@@ -213,6 +213,7 @@ class ConnectionKeeper:
     def ask(self, record: ConnectionRecord, sql: bytes) -> tuple[Any, ...]:
         """One round trip within ``ping_timeout``, past Django's cursors and their logs.
 
+        A shorter ``read_timeout`` of the driver counts: see `Options.within`.
         Raises NoAnswer, or the driver's error, and marks the record accordingly.
         """
         exchange = record.exchange

@@ -6,7 +6,7 @@ Parsing, defaults and every ImproperlyConfigured text are here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import inf
 from sys import float_info
 from typing import Any
@@ -32,7 +32,7 @@ class Options:
     liveness_check: bool = True
     #: Idle seconds after which a ping comes before the statement.
     ping_after: float | None = 10
-    #: Bound on each round trip of the backend's own.
+    #: Bound on each round trip of the backend's own; a shorter `read_timeout` of the driver counts.
     ping_timeout: float | None = 5
     #: Seconds without a packet from the peer before the kernel probes it (TCP).
     keepalive: float | None = 10
@@ -70,6 +70,16 @@ class Options:
                     f"{path_of(alias)}: unknown key {key!r}; the valid keys are {', '.join(valid)}"
                 )
         return cls(**{key: _checked(alias, key, value) for key, value in given.items()})
+
+    def within(self, params: Mapping[str, Any]) -> Options:
+        """The same with no round trip of the backend's own longer than the driver's `read_timeout`.
+
+        `params`: the driver's parameters.
+        """
+        limit: Any = params.get("read_timeout")
+        if not is_number(limit) or not 0 < limit < (self.ping_timeout or inf):
+            return self
+        return replace(self, ping_timeout=limit)
 
 
 _DEFAULTS = Options()

@@ -23,7 +23,7 @@ def option_findings(
     """Contradictions in one entry of DATABASES."""
     given = own_settings(settings)
     yield from _check_pings(alias, options, given)
-    yield from _check_bounds(alias, options, settings)
+    yield from _check_bounds(alias, options, given, settings)
     yield from _check_as_long_as_the_system(alias, given)
     yield from _check_age(alias, given, settings)
     if settings.get("AUTOCOMMIT") is False:
@@ -80,19 +80,16 @@ def _check_pings(
 
 
 def _check_bounds(
-    alias: str, options: Options, settings: Mapping[str, Any]
+    alias: str, options: Options, given: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> Iterator[checks.CheckMessage]:
     read_timeout = _seconds(driver_options(settings).get("read_timeout"))
-    if (
-        read_timeout
-        and options.ping_timeout is not None
-        and 0 < read_timeout < options.ping_timeout
-    ):
+    own = given.get("ping_timeout")
+    if own is not None and read_timeout and 0 < read_timeout < own:
         yield checks.Warning(
-            f"DATABASES[{alias!r}]['OPTIONS']['read_timeout'] ({read_timeout}) is shorter than "
-            f"the recycle option 'ping_timeout' ({options.ping_timeout}).",
-            hint="A server that is slow for that long ends a statement, which may have run, "
-            "but not a ping, which is harmless. Lower ping_timeout to the same value or less.",
+            f"{path_of(alias, 'ping_timeout')} ({own}) has no effect: the driver's 'read_timeout' "
+            f"({read_timeout}) is shorter.",
+            hint="The shorter one bounds pings, the health check and the like. Lower ping_timeout "
+            "to the same value or less, or remove it.",
             id="django_mysql_recycle.W003",
         )
     if options.ping_timeout is None and options.network_timeout is None and not read_timeout:

@@ -163,7 +163,8 @@ class Inquiry:
         )
         self.found += of_server(facts, settings, options)
         with connection.wrap_database_errors:
-            ping_ms, liveness_check_us = measure(driver, raw)
+            timeout = Options().within(settings["OPTIONS"]).ping_timeout
+            ping_ms, liveness_check_us = measure(driver, raw, timeout)
         if self.with_checks and self.report.guarded:
             self.found += map(of_check, connection.validation.check(databases=[self.alias]))
         # The first connect also pays for what a process pays for once.

@@ -37,9 +37,8 @@ __all__ = [
 
 CONNECTOR_C = "MariaDB Connector/C"
 
-#: Round trips of which the median is told, and seconds for each.
+#: Round trips of which the median is told.
 PINGS = 11
-PING_TIMEOUT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +166,10 @@ def kernel_options(descriptor: int | None, asked: Mapping[str, int]) -> tuple[Ke
     )
 
 
-def measure(driver: Driver, raw: Any) -> tuple[float, float | None]:
+def measure(driver: Driver, raw: Any, timeout: float | None) -> tuple[float, float | None]:
     """Medians: milliseconds of a ping as the backend's own are, microseconds of a liveness check.
+
+    `timeout`: seconds for each ping.
 
     Raises the driver's error, or TimeoutError where the server does not answer.
     """
@@ -176,8 +177,8 @@ def measure(driver: Driver, raw: Any) -> tuple[float, float | None]:
 
     def ping() -> None:
         driver.send(raw, b"DO 0")
-        if not liveness.wait_until_readable(descriptor, PING_TIMEOUT):
-            raise TimeoutError(f"no answer to a ping within {PING_TIMEOUT} s")
+        if not liveness.wait_until_readable(descriptor, timeout):
+            raise TimeoutError(f"no answer to a ping within {timeout} s")
         driver.receive(raw)
 
     ping()

@@ -350,10 +350,9 @@ def test_ping_that_is_not_answered_ends(
 ) -> None:
     connection = make_connection()
     connection.ensure_connection()
-    monkeypatch.setattr(diagnosis_path, "PING_TIMEOUT", 0.1)
     server.pause()
     with pytest.raises(TimeoutError, match=r"no answer to a ping within 0\.1 s"):
-        diagnosis_path.measure(choose(), connection.connection)
+        diagnosis_path.measure(choose(), connection.connection, 0.1)
     server.resume()
 
 

@@ -390,3 +390,24 @@ def test_read_timeout_of_the_user_still_ends_a_slow_statement_and_only_that(
     with pytest.raises(OperationalError):
         run(connection, "SELECT SLEEP(3)")
     assert_works(connection, admin)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("transport", ["tcp", "tls", "socket"])
+@pytest.mark.parametrize("way", ["ping", "wait_timeout", "health check"])
+def test_no_round_trip_of_our_own_outlasts_the_users_read_timeout(
+    make_connection: ConnectionFactory, server: Server, transport: Any, way: str
+) -> None:
+    connection = make_connection(transport=transport, options={"read_timeout": 1})
+    run(connection, "SELECT 1")
+    if way == "ping":
+        rest(connection)
+        run(connection, "SELECT 1")  # wait_timeout is read before it
+    rest(connection, 20 if way == "ping" else 0.6)
+    server.pause()
+    with soon(2.5, server.resume), listening(connection) as told:
+        if way == "health check":
+            assert connection.is_usable() is False
+        # With ping_timeout alone, 5 s, the answer would have come in time.
+        run(connection, "SELECT 1")
+    assert told.recycled == ["no answer"]

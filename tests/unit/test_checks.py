@@ -88,7 +88,9 @@ def test_the_defaults_contradict_nothing(check: Check) -> None:
         ({"idle_limit": 5}, {}, []),
         ({"liveness_check": False, "ping_after": None}, {}, ["W002"]),
         ({"liveness_check": False, "ping_after": None, "idle_limit": 50}, {}, []),
-        ({}, {"OPTIONS": {"read_timeout": 3}}, ["W003"]),
+        ({"ping_timeout": 4}, {"OPTIONS": {"read_timeout": 3}}, ["W003"]),
+        ({"ping_timeout": None}, {"OPTIONS": {"read_timeout": 3}}, []),
+        ({}, {"OPTIONS": {"read_timeout": 3}}, []),  # the shorter one counts
         ({"ping_timeout": 3}, {"OPTIONS": {"read_timeout": 3}}, []),
         ({}, {"OPTIONS": {"read_timeout": "3", "write_timeout": 1}}, []),
         ({}, {"OPTIONS": {"read_timeout": 10**400}}, []),

@@ -128,3 +128,26 @@ def test_conn_max_age_limits_the_age_between_statements(given, limit):
 def test_a_conn_max_age_that_is_no_number_is_refused(given):
     with pytest.raises(ImproperlyConfigured, match=r"\['CONN_MAX_AGE'\]: expected seconds"):
         max_age_of("default", {"CONN_MAX_AGE": given})
+
+
+@pytest.mark.parametrize(
+    ("ping_timeout", "read_timeout", "counts"),
+    [
+        (5, 3, 3),
+        (5, 0.5, 0.5),
+        (None, 3, 3),
+        (2, 3, 2),
+        (5, None, 5),
+        (5, 0, 5),
+        (None, None, None),
+        # The driver refuses these, or not: it is for the driver to say.
+        (5, "3", 5),
+        (5, -1, 5),
+        (5, True, 5),
+        (5, float("nan"), 5),
+    ],
+)
+def test_shorter_one_of_ping_timeout_and_read_timeout_counts(ping_timeout, read_timeout, counts):
+    options = of(ping_timeout=ping_timeout).within({"read_timeout": read_timeout})
+    assert options.ping_timeout == counts
+    assert of().within({}) == of()

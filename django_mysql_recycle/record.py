@@ -215,6 +215,8 @@ class ConnectionRecord:
         # Weak: both drivers drain a result when its last reference goes.
         self._unread = None if cursor is None else weakref.ref(cursor)
         self.may_be_unread = cursor is not None
+        if cursor is None and self.network_timeout_lifted:
+            self.restore_network_timeout()
         self.refresh()
 
     def is_closed(self) -> bool:

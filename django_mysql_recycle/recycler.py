@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -65,6 +66,8 @@ class Recycler(Decider):
         if self.connecting:
             cursor.bring_up_to_date()
             return call()
+        if statement.sends_file:
+            call = partial(self._with_patience, statement, call)
         record = self.current()
         if record is None:
             self.db.ensure_connection()
@@ -103,6 +106,24 @@ class Recycler(Decider):
             record.executing = executing
             record.refresh()
         return self.run(cursor, statement, args, call, again=True, sql=sql)
+
+    def _with_patience(self, statement: Statement, call: Callable[[], T]) -> T:
+        """Run a statement in which a server that takes no more data is no dead one.
+
+        It may be waiting for a row lock in the middle of the client's file. To the kernel that is
+        sent data that stays unacknowledged.
+        """
+        record = self.record
+        record.lift_network_timeout()
+        try:
+            result = call()
+        except BaseException:
+            record.restore_network_timeout()
+            raise
+        if statement.single:
+            record.restore_network_timeout()
+        # Else nextset() may send the file: the limit is restored after the last result.
+        return result
 
     def _succeeded(
         self,

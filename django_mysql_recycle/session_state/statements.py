@@ -136,6 +136,7 @@ class Statement:
     sets_autocommit: bool = False
     sets_sql_mode: bool = False
     mentions_wait_timeout: bool = False
+    sends_file: bool = False  #: the client sends a file, as fast as the server takes it
     read_only: bool = False  #: declares READ ONLY: error 1792 is then the user's own doing
     lone_lock_call: str = ""  #: its only answer tells whether this function got or freed the lock
 
@@ -210,6 +211,7 @@ def in_doubt(one: Statement, other: Statement) -> Statement:
         calls=one.calls or other.calls,
         sets_autocommit=one.sets_autocommit or other.sets_autocommit,
         sets_sql_mode=one.sets_sql_mode or other.sets_sql_mode,
+        sends_file=one.sends_file or other.sends_file,
         read_only=one.read_only and other.read_only,
         lone_lock_call="",
     )
@@ -230,6 +232,7 @@ def together(parts: Iterable[Statement]) -> Statement:
         calls=any(part.calls for part in parts),
         sets_autocommit=any(part.sets_autocommit for part in parts),
         sets_sql_mode=any(part.sets_sql_mode for part in parts),
+        sends_file=any(part.sends_file for part in parts),
         read_only=any(part.read_only for part in parts),
     )
 

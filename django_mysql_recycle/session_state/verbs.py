@@ -215,7 +215,8 @@ def _judge_handler(tokens: Sequence[Token]) -> Statement:
 
 def _judge_load(tokens: Sequence[Token]) -> Statement:
     # LOCAL: the client has read its file, or half of it.
-    return Statement(leaves=INSERTED, repeatable="LOCAL" not in words_of(tokens))
+    local = "LOCAL" in words_of(tokens)
+    return Statement(leaves=INSERTED, repeatable=not local, sends_file=local)
 
 
 def _judge_analyze(tokens: Sequence[Token]) -> Statement:

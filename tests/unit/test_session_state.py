@@ -1208,3 +1208,33 @@ def test_statement_that_sets_says_what_it_sets_and_what_it_depends_on(
     named = {f"@{name}" if kind == "user variable" else name for kind, name in statement.sets}
     assert (statement.only_sets, named) == (only, {*sets.split()})
     assert {name for _, name in statement.depends} == {*depends.split()}
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "LOAD DATA LOCAL INFILE 'f' INTO TABLE t",
+        "load data low_priority local infile 'f' into table t",
+        "LOAD XML CONCURRENT LOCAL INFILE 'f' INTO TABLE t",
+        "/* nightly */ LOAD DATA /* from here */ LOCAL INFILE 'f' INTO TABLE t",
+        "LOAD DATA /*!50000 LOCAL */ INFILE 'f' INTO TABLE t",
+        "SET STATEMENT max_statement_time = 9 FOR LOAD DATA LOCAL INFILE 'f' INTO TABLE t",
+        "TRUNCATE t; LOAD DATA LOCAL INFILE 'f' INTO TABLE t",
+        b"LOAD DATA LOCAL INFILE 'f' INTO TABLE t",
+    ],
+)
+def test_file_of_the_client_is_sent(sql: str | bytes) -> None:
+    assert examine(sql).sends_file
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "LOAD DATA INFILE 'f' INTO TABLE t",
+        "SELECT 'LOAD DATA LOCAL INFILE'",
+        "INSERT INTO t VALUES ('LOAD DATA LOCAL INFILE ''f''')",
+        "CREATE TABLE local (data INT)",
+    ],
+)
+def test_no_file_of_the_client_is_sent(sql: str) -> None:
+    assert not examine(sql).sends_file

@@ -77,7 +77,7 @@ class Options:
         `params`: the driver's parameters.
         """
         limit: Any = params.get("read_timeout")
-        if not is_number(limit) or not 0 < limit < (self.ping_timeout or inf):
+        if limit is None or not is_number(limit) or not 0 < limit < (self.ping_timeout or inf):
             return self
         return replace(self, ping_timeout=limit)
 

@@ -148,6 +148,7 @@ class RecycleMixin(TransactionSeams):
         if max_age is not None:
             max_age *= 1 - (options.jitter or 0) * random()
         record = ConnectionRecord(driver, connection, options, max_age)
+        record.exchange.wrapper = self.recycler._db
         if self.recycler.connecting:  # else it is somebody's own, beside the one in use
             self.recycler.record = self.recycler.made = record
         return record
@@ -182,7 +183,6 @@ class RecycleMixin(TransactionSeams):
         shadowed: dict[str, Any] = {}
         recycler.made = None
         forks = recycler.forks
-        refused = None
         try:
             recycler.connecting = True
             if carried is not None:
@@ -206,7 +206,7 @@ class RecycleMixin(TransactionSeams):
                 and recycler.forks == forks
                 and not nested
             ):
-                refused = recycler.select_database()
+                recycler.select_database()
             if carried is not None and recycler.forks == forks:
                 if self.autocommit != carried.autocommit:
                     self.set_autocommit(carried.autocommit)
@@ -232,7 +232,9 @@ class RecycleMixin(TransactionSeams):
                 self.connect()
             return
         record = recycler.record
-        record.connection = self.connection  # a subclass may have put it into a proxy
+        if record.connection is not self.connection:
+            record.connection = self.connection  # a subclass has put it into a proxy
+            record.exchange.plain = False
         cursor_class = getattr(self.connection, "cursorclass", None)
         self.streams = isinstance(cursor_class, type) and issubclass(cursor_class, unbuffered)
         record.contact = clock()
@@ -244,12 +246,7 @@ class RecycleMixin(TransactionSeams):
         record.forget_answers()
         recycler.settle()
         if carried is not None and carried.ending is not None and not nested:
-            try:
-                recycler.tell(carried.ending)
-            except BaseException:
-                if refused is not None:
-                    recycler.owe(refused)
-                raise
+            recycler.tell(carried.ending)
             if not mark[0]:
                 processes.look()
             if self.connection is None:  # a receiver has closed it, or this is a child of its
@@ -257,8 +254,6 @@ class RecycleMixin(TransactionSeams):
                     carried.ending = None
                     recycler.carried = carried
                 self.connect()
-        if refused is not None:
-            raise refused
 
     def _make_quiet_cursor(self, cursor: Any) -> QuietCursorWrapper:
         return QuietCursorWrapper(cursor, self)
@@ -295,8 +290,15 @@ class RecycleMixin(TransactionSeams):
         # puts the driver's cursor into a CursorWrapper, and ours is one.
         recycler = self.recycler
         foreign = self.foreign_cursors or recycler.connecting
-        inner = super().create_cursor(name) if foreign else self.connection.cursor()
-        recycler.record.exchange.cursors -= 1  # this one is no other's
+        connection, record = self.connection, recycler.record
+        exchange = record.exchange
+        if exchange.plain and record.connection is connection and not foreign:
+            # What both drivers do in their cursor(), which is left to the application.
+            inner = connection.cursorclass(connection)
+        else:
+            exchange.ours = True
+            inner = super().create_cursor(name) if foreign else connection.cursor()
+            exchange.ours = False
         if recycler.connecting:
             return inner
         made_by_driver = getattr(inner, "cursor", inner) if foreign else inner
@@ -311,8 +313,10 @@ class RecycleMixin(TransactionSeams):
 
     def create_inner_cursor(self, name: str | None) -> Any:
         """What stands inside a cursor of ours, made anew on a new connection."""
+        exchange = self.recycler.record.exchange
+        exchange.ours = True
         inner = super().create_cursor(name) if self.foreign_cursors else self.connection.cursor()
-        self.recycler.record.exchange.cursors -= 1
+        exchange.ours = False
         return inner
 
     # ##### Django's own checks, closing #####
@@ -404,6 +408,8 @@ class RecycleMixin(TransactionSeams):
             return
         if at_boundary:
             record.pins.end_unit_of_work()
+            if not record.gone:
+                recycler.look_for_autocommit(record)
             recycler.confirm_transaction(record)
         if recycler.connecting:
             pass  # a receiver's: what is to be selected is to be selected on the next one

@@ -26,7 +26,7 @@ from .stock import CursorWrapper
 if TYPE_CHECKING:
     from .record import ConnectionRecord
 
-__all__ = ["QuietCursorWrapper", "RecyclingCursor", "StreamingCursor"]
+__all__ = ["QuietCursorWrapper", "RecyclingCursor", "StreamingCursor", "only_value"]
 
 #: Seconds after the last statement in which the liveness check is skipped: a loop that never
 #: rests does not pay for a system call at each turn.
@@ -202,16 +202,7 @@ class RecyclingCursor(CursorWrapper):
             pass
 
     def only_value(self) -> Any:
-        """The one value of a one-row result, left in place for the application; else ...."""
-        rows = self.cursor.fetchall()
-        if len(rows) != 1 or len(rows[0]) != 1:
-            value = ...
-        else:
-            row = rows[0]
-            value = next(iter(row.values())) if isinstance(row, dict) else row[0]
-        if rows:
-            self.cursor.scroll(0, "absolute")
-        return value
+        return only_value(self.cursor)
 
 
 class StreamingCursor(RecyclingCursor):
@@ -245,3 +236,19 @@ class StreamingCursor(RecyclingCursor):
         if self._record.unread is self and is_last(result):
             recycler.note_unread(self, rows_read=True)
         return result
+
+
+def only_value(cursor: Any) -> Any:
+    """The one value of a one-row result, left in place for the application; else ....
+
+    `cursor` is one of the driver's that has read its rows.
+    """
+    rows = cursor.fetchall()
+    if len(rows) != 1 or len(rows[0]) != 1:
+        value = ...
+    else:
+        row = rows[0]
+        value = next(iter(row.values())) if isinstance(row, dict) else row[0]
+    if rows:
+        cursor.scroll(0, "absolute")
+    return value

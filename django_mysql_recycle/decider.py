@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Any
 
 from django.db.utils import OperationalError
 
@@ -13,12 +14,16 @@ from .keeper import ConnectionKeeper, Ending, NoAnswer
 from .lifecycle import REST, Action, Facts, decide
 from .liveness import clock
 from .record import ConnectionRecord
-from .session_state import ANSWERS, PLAIN, End, Read, Statement
+from .session_state import ANSWERS, End, Read, Statement
 
 __all__ = ["Decider", "interrupted"]
 
 #: Replacements for one statement. One is enough unless receivers lose the new connection.
 _MOST = 3
+
+
+#: What is decided for where there is no statement.
+NOTHING = Statement()
 
 
 def interrupted(record: ConnectionRecord) -> OperationalError:
@@ -45,6 +50,7 @@ class Decider(ConnectionKeeper):
             or self.connecting
             or self.untold is not None
             or self.owed is not None
+            or self.refused is not None
             or record.exchange.under_way
             or record.pins.pinned
             or not self.is_safe(record)
@@ -57,14 +63,15 @@ class Decider(ConnectionKeeper):
 
     def decide(
         self,
-        statement: Statement = PLAIN,
+        statement: Statement = NOTHING,
         cursor: RecyclingCursor | None = None,
         *,
         asks: bool = True,
     ) -> float:
         """Apply the policy. Returns the idle seconds of the connection that is left.
 
-        `asks`: the server may be asked something, which changes what the next statement reads.
+        Without a statement nothing is about to be sent but what begins a transaction. `asks`: the
+        server may be asked something, which changes what the next statement reads.
         """
         record = self.record
         if record.exchange.under_way:
@@ -74,6 +81,8 @@ class Decider(ConnectionKeeper):
             untold, self.untold = self.untold, None
             self.settle()
             raise untold
+        if self.refused is not None:
+            self._report_refused(statement)
         owed = self.owed
         if owed is not None and not self.telling and not statement.may_set_again(owed.keys):
             raise self.owed_lost(owed)
@@ -116,10 +125,21 @@ class Decider(ConnectionKeeper):
             if not asks and verdict.action in (Action.PING, Action.READ_LIMIT):
                 return idle
             if verdict.action is Action.RECYCLE:
+                db: Any = self._db()
+                if not (
+                    replacements
+                    or record.gone
+                    or not db.autocommit
+                    or record.connection.get_autocommit()
+                ):
+                    self.look_for_autocommit(record)
+                    continue  # it was switched off past the cursors
                 # Receivers that have lost two are not called for the third.
                 self.replace(verdict.reason, signal=replacements < 2)
                 record = self.record
                 replacements += 1
+                if self.refused is not None:
+                    self._report_refused(statement)
                 sound = not (record.gone or record.wrong_node)
                 if sound and (clock() - record.contact < REST or replacements == _MOST):
                     return 0.0
@@ -140,6 +160,16 @@ class Decider(ConnectionKeeper):
                 raise interrupted(record)
             # Either the connection has talked to the server now, or it is marked lost.
             self._probe(record, read_limit=verdict.action is Action.READ_LIMIT)
+
+    def _report_refused(self, statement: Statement) -> None:
+        """Raise where a statement would run in another database than USE has selected.
+
+        One that selects a database itself needs the earlier one no longer.
+        """
+        if self.refused is None or statement is NOTHING or self.telling:
+            return
+        if not statement.selects_database:
+            raise self.refuse_database(self.refused)
 
     def _somebody_reads(self, record: ConnectionRecord, cursor: RecyclingCursor | None) -> bool:
         reader = record.unread
@@ -220,6 +250,16 @@ class Decider(ConnectionKeeper):
             return False
         del self.unanswerable[read.kind]
         return True
+
+    def look_for_autocommit(self, record: ConnectionRecord) -> None:
+        """Before a connection is given up: see autocommit that was switched off past the cursors.
+
+        The driver keeps the server's flag. What was lost before may have it off from a
+        transaction of Django's.
+        """
+        if self.db.autocommit and not record.connection.get_autocommit():
+            record.pins.autocommit_seen(True, clock())
+            record.refresh()
 
     def ask_database(self, record: ConnectionRecord, cursor: RecyclingCursor | None = None) -> None:
         """See which default database a statement has selected that does not tell."""

@@ -103,6 +103,15 @@ class Owed:
             self.waiting |= statement.sets
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A default database that a new connection could not select."""
+
+    name: str
+    code: Any
+    ending: Ending | None
+
+
 @dataclass(slots=True)
 class Carried:
     """What belongs to the wrapper and not to the connection, and outlives a replacement.
@@ -134,6 +143,8 @@ class ConnectionKeeper:
         self.carried: Carried | None = None
         #: The default database that the next connection has to select; None: that of its settings.
         self.database: str | None = None
+        #: It could not be selected: the next statement raises, unless it selects another one.
+        self.refused: Refused | None = None
         #: The record that get_new_connection() has made for the connect() under way.
         self.made: Any = None
         #: How many forks it has come out of as a child: a receiver may fork inside of connect().
@@ -170,6 +181,8 @@ class ConnectionKeeper:
             record.forget_descriptor()  # no cursor that was made with it may take it for calm
         options = Options.of(db.alias, db.settings_dict).within(db.settings_dict["OPTIONS"])
         record = self.record = ConnectionRecord(self.driver, db.connection, options, None)
+        record.exchange.wrapper = self._db
+        record.exchange.plain = False
         self.settle()
         return record
 
@@ -385,11 +398,10 @@ class ConnectionKeeper:
             name = None  # the next connection will be in it without more
         self.database = name
 
-    def select_database(self) -> SessionStateLost | None:
+    def select_database(self) -> None:
         """Select the remembered default database on a new connection, before anybody uses it.
 
-        Returns the error for a database that is refused. Raises what makes the connection
-        unusable, as a failure to connect.
+        Raises what makes the connection unusable, as a failure to connect.
         """
         record, name = self.record, self.database
         assert name is not None
@@ -402,23 +414,28 @@ class ConnectionKeeper:
                 2013, f"no answer to USE while connecting to {self.db.alias!r}"
             ) from error
         except (self.db.Database.Error, UnicodeError) as error:
-            if code_of(error) not in NO_SUCH_DATABASE and isinstance(error, self.db.Database.Error):
+            code = code_of(error) if isinstance(error, self.db.Database.Error) else 1049
+            if code not in NO_SUCH_DATABASE:
                 raise
-            self.database = None
-            return self._database_lost(name, code_of(error))
-        record.pins.database_is(name)
+            self.refused = Refused(name, code, self.carried.ending if self.carried else None)
+        else:
+            record.pins.database_is(name)
         self.database = None
-        return None
 
-    def _database_lost(self, name: str, code: object) -> SessionStateLost:
-        ending = self.carried.ending if self.carried else None
+    def refuse_database(self, refused: Refused) -> SessionStateLost:
+        """The error for a default database that could not be selected again, which is raised once."""
+        ending = refused.ending
         reason, age, idle = (ending.reason, ending.age, ending.idle) if ending else ("closed", 0, 0)
-        description = f"default database `{name}`, which cannot be selected again ({code})"
+        description = (
+            f"default database `{refused.name}`, which cannot be selected again ({refused.code})"
+        )
         error = SessionStateLost(
-            code if isinstance(code, int) else 1049,
+            refused.code,
             f"the connection of {self.db.alias!r} was replaced ({reason}, idle {idle:.1f} s) "
             f"and has lost its {description}",
         )
+        self.refused = None
+        self.settle()
         self.report(
             error,
             reason=reason,
@@ -558,6 +575,7 @@ class ConnectionKeeper:
             record.owing = (
                 self.untold is not None
                 or self.owed is not None
+                or self.refused is not None
                 or not _SEEN_END.isdisjoint(self.unanswerable)
             )
             record.refresh()

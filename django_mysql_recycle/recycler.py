@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 from django.db.transaction import TransactionManagementError
 
 from . import events
-from .cursors import RecyclingCursor, StreamingCursor
+from .cursors import RecyclingCursor, StreamingCursor, only_value
 from .decider import Decider
+from .drivers import Exchange
 from .errors import Proof, code_of, may_roll_back
 from .keeper import CLOSED, NO_RECORD, NoAnswer, Owed
 from .lifecycle import REST
@@ -152,6 +153,9 @@ class Recycler(Decider):
         if statement.mentions_wait_timeout:
             record.set_wait_timeout(None, unread=True)
         record.pins_after = None
+        if self.refused is not None and statement.selects_database:
+            self.refused = None
+            self.settle()
         if self.owed is not None and not self.telling:
             self._pay(self.owed, statement, args, many)
         if statement is not PLAIN:
@@ -214,6 +218,48 @@ class Recycler(Decider):
         ):
             self.look_at_status(record)
 
+    def ran_directly(
+        self, exchange: Exchange, sql: str | bytes | bytearray, args: Any, cursor: Any
+    ) -> bool:
+        """The application has run a statement past Django's cursors, by an object of the driver's.
+
+        `cursor` is the driver's, or None for a method of its connection. Returns whether a
+        transaction is open that SQL has begun.
+        """
+        record = self.record
+        if self.connecting or record.exchange is not exchange or not self.is_in_use(record):
+            return False
+        statement = examine(sql, record.reading)
+        if statement.changes and not record.options.pin_session_state:
+            statement = transactions_only(statement)
+        now = clock()
+        record.ran(statement, now)
+        record.dirty = record.dirty or not self.db.autocommit
+        if statement.mentions_wait_timeout:
+            record.set_wait_timeout(None, unread=True)
+        if not statement.single:
+            record.pins.apply_begins(statement, args, now)  # the rest may still fail
+        elif statement is not PLAIN:
+            asked = statement.lone_lock_call and not isinstance(cursor, self.driver.unbuffered)
+            answer = only_value(cursor) if asked else ...
+            if answer is ...:
+                record.pins.apply(statement, args, now)
+            else:
+                record.pins.answer(statement, args, answer, now)
+        if record.pins.pinned and _may_write(statement, cursor):
+            record.pins.written()
+        if statement.sets_autocommit or statement.calls or not statement.single:
+            self.look_at_status(record)
+        record.refresh()
+        return bool(record.pins.in_transaction)
+
+    def hold_directly(self, exchange: Exchange, reason: str) -> None:
+        """The application has made the session another one, for as long as it lives."""
+        record = self.record
+        if record.exchange is exchange and not self.connecting:
+            record.pins.hold(reason, clock())
+            record.refresh()
+
     def look_at_status(self, record: ConnectionRecord) -> None:
         """See what no text shows: autocommit switched off, a transaction left open, the sql_mode.
 
@@ -265,6 +311,7 @@ class Recycler(Decider):
             # Closed while the statement ran, by a signal handler or a lazy parameter: 2006 may
             # speak of the closing alone, and the statement may have run.
             return False
+        self.look_for_autocommit(record)
         # Without a rest before it, 2006 may be the server's answer to the statement: one
         # that is longer than max_allowed_packet.
         repeatable = repeatable and (idle >= REST or entering)

@@ -10,6 +10,7 @@ from MySQLdb import OperationalError, ProgrammingError, _mysql
 from MySQLdb.connections import Connection
 
 from ..liveness import clock, wait_until_readable
+from .direct import watched_connection
 from .interface import Attempt
 
 __all__ = ["Connecting", "stop_reconnecting"]
@@ -103,7 +104,7 @@ class Connecting(Connection, _AfterLogin):
 
     def finish(self) -> None:
         """Leave the connection to the driver."""
-        self.__class__ = Connection  # type: ignore[assignment]
+        self.__class__ = watched_connection(Connection)
         for name in ("attempt", "deadline", "read_timeout"):
             self.__dict__.pop(name, None)
 

@@ -10,6 +10,7 @@ from pymysql import err
 from pymysql.connections import Connection
 
 from ..liveness import clock
+from .direct import watched_connection
 from .interface import Attempt, seconds_left
 
 __all__ = ["Connecting"]
@@ -46,7 +47,7 @@ class Connecting(Connection):
 
     def finish(self) -> None:
         """Leave the connection to the driver, with the timeouts that the user has set."""
-        self.__class__ = Connection  # type: ignore[assignment]
+        self.__class__ = watched_connection(Connection)
         self.__dict__.pop("deadline", None)
         self.__dict__.pop("_timed_at", None)
         if self._sock is not None:

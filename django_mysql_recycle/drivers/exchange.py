@@ -13,6 +13,8 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
+from .direct import watched_connection
+
 __all__ = ["UNDER_WAY", "Exchange", "Outcome", "refuse", "watch"]
 
 #: CR_COMMANDS_OUT_OF_SYNC, which mysqlclient gives here, and its reason.
@@ -36,7 +38,7 @@ class Outcome(Enum):
 class Exchange:
     """The state of one driver connection between sending a statement and the end of its answer."""
 
-    __slots__ = ("cursors", "failed", "under_way", "watched")
+    __slots__ = ("cursors", "failed", "ours", "plain", "under_way", "watched", "wrapper")
 
     def __init__(self) -> None:
         #: None: mysqlclient, a statement without rows whose result its sender has not taken yet.
@@ -48,6 +50,12 @@ class Exchange:
         #: of no cursor. Where it is not 0 the application has used the driver's connection past
         #: Django's cursors. Counted where the driver does not say whether a transaction is open.
         self.cursors = 0
+        #: Its cursors are those of its attribute ``cursorclass``, whoever makes them.
+        self.plain = False
+        #: The next cursor is made by the connection wrapper, not by the application.
+        self.ours = False
+        #: Refers to the connection wrapper, which is told what the application does past it.
+        self.wrapper: Callable[[], Any] | None = None
 
     @property
     def was_used_past(self) -> bool:
@@ -99,6 +107,10 @@ def watch(connection: Any, make: Callable[[Any, Callable[..., Any], Exchange], N
         # garbage collector comes by.
         make(weakref.ref(owner), function, exchange)
         owner.query.exchange = exchange
+        exchange.plain = owner is connection and "cursor" in vars(owner)
+        kind: Any = type(owner)
+        if not hasattr(kind, "finish"):  # which does it once the connection is open
+            owner.__class__ = watched_connection(kind)
     except (AttributeError, TypeError):
         return exchange
     exchange.watched = True

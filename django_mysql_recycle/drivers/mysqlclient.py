@@ -11,6 +11,7 @@ from types import FunctionType
 from typing import Any
 
 from .. import option_files
+from .direct import watched_cursor
 from .exchange import Exchange, refuse, watch
 from .interface import Attempt, Common, code_objects
 from .versions import is_connector_c
@@ -118,9 +119,13 @@ class MySQLClient(Common):
             return result
 
         def counted_cursor(cursorclass: Any = None) -> Any:
-            exchange.cursors += 1
             connection = reference()
-            return (cursorclass or connection.cursorclass)(connection)
+            kind = cursorclass or connection.cursorclass
+            if exchange.ours:
+                exchange.ours = False
+                return kind(connection)
+            exchange.cursors += 1
+            return watched_cursor(kind)(connection)
 
         def counted_begin() -> None:
             exchange.cursors += 1

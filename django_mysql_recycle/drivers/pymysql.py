@@ -5,12 +5,14 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any
 
 from ..errors import code_of
+from .direct import watched_cursor
 from .exchange import Exchange, refuse, watch
 from .interface import Attempt, Common, Origin, code_objects
 from .tls import ContextKeeper
@@ -147,7 +149,22 @@ def _put_attributes(
         exchange.under_way = False
         return result
 
+    def watched_cursors(cursor: Any = None) -> Any:
+        connection = reference()
+        kind = cursor or connection.cursorclass
+        if exchange.ours:
+            exchange.ours = False
+            return kind(connection)
+        return watched_cursor(kind)(connection)
+
+    if type(owner).cursor is _own_cursor():
+        owner.cursor = watched_cursors
     owner.query = watched_query
+
+
+@cache
+def _own_cursor() -> Any:
+    return import_module("pymysql.connections").Connection.cursor
 
 
 def _is_the_drivers(error: BaseException) -> bool:

@@ -148,6 +148,13 @@ class Statement:
         """Whether it does the same in a session that lacks this state, and may set some of it."""
         return self.only_sets or self.sets_all(lost)
 
+    @property
+    def selects_database(self) -> bool:
+        """It is USE, and tells the name."""
+        return self.single and any(
+            change.kind == DEFAULT_DATABASE and not change.uncounted for change in self.changes
+        )
+
 
 PLAIN = Statement()
 PLAIN_INSERT = Statement(leaves=INSERTED)

@@ -225,6 +225,37 @@ def test_database_that_is_gone_raises_once(
     assert notes(admin, main) == ["told"]
 
 
+def test_database_that_is_gone_does_not_matter_to_a_statement_that_selects_another(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    run(connection, "USE tenant_a")
+    admin.rows("DROP DATABASE tenant_a")
+    for number, way in enumerate(("statement", "atomic", "boundary")):
+        kill(admin, connection)
+        with listening(connection) as told:
+            if way == "atomic":
+                with transaction.atomic(using=connection.alias):
+                    run(connection, "USE tenant_b")
+                    note(connection, f"note {number}")
+            else:
+                if way == "boundary":
+                    close_old_connections()
+                run(connection, "USE tenant_b")
+                note(connection, f"note {number}")
+        assert told.lost == []
+        with connection.cursor() as cursor:  # and back to the one that is gone
+            admin.rows("CREATE DATABASE tenant_a")
+            cursor.execute("USE tenant_a")
+            admin.rows("DROP DATABASE tenant_a")
+    assert len(notes(admin, "tenant_b")) == 3
+    kill(admin, connection)
+    assert outcome(lambda: run(connection, "USE nowhere_at_all")) is not None
+    with pytest.raises(SessionStateLost), transaction.atomic(using=connection.alias):
+        note(connection, "refused")
+    assert notes(admin, main) == []
+
+
 def test_database_that_is_dropped_by_the_session_itself_is_never_exchanged_for_another(
     make_connection: ConnectionFactory, admin: Admin, main: str
 ) -> None:

@@ -100,8 +100,7 @@ def test_statement_that_was_prepared_unseen_pins_until_the_unit_of_work_ends(
     connection: Any, admin: Admin
 ) -> None:
     connection.ensure_connection()
-    with connection.connection.cursor() as past_the_backend:
-        past_the_backend.execute("PREPARE p FROM \"DO GET_LOCK('hidden', 0)\"")
+    connection.connection.query("PREPARE p FROM \"DO GET_LOCK('hidden', 0)\"")  # past all cursors
     run(connection, "EXECUTE p")
     assert_loss_is_told(connection, admin, "does not know")
 

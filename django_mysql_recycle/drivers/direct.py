@@ -1,0 +1,118 @@
+"""What the application does with the driver's own objects, past Django's cursors.
+
+Methods of the driver's connection that change the session, and the statements of cursors that the
+application has made with it, are reported to the connection wrapper. They are watched by subclasses
+of the driver's classes, so that nothing refers back to a connection and keeps it open.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+__all__ = ["watched_connection", "watched_cursor"]
+
+_ENDS = ("commit", "rollback")
+
+
+@lru_cache(maxsize=64)
+def watched_cursor(kind: Any) -> Any:
+    """A cursor like `kind` that reports what it has run."""
+    if not isinstance(kind, type):
+        return kind
+
+    class Watched(kind):  # type: ignore[misc]
+        def execute(self, query: Any, args: Any = None) -> Any:
+            connection = self.connection
+            result = super().execute(query, args)
+            _report(connection, query, args, self)
+            return result
+
+        def callproc(self, procname: Any, args: Any = ()) -> Any:
+            connection = self.connection
+            result = super().callproc(procname, args)
+            _report(connection, "CALL p()", None, self)
+            return result
+
+    return _named_like(Watched, kind)
+
+
+@lru_cache(maxsize=64)
+def watched_connection(kind: Any) -> Any:
+    """A class of connections like `kind`, whose objects report what changes their session."""
+
+    class Watched(kind):  # type: ignore[misc]
+        __slots__ = ()
+
+        def select_db(self, db: Any) -> Any:
+            result = super().select_db(db)
+            name = db.decode("utf-8", "surrogateescape") if isinstance(db, bytes) else str(db)
+            quoted = name.replace("`", "``")
+            _report(self, f"USE `{quoted}`")
+            return result
+
+        def begin(self) -> Any:
+            result = super().begin()
+            _report(self, "BEGIN")
+            return result
+
+        def set_character_set(self, *args: Any, **named: Any) -> Any:
+            result = super().set_character_set(*args, **named)
+            _report(self, "SET NAMES utf8mb4")
+            return result
+
+        def set_charset(self, *args: Any, **named: Any) -> Any:
+            result = super().set_charset(*args, **named)
+            _report(self, "SET NAMES utf8mb4")
+            return result
+
+        def set_sql_mode(self, sql_mode: Any) -> Any:
+            result = super().set_sql_mode(sql_mode)
+            _report(self, "SET SESSION sql_mode = ''")
+            return result
+
+        def change_user(self, *args: Any, **named: Any) -> Any:
+            result = super().change_user(*args, **named)
+            exchange = getattr(self.query, "exchange", None)
+            wrapper = exchange and exchange.wrapper and exchange.wrapper()
+            if wrapper is not None:
+                wrapper.recycler.hold_directly(exchange, "change_user()")
+            return result
+
+    for name in ("set_character_set", "set_charset", "set_sql_mode", "change_user"):
+        if not hasattr(kind, name):
+            delattr(Watched, name)
+    return _named_like(Watched, kind)
+
+
+def _named_like(watched: Any, kind: Any) -> Any:
+    for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+        setattr(watched, name, getattr(kind, name))
+    return watched
+
+
+def _report(connection: Any, sql: Any, args: Any = None, cursor: Any = None) -> None:
+    exchange = getattr(connection.query, "exchange", None)
+    wrapper = exchange and exchange.wrapper and exchange.wrapper()
+    if wrapper is not None and wrapper.recycler.ran_directly(exchange, sql, args, cursor):
+        for name in _ENDS:
+            setattr(connection, name, _watched_end(weakref.ref(connection), name))
+
+
+def _watched_end(reference: Callable[[], Any], name: str) -> Callable[[], Any]:
+    """Report the end of a transaction that the application has begun with the driver's objects.
+
+    Watched only while there is one: Django calls these methods, too.
+    """
+
+    def end() -> Any:
+        connection = reference()
+        for each in _ENDS:
+            connection.__dict__.pop(each, None)
+        result = getattr(connection, name)()
+        _report(connection, name.upper())
+        return result
+
+    return end

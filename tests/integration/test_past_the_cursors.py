@@ -1,0 +1,262 @@
+"""What the application does with the driver's own connection and cursors, past Django's."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import time
+import weakref
+from typing import Any
+
+import pytest
+from django.db import close_old_connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_mysql_recycle import SessionStateLost
+
+from .acts import assert_works, insert, kill, listening, outcome, owners, rest
+from .admin import Admin
+from .connections import STOCK, ConnectionFactory
+from .queries import run, value
+from .test_default_database import here, main, note, notes
+
+__all__ = ["main"]
+
+PATIENT: dict[str, Any] = {"CONN_MAX_AGE": None}
+
+
+def directly(connection: BaseDatabaseWrapper, sql: Any, *parameters: Any) -> list[Any]:
+    """Run a statement by a cursor of the driver's own."""
+    connection.ensure_connection()
+    with contextlib.closing(connection.connection.cursor()) as cursor:
+        cursor.execute(sql, parameters or None)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+def test_control_stock_backend_goes_on_in_the_configured_database_after_select_db(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(STOCK, **PATIENT)
+    connection.ensure_connection()
+    connection.connection.select_db("tenant_a")
+    kill(admin, connection)
+    assert outcome(lambda: note(connection, "refused")) is not None
+    close_old_connections()
+    note(connection, "strayed")
+    assert notes(admin, main) == ["strayed"]
+
+
+@pytest.mark.parametrize("name", ["tenant_a", "te`na nt-ü.1"])
+def test_database_that_select_db_has_selected_is_selected_again(
+    make_connection: ConnectionFactory, admin: Admin, main: str, name: str, driver: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    connection.ensure_connection()
+    # mysqlclient encodes an argument of a C function as UTF-8 by itself, and so does PyMySQL here.
+    connection.connection.select_db(name)
+    for _ in range(2):
+        close_old_connections()
+        kill(admin, connection)
+        assert here(connection) == name
+    with pytest.raises(connection.Database.Error):  # type: ignore[attr-defined]
+        connection.connection.select_db("nowhere_at_all")
+    connection.connection.select_db(main)
+    kill(admin, connection)
+    assert here(connection) == main
+
+
+def test_use_by_a_cursor_of_the_driver_is_remembered(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    directly(connection, "USE tenant_a")
+    kill(admin, connection)
+    assert here(connection) == "tenant_a"
+
+
+STATE = [
+    ("named lock", "SELECT GET_LOCK(%s, 0)", ("direct",)),
+    ("table lock", "LOCK TABLES testapp_account WRITE", ()),
+    ("transaction", "BEGIN", ()),
+    ("temporary table", "CREATE TEMPORARY TABLE direct (a INT)", ()),
+    ("session variable", "SET SESSION sql_mode = ''", ()),
+    ("user variable", "SET @direct = 1", ()),
+    ("autocommit", "SET autocommit = 0", ()),
+]
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(("kind", "sql", "parameters"), STATE)
+def test_loss_of_state_that_a_cursor_of_the_driver_has_made_is_reported_once(
+    make_connection: ConnectionFactory, admin: Admin, kind: str, sql: str, parameters: Any
+) -> None:
+    connection = make_connection(**PATIENT)
+    directly(connection, sql, *parameters)
+    insert(connection, "first half")
+    kill(admin, connection)
+    with listening(connection) as told, pytest.raises(SessionStateLost, match=kind):
+        insert(connection, "second half")
+    assert len(told.lost) == 1
+    assert "second half" not in owners(admin)
+    assert_works(connection, admin)
+
+
+ENDS = [
+    ("SELECT GET_LOCK('direct', 0)", "SELECT RELEASE_LOCK('direct')"),
+    ("BEGIN", "COMMIT"),
+    ("SET autocommit = 0", "SET autocommit = 1"),
+    ("CREATE TEMPORARY TABLE direct (a INT)", "DROP TEMPORARY TABLE direct"),
+]
+
+
+@pytest.mark.parametrize(("begin", "end"), ENDS)
+@pytest.mark.parametrize(("one", "other"), [(directly, run), (run, directly), (directly, directly)])
+def test_state_is_one_account_for_both_kinds_of_cursors(
+    make_connection: ConnectionFactory, admin: Admin, begin: str, end: str, one: Any, other: Any
+) -> None:
+    connection = make_connection(**PATIENT)
+    one(connection, begin)
+    other(connection, end)
+    kill(admin, connection)
+    assert_works(connection, admin)
+
+
+def test_lock_that_a_cursor_of_the_driver_did_not_get_pins_nothing(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection(**PATIENT)
+    admin.value("SELECT GET_LOCK('taken', 0)")
+    try:
+        assert directly(connection, "SELECT GET_LOCK('taken', 0)")[0][0] == 0
+        kill(admin, connection)
+        assert_works(connection, admin)
+    finally:
+        admin.value("SELECT RELEASE_LOCK('taken')")
+
+
+@pytest.mark.parametrize("first_half", ["begin", "autocommit"])
+def test_transaction_begun_by_a_method_of_the_driver_is_never_committed_by_its_second_half(
+    make_connection: ConnectionFactory, admin: Admin, first_half: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    for _ in range(2):
+        connection.ensure_connection()
+        raw = connection.connection
+        raw.begin() if first_half == "begin" else raw.autocommit(False)
+        insert(connection, "first half")
+        kill(admin, connection)
+        with pytest.raises(SessionStateLost):
+            insert(connection, "second half")
+        run(connection, "SELECT 1")
+    assert owners(admin) == []
+    insert(connection, "after")
+    assert owners(admin) == ["after"]
+
+
+def test_transaction_begun_by_a_method_of_the_driver_is_reported_when_a_boundary_ends_it(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection(CONN_MAX_AGE=60)
+    for act in ("begin", "autocommit"):
+        connection.ensure_connection()
+        raw = connection.connection
+        raw.begin() if act == "begin" else raw.autocommit(False)
+        insert(connection, "first half")
+        connection.close_at = time.monotonic()
+        close_old_connections()
+        with pytest.raises(SessionStateLost):
+            insert(connection, "second half")
+    assert owners(admin) == []
+
+
+def test_transaction_that_a_method_of_the_driver_has_begun_and_ended_pins_nothing(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection(**PATIENT)
+    for end in ("commit", "rollback"):
+        connection.ensure_connection()
+        connection.connection.begin()
+        insert(connection, end)
+        getattr(connection.connection, end)()
+        kill(admin, connection)
+        assert_works(connection, admin)
+    assert owners(admin) == ["commit"]
+
+
+def test_character_set_and_user_that_a_method_has_changed_are_state_of_the_session(
+    make_connection: ConnectionFactory, admin: Admin, driver: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    connection.ensure_connection()
+    connection.connection.set_character_set("latin1")
+    kill(admin, connection)
+    with pytest.raises(SessionStateLost):
+        run(connection, "SELECT 1")
+    run(connection, "SELECT 1")
+    if driver == "mysqlclient":
+        settings = connection.settings_dict
+        connection.connection.change_user(settings["USER"], settings["PASSWORD"], settings["NAME"])
+        kill(admin, connection)
+        with pytest.raises(SessionStateLost, match="change_user"):
+            run(connection, "SELECT 1")
+        run(connection, "SELECT 1")
+
+
+def test_atomic_and_autocommit_of_django_are_not_taken_for_the_applications_own(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection(recycle={"idle_limit": 1}, **PATIENT)
+    for number in range(3):
+        with transaction.atomic(using=connection.alias):
+            insert(connection, f"row {number}")
+        rest(connection, 2)
+        with listening(connection) as told:
+            run(connection, "SELECT 1")
+        assert (told.lost, told.recycled) == ([], ["idle limit"])
+        connection.set_autocommit(False)
+        connection.set_autocommit(True)
+        kill(admin, connection)
+    assert len(owners(admin)) == 3
+
+
+def test_cursor_of_the_driver_is_of_the_class_that_was_asked_for(
+    make_connection: ConnectionFactory, driver: str
+) -> None:
+    connection = make_connection()
+    connection.ensure_connection()
+    if driver == "mysqlclient":
+        from MySQLdb.cursors import Cursor, DictCursor
+    else:
+        from pymysql.cursors import Cursor, DictCursor
+    assert isinstance(connection.connection.cursor(), Cursor)
+    with contextlib.closing(connection.connection.cursor(DictCursor)) as cursor:
+        assert isinstance(cursor, DictCursor) and type(cursor).__name__ == "DictCursor"
+        cursor.executemany("SELECT %s AS a", [(1,), (2,)])
+        cursor.execute("SELECT 3 AS a")
+        assert list(cursor.fetchall()) == [{"a": 3}]
+
+
+def test_watching_a_connection_does_not_keep_it_alive(make_connection: ConnectionFactory) -> None:
+    connection = make_connection()
+    directly(connection, "BEGIN")
+    directly(connection, "SELECT 1")
+    reference = weakref.ref(connection.connection)
+    gc.disable()
+    try:
+        connection.close()
+        assert reference() is None
+    finally:
+        gc.enable()
+
+
+def test_work_past_the_cursors_is_no_rest(
+    make_connection: ConnectionFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = make_connection(recycle={"idle_limit": 100}, **PATIENT)
+    run(connection, "SELECT 1")
+    rest(connection, 200)
+    directly(connection, "SELECT 1")
+    with listening(connection) as told, caplog.at_level(logging.INFO, "django_mysql_recycle"):
+        assert value(connection, "SELECT 2") == 2
+    assert (told.recycled, caplog.records) == ([], [])

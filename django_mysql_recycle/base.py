@@ -384,6 +384,8 @@ class RecycleMixin(TransactionSeams):
             if record.calm and not recycler.unanswerable:
                 record.unit_ended()  # nothing else to end
             else:
+                if recycler.is_in_use(record) and record.pins.database_unknown:
+                    recycler.ask_database(record)  # it outlives the unit of work
                 recycler.unit_of_work_ended()
 
     def close(self) -> None:

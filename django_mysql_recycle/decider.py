@@ -118,6 +118,7 @@ class Decider(ConnectionKeeper):
                     ping_after=record.options.ping_after,
                     limit_unread=record.limit_unread and now >= record.limit_due,
                     closed=record.is_closed,
+                    unknown_only=record.pins.pinned and record.pins.unknown_only,
                 )
             )
             if verdict.action is Action.RUN:

@@ -392,7 +392,7 @@ class ConnectionKeeper:
     def remember_database(self) -> None:
         """The connection in use is about to go: keep what USE has selected for the next one."""
         pins = self.record.pins
-        name = None if pins.database_unknown else pins.database
+        name = None if pins.pinned and pins.database_unknown else pins.database
         opened_in_it = name is not None and name == self.record.opened_in
         if opened_in_it and not connection_created.has_listeners(type(self.db)):
             name = None  # the next connection will be in it without more

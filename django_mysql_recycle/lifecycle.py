@@ -59,6 +59,7 @@ class Facts:
     ping_after: float | None
     limit_unread: bool  #: the session's wait_timeout has not been read yet
     closed: Callable[[], bool]  #: the liveness check
+    unknown_only: bool = False  #: pinned by nothing but statements that are not known
 
 
 def decide(facts: Facts) -> Verdict:
@@ -78,6 +79,9 @@ def decide(facts: Facts) -> Verdict:
         if lost and facts.settable and not facts.reads_state:
             # What the statement does not set again is still owed.
             return Verdict(Action.RECYCLE, lost)
+        if not lost and facts.unknown_only and not facts.reads_state and _too_old(facts):
+            # Whether there is any state is not known, and CONN_MAX_AGE would do nothing.
+            return Verdict(Action.RECYCLE, "max age")
         return Verdict(Action.STATE_LOST, lost) if lost else Verdict(Action.RUN)
     if lost:
         # Nothing can be lost any more.

@@ -71,7 +71,7 @@ class SessionState:
     ``now`` is a reading of one clock in seconds, the caller's choice.
     """
 
-    __slots__ = ("_pins", "_written", "database", "doubtful", "pinned")
+    __slots__ = ("_hidden_use", "_pins", "_written", "database", "doubtful", "pinned")
 
     def __init__(self, database: str | None = None) -> None:
         #: The default database that the last USE has selected; ``None``: as each connection is
@@ -84,6 +84,7 @@ class SessionState:
         #: There is a lock of which only the server can tell whether it is held.
         self.doubtful = False
         self._written = False  # in the open transaction; meaningless without one
+        self._hidden_use = False  # a statement that is not known may have been USE
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {', '.join(self.kinds()) or 'not pinned'}>"
@@ -93,7 +94,7 @@ class SessionState:
         other = SessionState(self.database)
         other._pins = {key: copy(pin) for key, pin in self._pins.items()}
         other.pinned, other.doubtful = self.pinned, self.doubtful
-        other._written = self._written
+        other._written, other._hidden_use = self._written, self._hidden_use
         return other
 
     def apply(self, statement: Statement, args: object, now: float) -> None:
@@ -227,6 +228,11 @@ class SessionState:
         self._written = self.in_transaction
 
     @property
+    def unknown_only(self) -> bool:
+        """Nothing is carried but what a statement may have left that this backend does not know."""
+        return self.pinned and all(pin.kind == UNKNOWN for pin in self._pins.values())
+
+    @property
     def in_transaction(self) -> bool:
         """SQL has begun a transaction, or switched autocommit off."""
         return self._has(_TRANSACTIONS)
@@ -253,13 +259,16 @@ class SessionState:
     @property
     def database_unknown(self) -> bool:
         """A statement that does not tell, or may not have run, may have selected another one."""
-        return _DATABASE in self._pins
+        return self._hidden_use or _DATABASE in self._pins
 
     def database_is(self, name: str | None) -> None:
         """What USE has selected, or what the server has answered: ``None`` is no database."""
         pin = self._pins.get(_DATABASE)
         # One that was dropped since is remembered: to select it again will fail, and say so.
-        self.database = name if name is not None or pin is None else pin.name or self.database
+        if name is None:
+            name = (pin and pin.name) or self.database
+        self.database = name
+        self._hidden_use = False
         self._end_all(DEFAULT_DATABASE)
 
     def lost(self) -> SessionState:
@@ -328,6 +337,8 @@ class SessionState:
             change = Change(BEGIN, change.kind, hidden=True, uncounted=True)
             key = key_of(change, None)
             pin = self._pins.get(key)
+        if change.kind == UNKNOWN:
+            self._hidden_use = True  # MariaDB runs USE by EXECUTE, too
         if pin is None:
             pin = self._pins[key] = pin_for(change, args, now)
             pin.database = self.database

@@ -286,6 +286,51 @@ def test_variables_end_with_their_unit_of_work_and_are_no_loss(
     assert told.lost == []
 
 
+# State of statements that the backend does not know.
+
+
+def run_hidden(connection: BaseDatabaseWrapper) -> None:
+    """Run a statement whose text cannot be known."""
+    run(connection, "SET @hidden = 'DO 0'")
+    run(connection, "PREPARE hidden FROM @hidden")
+    run(connection, "EXECUTE hidden")
+    run(connection, "DEALLOCATE PREPARE hidden")
+
+
+def test_unknown_state_never_keeps_a_connection_past_its_max_age(
+    aging: BaseDatabaseWrapper, admin: Admin
+) -> None:
+    run_hidden(aging)
+    with listening(aging) as told:
+        boundary(aging)
+        assert not is_open(aging)
+        assert_works(aging, admin)
+        run_hidden(aging)
+        close_old_connections()
+        kill(admin, aging)
+        assert_works(aging, admin)
+    assert (told.lost, told.recycled) == ([], ["closed"])
+
+
+def test_unknown_state_does_not_keep_a_connection_past_its_max_age_in_a_loop_without_boundaries(
+    make_connection: ConnectionFactory, vendor: str
+) -> None:
+    connection: Any = make_connection(CONN_MAX_AGE=MAX_AGE, recycle={"ping_after": None})
+    sql = "EXECUTE IMMEDIATE CONCAT('DO ', '0')"
+    if vendor == "mysql":
+        return  # the variable of PREPARE FROM pins by itself until the unit of work ends
+    run(connection, sql)
+    run(connection, "SELECT 1")
+    session = session_id(connection)
+    record = connection.recycler.record
+    for clock in ("opened", "contact", "age_due"):
+        setattr(record, clock, getattr(record, clock) - 2 * MAX_AGE)
+    with listening(connection) as told:
+        run(connection, sql)
+    assert (told.lost, told.recycled) == ([], ["max age"])
+    assert session_id(connection) != session
+
+
 # What others rely on.
 
 HELD = [

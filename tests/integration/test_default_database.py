@@ -207,6 +207,25 @@ def test_use_inside_a_prepared_text_is_asked_for_at_the_server(
     assert here(connection) == where
 
 
+@pytest.mark.parametrize("then", ["a statement", "a boundary"])
+def test_use_that_no_text_shows_is_asked_for_at_the_server(
+    make_connection: ConnectionFactory, admin: Admin, main: str, vendor: str, then: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    sql = "EXECUTE IMMEDIATE CONCAT('USE ', 'tenant_a')"
+    if vendor == "mysql":
+        assert outcome(lambda: run(connection, sql)) is not None  # it has no such statement
+        return
+    run(connection, sql)
+    if then == "a statement":
+        run(connection, "SELECT 1")
+    close_old_connections()
+    kill(admin, connection)
+    with listening(connection) as told:
+        assert here(connection) == "tenant_a"
+    assert told.lost == []
+
+
 def test_database_that_is_gone_raises_once(
     make_connection: ConnectionFactory, admin: Admin, main: str
 ) -> None:

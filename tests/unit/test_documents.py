@@ -44,7 +44,12 @@ ROWS: list[tuple[str, dict[str, Any], Verdict]] = [
         {"unread": True, "lost": "", "interrupted": False},
         Verdict(Action.RUN),
     ),
-    ("pinned", {"pinned": True, **ALIVE}, Verdict(Action.RUN)),
+    (
+        "pinned by [statements",
+        {"pinned": True, "unknown_only": True, "age": 60.0, "max_age": 60.0, "idle": 1.0, **ALIVE},
+        Verdict(Action.RECYCLE, "max age"),
+    ),
+    ("pinned, or", {"pinned": True, "unknown_only": False, **ALIVE}, Verdict(Action.RUN)),
     (
         "pinned by variables and temporary tables alone",
         {"pinned": True, "settable": True},

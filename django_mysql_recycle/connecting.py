@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from random import uniform
 from time import sleep
 from typing import Any
 
-from . import events, network_path
+from . import events, network_path, option_files
 from .drivers import Attempt, Driver
 from .errors import NOT_NOW, code_of
 from .liveness import clock
@@ -33,7 +34,10 @@ def open_in_time(
     seconds: Any = given.get("connect_timeout")
     if not is_number(seconds) or seconds <= 0:
         seconds = None  # what it means, or that it means nothing, is for the driver to say
-    deadline = clock() + (seconds or DEFAULT_CONNECT_TIMEOUT)
+    limit = seconds or option_files.connect_timeout(given) or DEFAULT_CONNECT_TIMEOUT
+    deadline = clock() + limit
+    # 0 is mysqlclient's word for no limit, which then has none: the tries alone do.
+    last = inf if given.get("connect_timeout") == 0 else deadline
     pause = 0.1
     spare = True
     while True:
@@ -43,8 +47,8 @@ def open_in_time(
             params["connect_timeout"] = max(1, min(seconds, round(remaining)))
         attempt = driver.attempt(alias, params, max(0.1, remaining), spare=spare)
         try:
-            connection = open_once(params, deadline, attempt)
-            driver.hasten(connection, deadline)
+            connection = open_once(params, last, attempt)
+            driver.hasten(connection, last)
             attempt.succeeded(connection)
         except Exception as error:
             if attempt.is_to_blame(error):

@@ -12,7 +12,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Option", "is_on", "mentions_tls", "options", "reconnecting", "sets_connect_timeout"]
+__all__ = [
+    "Option",
+    "connect_timeout",
+    "is_on",
+    "mentions_tls",
+    "options",
+    "reconnecting",
+    "sets_connect_timeout",
+]
 
 _GROUPS = frozenset({"client", "client-server", "client-mariadb"})
 _GROUP = re.compile(r"\[([^\]]+)\]")
@@ -48,12 +56,18 @@ def is_on(value: str | None) -> bool:
     return int(number[0]) != 0 if number else value.lower() not in ("", "off", "false", "no")
 
 
-def sets_connect_timeout(params: Mapping[str, Any]) -> bool:
-    """Whether the option files named in the driver's parameters set ``connect_timeout``."""
+def connect_timeout(params: Mapping[str, Any]) -> int | None:
+    """The ``connect_timeout`` that the option files set; None where they set none."""
     given = options(params)
     names = ("connect-timeout", "loose-connect-timeout", "timeout")
-    values = (given[name].value for name in names if name in given)
-    return any(re.match(r"\d", value or "") for value in values)
+    values = (given[name].value or "" for name in names if name in given)
+    found = next(filter(None, (re.match(r"\d+", value) for value in values)), None)
+    return None if found is None else int(found[0])
+
+
+def sets_connect_timeout(params: Mapping[str, Any]) -> bool:
+    """Whether the option files named in the driver's parameters set ``connect_timeout``."""
+    return connect_timeout(params) is not None
 
 
 def reconnecting(params: Mapping[str, Any]) -> str:

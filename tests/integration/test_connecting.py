@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import threading
 import time
@@ -239,7 +240,8 @@ def test_open_connection_is_the_drivers_own_with_the_timeouts_of_the_user(
         connection = make_connection(transport=transport, options={"connect_timeout": 1, **given})
         connection.ensure_connection()
         raw: Any = connection.connection
-        assert type(raw) is type(plain.connection)
+        assert isinstance(raw, type(plain.connection))
+        assert not isinstance(raw, choose()._connecting)  # type: ignore[attr-defined]
         if driver == "pymysql":
             expected = (given.get("read_timeout"), given.get("write_timeout"))
             assert (raw._read_timeout, raw._write_timeout) == expected
@@ -257,7 +259,8 @@ def test_connection_beside_the_one_in_use_is_the_drivers_own_as_well(
     stock: Any = make_connection(STOCK)
     stock.ensure_connection()
     beside = connection.get_new_connection(connection.get_connection_params())
-    assert type(beside) is type(stock.connection)
+    assert isinstance(beside, type(stock.connection))
+    assert not isinstance(beside, choose()._connecting)  # type: ignore[attr-defined]
     cursor = beside.cursor()
     cursor.execute("SELECT SLEEP(1.1) + 5")
     assert cursor.fetchone() == (5,)
@@ -345,6 +348,66 @@ def test_character_set_is_that_of_the_stock_backend(
             )
         )
     assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("what", ["connect", "get_new_connection"])
+def test_what_stands_between_django_and_the_driver_is_still_called(
+    make_connection: ConnectionFactory, monkeypatch: Any, what: str, admin: Admin
+) -> None:
+    from django.db.backends.mysql import base
+
+    owner: Any = base.Database if what == "connect" else base.DatabaseWrapper
+    function = getattr(owner, what)
+    called = []
+
+    @functools.wraps(function)
+    def instrumented(*args: Any, **kwargs: Any) -> Any:
+        called.append(what)
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(owner, what, instrumented)
+    connection = make_connection(options={"connect_timeout": 1})
+    connection.ensure_connection()
+    assert called == [what]
+    assert value(connection, "SELECT SLEEP(1.1) + 5") == 5
+    assert_works(connection, admin)
+
+
+@pytest.mark.parametrize("engine_", ["tests.backends.instrumented", "tests.backends.subclassed"])
+def test_what_django_sends_is_bounded_beneath_other_backends(
+    slow_server: Callable[[Any], SlowServer], engine_: str
+) -> None:
+    slow = slow_server("tcp")
+    first = slow.connection(engine_, isolation_level="repeatable read")
+    first.ensure_connection()
+    connection = slow.connection(engine_, isolation_level="repeatable read")
+    slow.proxy.request_limit = slow.proxy.connections[-1].requests - 1
+    assert seconds_to_fail(connection) < 2 + SLACK
+
+
+def test_connect_timeout_of_zero_is_none_for_mysqlclient(
+    slow_server: Callable[[Any], SlowServer], driver: str
+) -> None:
+    if driver != "mysqlclient":
+        pytest.skip("PyMySQL refuses it")
+    slow = slow_server("tcp")
+    slow.proxy.latency = 0.6
+    connection = slow.connection(seconds=0)
+    assert value(connection, "SELECT 5 + 0") == 5
+
+
+def test_connect_timeout_of_an_option_file_bounds_what_follows_the_login(
+    slow_server: Callable[[Any], SlowServer], driver: str, tmp_path: Path
+) -> None:
+    if driver != "mysqlclient":
+        pytest.skip("PyMySQL takes no connect_timeout from a file")
+    (tmp_path / "my.cnf").write_text("[client]\nconnect-timeout=1\n")
+    slow = slow_server("tcp")
+    file = str(tmp_path / "my.cnf")
+    connection = slow.connection(read_default_file=file)
+    del connection.settings_dict["OPTIONS"]["connect_timeout"]
+    slow.proxy.request_limit = 1
+    assert seconds_to_fail(connection) < 1 + SLACK
 
 
 @contextmanager

@@ -6,6 +6,7 @@ lifecycle.py, and done in decider.py and recycler.py.
 
 from __future__ import annotations
 
+import sys
 from asyncio import _get_running_loop
 from collections.abc import Mapping
 from random import random
@@ -102,7 +103,7 @@ class RecycleMixin(TransactionSeams):
         # Django connects once. 'Not now' is worth another try within the same time.
         options = Options.of(self.alias, self.settings_dict).within(conn_params)
         command = conn_params.get("init_command")
-        turned_on = self.recycler.connecting and self.settings_dict["AUTOCOMMIT"]
+        turned_on = self.recycler.is_connecting() and self.settings_dict["AUTOCOMMIT"]
         if turned_on and not (command and _may_begin_a_transaction(command)):
             # connect() goes on with set_autocommit(True). The drivers turn autocommit off before
             # that unless they are told, which is a round trip or two for nothing. Only where it
@@ -116,7 +117,7 @@ class RecycleMixin(TransactionSeams):
             conn_params,
             tries_left=options.connect_retries or 0,
         )
-        if not self.recycler.connecting:
+        if not self.recycler.is_connecting():
             driver.finish_opening(connection)
         if turned_on:
             driver.distrust_autocommit(connection)
@@ -149,7 +150,7 @@ class RecycleMixin(TransactionSeams):
             max_age *= 1 - (options.jitter or 0) * random()
         record = ConnectionRecord(driver, connection, options, max_age)
         record.exchange.wrapper = self.recycler._db
-        if self.recycler.connecting:  # else it is somebody's own, beside the one in use
+        if self.recycler.is_connecting():  # else it is somebody's own, beside the one in use
             self.recycler.record = self.recycler.made = record
         return record
 
@@ -179,12 +180,13 @@ class RecycleMixin(TransactionSeams):
         if not mark[0]:
             processes.look()
         recycler = self.recycler
-        carried, nested = recycler.carried, recycler.connecting
+        nested = recycler.connecting if recycler.is_connecting() else None
+        carried = recycler.carried
         shadowed: dict[str, Any] = {}
         recycler.made = None
         forks = recycler.forks
         try:
-            recycler.connecting = True
+            recycler.connecting = sys._getframe()
             if carried is not None:
                 # connection.queries, assertNumQueries and wrappers see what the application ran,
                 # not what a replacement runs. A first connect is logged as in Django. The methods
@@ -289,7 +291,8 @@ class RecycleMixin(TransactionSeams):
         # Django makes a new one for nearly every statement; some are held across a pause. Its own
         # puts the driver's cursor into a CursorWrapper, and ours is one.
         recycler = self.recycler
-        foreign = self.foreign_cursors or recycler.connecting
+        connecting = recycler.connecting and recycler.is_connecting()
+        foreign = self.foreign_cursors or connecting
         connection, record = self.connection, recycler.record
         exchange = record.exchange
         if exchange.plain and record.connection is connection and not foreign:
@@ -299,7 +302,7 @@ class RecycleMixin(TransactionSeams):
             exchange.ours = True
             inner = super().create_cursor(name) if foreign else connection.cursor()
             exchange.ours = False
-        if recycler.connecting:
+        if connecting:
             return inner
         made_by_driver = getattr(inner, "cursor", inner) if foreign else inner
         streams = self.streams or isinstance(made_by_driver, unbuffered)
@@ -326,7 +329,8 @@ class RecycleMixin(TransactionSeams):
         record = self.recycler.current()
         if record is None or record.gone:
             return False
-        if record.unread is not None or record.exchange.under_way:
+        in_the_middle = record.exchange.under_way and self.recycler.in_the_middle(record)
+        if record.unread is not None or in_the_middle:
             return True  # a ping would fail or destroy the rows
         try:
             self.recycler.ask(record, b"DO 0")
@@ -339,18 +343,18 @@ class RecycleMixin(TransactionSeams):
         if self.connection is None or not self.health_check_enabled or self.health_check_done:
             return
         record = self.recycler.current()
-        if record is None or self.in_atomic_block or record.executing:
+        if record is None or self.in_atomic_block or record.is_executing():
             return
-        if record.exchange.under_way:
+        if record.exchange.under_way and self.recycler.in_the_middle(record):
             return
         if not self.autocommit and (record.dirty or self.settings_dict["AUTOCOMMIT"]):
             return  # inside a transaction, or leaving one
-        was = self.recycler.at_boundary
+        was = self.recycler.boundary
         try:
-            self.recycler.at_boundary = True
+            self.recycler.boundary = sys._getframe()
             super().close_if_health_check_failed()
         finally:
-            self.recycler.at_boundary = was
+            self.recycler.boundary = was
 
     def close_if_unusable_or_obsolete(self) -> None:
         # The boundary of a unit of work: Django closes what is too old or has met errors. What
@@ -358,20 +362,20 @@ class RecycleMixin(TransactionSeams):
         if not mark[0]:
             processes.look()
         recycler = self.recycler
-        if recycler.record.exchange.under_way:
+        if recycler.record.exchange.under_way and recycler.in_the_middle(recycler.record):
             return  # a signal handler in the middle of a statement
-        was = recycler.at_boundary
+        was = recycler.boundary
         close_at = self.close_at
         held: tuple[str, ...] = ()
         if close_at is not None and not recycler.record.calm:
             held = recycler.held_past(close_at)
         try:
-            recycler.at_boundary = True
+            recycler.boundary = sys._getframe()
             if held:
                 self.close_at = None
             super().close_if_unusable_or_obsolete()
         finally:
-            recycler.at_boundary = was
+            recycler.boundary = was
             if held:
                 self.close_at = close_at
         if held and self.connection is not None:
@@ -395,17 +399,19 @@ class RecycleMixin(TransactionSeams):
         # something is reported there, so that its second half is never committed alone.
         processes.look()
         recycler = self.recycler
+        recycler.pending()
         record = recycler.record
-        at_boundary = recycler.at_boundary
+        at_boundary = recycler.at_boundary()
         outlives = at_boundary and self.settings_dict.get("CONN_MAX_AGE", 0) != 0
-        if not (recycler.telling or recycler.connecting):  # a receiver's close() is another matter
+        # A receiver's close() is another matter.
+        if not (recycler.is_telling() or recycler.is_connecting()):
             recycler.unanswerable = {}  # as in Django, a new connection answers for itself
             if not outlives:
                 recycler.owed = None
         if record is NO_RECORD or record.connection is not self.connection:
             super().close()
             recycler.carried = None
-            if not (at_boundary or recycler.connecting):
+            if not (at_boundary or recycler.is_connecting()):
                 recycler.database = None
             return
         if at_boundary:
@@ -413,9 +419,9 @@ class RecycleMixin(TransactionSeams):
             if not record.gone:
                 recycler.look_for_autocommit(record)
             recycler.confirm_transaction(record)
-        if recycler.connecting:
+        if recycler.is_connecting():
             pass  # a receiver's: what is to be selected is to be selected on the next one
-        elif outlives or recycler.telling:
+        elif outlives or recycler.is_telling():
             if record.pins.database_unknown:
                 recycler.ask_database(record)
             recycler.remember_database()
@@ -424,15 +430,15 @@ class RecycleMixin(TransactionSeams):
         pinned = record.pins.pinned
         if pinned and not record.gone and not record.may_be_unread and record.is_closed():
             record.mark_lost("closed")
-        super().close()
-        recycler.carried = None  # closed by the application: the next connection starts as new
         raised = pinned and (outlives or (record.pins.uncommitted if at_boundary else True))
         if pinned and (record.gone or (raised and at_boundary)):
+            # First of all: once it is closed, an interruption would keep the loss from being known.
+            self.validate_thread_sharing()
             idle = clock() - record.contact
             reason = self._why_closed(record)
-            error = recycler.state_lost(record, idle, raised=raised, reason=reason)
-            if raised:
-                recycler.owe(error)
+            recycler.state_lost(record, idle, raised=raised, reason=reason)
+        super().close()
+        recycler.carried = None  # closed by the application: the next connection starts as new
         if pinned:
             record.pins = SessionState()
         if self.connection is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +155,10 @@ class RecyclingCursor(CursorWrapper):
         return more
 
     def close(self) -> None:
+        recycler = self._db.recycler
+        if recycler.untold is not None:
+            # Raised by this cursor and on its way through the application's `with` statement.
+            recycler.in_flight = sys.exc_info()[1] is recycler.untold
         self._closed = True
         if not mark[0]:
             look()
@@ -181,6 +186,7 @@ class RecyclingCursor(CursorWrapper):
         finally:
             if not record.calm and record.unread is self:
                 record.unread = None
+        recycler.in_flight = False
 
     def is_current(self) -> bool:
         """Whether the inner cursor belongs to the connection in use."""

@@ -47,7 +47,7 @@ class Decider(ConnectionKeeper):
         record = self.current()
         if (
             record is None
-            or self.connecting
+            or self.is_connecting()
             or self.untold is not None
             or self.owed is not None
             or self.refused is not None
@@ -74,17 +74,18 @@ class Decider(ConnectionKeeper):
         server may be asked something, which changes what the next statement reads.
         """
         record = self.record
-        if record.exchange.under_way:
+        if record.exchange.under_way and self.in_the_middle(record):
             return 0.0  # in the middle of a statement nothing is asked or replaced
         safe = self.is_safe(record)
+        if safe and self.off_for_atomic and not self.db.autocommit:
+            # An interruption has kept Atomic from entering its block, or from switching it on.
+            self.db.set_autocommit(True)
         if safe and self.untold is not None:
-            untold, self.untold = self.untold, None
-            self.settle()
-            raise untold
+            self.raise_pending()
         if self.refused is not None:
             self._report_refused(statement)
         owed = self.owed
-        if owed is not None and not self.telling and not statement.may_set_again(owed.keys):
+        if owed is not None and not self.is_telling() and not statement.may_set_again(owed.keys):
             raise self.owed_lost(owed)
         pins = record.pins
         if pins.pinned and pins.database_unknown and safe and not statement.reads:
@@ -167,7 +168,7 @@ class Decider(ConnectionKeeper):
 
         One that selects a database itself needs the earlier one no longer.
         """
-        if self.refused is None or statement is NOTHING or self.telling:
+        if self.refused is None or statement is NOTHING or self.is_telling():
             return
         if not statement.selects_database:
             raise self.refuse_database(self.refused)
@@ -235,7 +236,7 @@ class Decider(ConnectionKeeper):
             not read.question
             or any(ANSWERS[other.kind].end in destroyed for other in statement.reads)
             or record.gone
-            or record.executing
+            or record.is_executing()
             or self._somebody_reads(record, cursor)
         ):
             return False

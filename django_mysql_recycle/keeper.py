@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import _thread
+import sys
 import weakref
 from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import count
 from random import randrange
+from types import FrameType
 from typing import Any
 
 from django.db.backends.signals import connection_created
 from django.db.utils import Error, OperationalError
 
 from . import events, liveness, processes
+from .calls import has_left, is_in_a_statement, runs
 from .drivers import Driver, Exchange, Origin, Outcome, refuse
 from .errors import Proof, SessionStateLost, code_of, is_of_the_server, judge
 from .liveness import clock
@@ -136,10 +139,13 @@ class ConnectionKeeper:
         self.driver = driver
         #: The connection in use, as far as it came from connect().
         self.record: Any = NO_RECORD
-        #: While connecting no seam decides, repeats or pins.
-        self.connecting = False
-        #: Inside Django's own check between two units of work.
-        self.at_boundary = False
+        #: The call of connect(): while connecting no seam decides, repeats or pins. For this and
+        #: the next two see calls.py; ask is_connecting() and the like.
+        self.connecting: FrameType | None = None
+        #: The call of Django's own check between two units of work.
+        self.boundary: FrameType | None = None
+        #: Autocommit was last switched off by Atomic, which switches it on again.
+        self.off_for_atomic = False
         self.carried: Carried | None = None
         #: The default database that the next connection has to select; None: that of its settings.
         self.database: str | None = None
@@ -149,10 +155,16 @@ class ConnectionKeeper:
         self.made: Any = None
         #: How many forks it has come out of as a child: a receiver may fork inside of connect().
         self.forks = 0
-        #: Receivers are being told of a replacement.
-        self.telling = False
-        #: The loss of session state that nobody has heard of yet.
+        #: The call in which receivers are being told of a replacement.
+        self.telling: FrameType | None = None
+        #: The call in which a loss of session state is reported, receivers included.
+        self.reporting: FrameType | None = None
+        #: The loss of session state that was raised last, and the record or the Owed that it was
+        #: of; see pending().
         self.untold: SessionStateLost | None = None
+        self.untold_of: Any = None
+        #: A cursor is being closed while that exception is on its way, or was cut short in it.
+        self.in_flight = False
         #: What earlier statements left in connections that have been replaced since: kinds of
         #: ANSWERS, and how the names of variables with the arguments of callproc() begin.
         self.unanswerable: dict[str, Ending] = {}
@@ -196,23 +208,50 @@ class ConnectionKeeper:
         return (
             not db.in_atomic_block
             and (db.autocommit or not record.dirty)
-            and not record.executing
+            and not record.is_executing()
             and not db._thread_sharing_count
             and db._thread_ident == _thread.get_ident()
         )
 
     def refuse_in_the_middle(self, record: ConnectionRecord) -> None:
         """Raise ProgrammingError if another statement is under way; nothing is touched then."""
-        if record.exchange.under_way:
+        if record.exchange.under_way and self.in_the_middle(record):
             with self.db.wrap_database_errors:
                 raise refuse(record.connection)
+
+    def in_the_middle(self, record: ConnectionRecord) -> bool:
+        """Whether a statement that is marked as under way is: an interruption may have hidden its end."""
+        if self.db._thread_sharing_count or is_in_a_statement():
+            return True
+        record.mark_interrupted()
+        record.dirty = True
+        record.exchange.settle()
+        return False
+
+    def is_connecting(self) -> bool:
+        """Whether connect() is under way."""
+        if self.connecting is not None and not runs(self.connecting):
+            self.connecting = None
+        return self.connecting is not None
+
+    def at_boundary(self) -> bool:
+        """Whether Django's own check between two units of work is under way."""
+        if self.boundary is not None and not runs(self.boundary):
+            self.boundary = None
+        return self.boundary is not None
+
+    def is_telling(self) -> bool:
+        """Whether receivers are being told of a replacement."""
+        if self.telling is not None and not runs(self.telling):
+            self.telling = None
+        return self.telling is not None
 
     def nothing_is_open(self, record: ConnectionRecord) -> bool:
         """Whether it is proved that no transaction is open in which something has run.
 
         Both drivers keep what the server said last of autocommit, PyMySQL of transactions, too.
         """
-        if record.dirty or record.executing or record.flags_unknown or record.pins.pinned:
+        if record.dirty or record.is_executing() or record.flags_unknown or record.pins.pinned:
             return False
         if record.gone:
             return True  # what the driver says of it dates from before the loss
@@ -448,7 +487,8 @@ class ConnectionKeeper:
 
     def tell(self, ending: Ending) -> None:
         """There is a new connection in the place of one that was replaced."""
-        telling, self.telling = self.telling, True
+        is_telling = self.is_telling()
+        telling, self.telling = self.telling, sys._getframe()
         try:
             events.recycled(
                 self.db,
@@ -459,7 +499,7 @@ class ConnectionKeeper:
                 max_age=ending.max_age,
                 # What a receiver's own SQL meets is counted and logged: no receiver is called
                 # inside itself.
-                signal=ending.signal and not telling,
+                signal=ending.signal and not is_telling,
             )
         finally:
             self.telling = telling
@@ -501,14 +541,15 @@ class ConnectionKeeper:
             kinds = tuple(str(read) for read in statement.reads if record.has_left(read))
             description = "what an earlier statement left for " + ", ".join(kinds)
         reason = record.gone or reason
-        record.pins = record.pins.lost()
-        record.forget_answers()
-        record.refresh()
         error = SessionStateLost(
             record.lost_code or 2006,
             f"the connection of {self.db.alias!r} is gone ({reason}, idle {idle:.1f} s) "
             f"and session state with it: {description}",
         )
+        if raised:
+            # Before anything is forgotten: whatever strikes from here on, it will be raised.
+            self.owe(error, record)
+            self._forget_lost(record)
         self.report(
             error,
             reason=reason,
@@ -518,7 +559,15 @@ class ConnectionKeeper:
             description=description,
             raised=raised,
         )
+        if not raised:
+            self._forget_lost(record)
         return error
+
+    def _forget_lost(self, record: ConnectionRecord) -> None:
+        """The loss of what this connection carried is known."""
+        record.pins = record.pins.lost()
+        record.forget_answers()
+        record.refresh()
 
     def owed_lost(self, owed: Owed) -> SessionStateLost:
         """The error for lost state that a statement relies on which does not set it again."""
@@ -531,20 +580,17 @@ class ConnectionKeeper:
             f"the connection of {self.db.alias!r} was replaced ({ending.reason}, idle "
             f"{ending.idle:.1f} s); this session state has not been set again: {description}",
         )
-        try:
-            self.owed = None
-            self.settle()
-            self.report(
-                error,
-                reason=ending.reason,
-                age=ending.age,
-                idle=ending.idle,
-                state=pins.kinds(),
-                description=description,
-            )
-        except BaseException:
-            self.owe(error)
-            raise
+        self.owe(error, owed)
+        self.owed = None
+        self.settle()
+        self.report(
+            error,
+            reason=ending.reason,
+            age=ending.age,
+            idle=ending.idle,
+            state=pins.kinds(),
+            description=description,
+        )
         return error
 
     def settle_owed(self) -> None:
@@ -555,18 +601,49 @@ class ConnectionKeeper:
 
     def report(self, error: SessionStateLost, *, raised: bool = True, **facts: Any) -> None:
         """Log, count and signal a loss that the caller is about to raise."""
+        if raised and self.untold is not error:
+            self.owe(error)
+        reporting, self.reporting = self.reporting, sys._getframe()
         try:
             events.state_lost(self.db, raised=raised, **facts)
-        except BaseException:
-            # Ctrl-C in a receiver: the loss is still to be heard about.
-            if raised:
-                self.owe(error)
-            raise
+        finally:
+            self.reporting = reporting
 
-    def owe(self, error: SessionStateLost) -> None:
-        """Let the next statement tell a loss, on whichever connection it runs."""
-        self.untold = error
+    def owe(self, error: SessionStateLost, of: Any = None) -> None:
+        """Let the next statement raise a loss, on whichever connection it runs.
+
+        `of`: the record of the connection, or the Owed, that is forgotten with it.
+        """
+        try:
+            raise error  # which gives it a traceback: see pending()
+        except SessionStateLost:
+            self.untold_of = of
+            self.untold = error
         self.settle()
+
+    def pending(self) -> SessionStateLost | None:
+        """The loss that is still to be raised.
+
+        One that was raised counts until it has come out of the backend, which its traceback says:
+        an interruption may have taken its place on the way.
+        """
+        error = self.untold
+        if error is not None and not self.in_flight and has_left(error.__traceback__):
+            self.untold = self.untold_of = error = None
+            self.settle()
+        return error
+
+    def raise_pending(self) -> None:
+        """Raise the loss that is still to be raised, if there is one."""
+        error = self.pending()
+        if error is not None and not runs(self.reporting):
+            if isinstance(self.untold_of, ConnectionRecord):
+                self._forget_lost(self.untold_of)
+            elif self.untold_of is not None and self.untold_of is self.owed:
+                self.owed = None
+            self.owe(error, self.untold_of)
+            self.in_flight = False
+            raise error
 
     def settle(self) -> None:
         """Whether the connection in use is watched more closely for what the wrapper has open."""
@@ -587,7 +664,7 @@ class ConnectionKeeper:
 
         `rows`: it has returned some, which nearly always makes it a SELECT.
         """
-        if self.telling:
+        if self.is_telling():
             return  # a receiver's: the application asks for what its own statements left
         ended = {End.STATEMENT, End.SELECT} if rows else {End.STATEMENT}
         self.unanswerable = {
@@ -601,6 +678,7 @@ class ConnectionKeeper:
 
     def unit_of_work_ended(self) -> None:
         """Django has looked at the connection between two units of work, and kept it."""
+        self.pending()
         record = self.record
         if self.unanswerable:
             self.unanswerable = {}
@@ -632,12 +710,12 @@ class ConnectionKeeper:
         record.forget_descriptor()
         processes.leave(record.connection)
         processes.leave(db.connection)
-        if record.connection is not CLOSED and not self.connecting:
+        if record.connection is not CLOSED and not self.is_connecting():
             self.remember_database()
         self.record = NO_RECORD
-        self.untold = self.carried = None
+        self.untold = self.untold_of = self.carried = None
         self.unanswerable = {}
-        self.connecting = self.at_boundary = self.telling = False
+        self.connecting = self.boundary = self.telling = self.reporting = None
         self.forks += 1
         db.run_on_commit = []
         db.run_commit_hooks_on_set_autocommit_on = False

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from . import liveness, network_path
+from .calls import runs
 from .lifecycle import REST, idle_limit_of, quiet_for
 from .options import Options
 from .session_state import ANSWERS, ANY, USUAL, Read, Reading, SessionState, Statement
@@ -112,8 +114,9 @@ class ConnectionRecord:
         self.rolled_back: BaseException | None = None
         #: Something has run after that error.
         self.ran_since = False
-        #: Calls of the driver under way: an executemany asks for its next row between two.
-        self.executing = 0
+        #: The call under way in which the driver runs something; an executemany asks for its next
+        #: row between two statements. Ask is_executing().
+        self.executing: FrameType | None = None
         #: What its statements have done that a later one may ask for (session_state/answers.py).
         self.left = 0
         #: How the variables begin in which callproc() has left its arguments: ``@_procedure_``.
@@ -269,6 +272,13 @@ class ConnectionRecord:
             limit = self.path_options["TCP_USER_TIMEOUT"]
             network_path.set_user_timeout(self.descriptor, self.socket, limit)
             self.network_timeout_lifted = False
+
+    def is_executing(self) -> bool:
+        """Whether a call of the driver is under way."""
+        if self.executing is not None and not runs(self.executing):
+            self.executing = None  # an interruption has kept it from saying so
+            self.refresh()
+        return self.executing is not None
 
     def mark_lost(self, reason: str, code: int | None = None) -> None:
         """Not to be used any more. The first reason stays."""

@@ -6,6 +6,7 @@ it at the seams. What is decided before a statement is in decider.py.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -64,7 +65,7 @@ class Recycler(Decider):
         `many`: the driver makes several statements of it, so it is never repeated. `again`: this
         is the repetition, and there is no second one. `sql`: the text, as far as there is one.
         """
-        if self.connecting:
+        if self.connecting and self.is_connecting():
             cursor.bring_up_to_date()
             return call()
         if statement.sends_file:
@@ -84,9 +85,9 @@ class Recycler(Decider):
         cursor.bring_up_to_date()
         record = self.record
         safe = self.is_safe(record) and not self._somebody_reads(record, cursor)
-        executing = record.executing
+        executing = record.executing if record.is_executing() else None
         try:
-            record.executing = executing + 1
+            record.executing = sys._getframe()
             record.refresh()
             result = call()
             if self.is_in_use(record):  # a signal handler or a lazy row may have closed it
@@ -95,6 +96,8 @@ class Recycler(Decider):
                     if db.in_atomic_block or not db.autocommit:
                         record.touched = may_touch_tables(sql)
                 self._succeeded(record, statement, args, cursor, many, arguments)
+                if record.pins.doubtful and executing is None:
+                    self.ask_locks(record, None)
         except BaseException as error:
             repeat = self.failed(
                 record, error, statement, args, idle, safe=safe, many=many, again=again, sql=sql
@@ -156,7 +159,7 @@ class Recycler(Decider):
         if self.refused is not None and statement.selects_database:
             self.refused = None
             self.settle()
-        if self.owed is not None and not self.telling:
+        if self.owed is not None and not self.is_telling():
             self._pay(self.owed, statement, args, many)
         if statement is not PLAIN:
             self._apply(record, statement, args, cursor, many, now)
@@ -166,8 +169,6 @@ class Recycler(Decider):
             record.flags_unknown = False
             self.look_at_status(record)
         self.note_unread(cursor, doubtful=statement.calls or not statement.single, executed=True)
-        if record.pins.doubtful and record.executing == 1:
-            self.ask_locks(record, None)
 
     def _pay(self, owed: Owed, statement: Statement, args: Any, many: bool) -> None:
         """A statement has set lost state again."""
@@ -227,7 +228,7 @@ class Recycler(Decider):
         transaction is open that SQL has begun.
         """
         record = self.record
-        if self.connecting or record.exchange is not exchange or not self.is_in_use(record):
+        if self.is_connecting() or record.exchange is not exchange or not self.is_in_use(record):
             return False
         statement = examine(sql, record.reading)
         if statement.changes and not record.options.pin_session_state:
@@ -256,7 +257,7 @@ class Recycler(Decider):
     def hold_directly(self, exchange: Exchange, reason: str) -> None:
         """The application has made the session another one, for as long as it lives."""
         record = self.record
-        if record.exchange is exchange and not self.connecting:
+        if record.exchange is exchange and not self.is_connecting():
             record.pins.hold(reason, clock())
             record.refresh()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import sys
 from typing import Any
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -39,11 +40,11 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
     def get_autocommit(self) -> bool:
         # With autocommit off atomic() enters through here and a savepoint.
         recycler = self.recycler
-        if recycler.at_boundary and self.connection is not None:
-            return self.autocommit  # without Django's look for a running event loop
+        if recycler.boundary and self.connection is not None and self.autocommit:
+            return True  # without Django's look for a running event loop
         if super().get_autocommit():
             return True
-        if not (self.in_atomic_block or recycler.connecting or recycler.at_boundary):
+        if not (self.in_atomic_block or recycler.at_boundary() or recycler.is_connecting()):
             recycler.current()
             recycler.decide()
         return self.autocommit
@@ -52,23 +53,30 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False
     ) -> None:
         # Django opens the connection, logs a BEGIN, sets the flag and runs on_commit hooks.
+        was = self.autocommit
         try:
-            if self.recycler.connecting and self.recycler.carried is not None:
+            recycler = self.recycler
+            if not autocommit:
+                recycler.off_for_atomic = force_begin_transaction_with_broken_autocommit
+            if recycler.connecting and recycler.is_connecting() and recycler.carried is not None:
                 self._set_autocommit(autocommit)  # the log would show it as the application's
                 self.autocommit = autocommit
             else:
                 super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
         except BaseException as error:
-            if not isinstance(error, _HEARD) and self.autocommit != autocommit:
-                self._mode_cut_short(autocommit)
+            if not isinstance(error, _HEARD):
+                self._mode_cut_short(autocommit, was)
             raise
 
-    def _mode_cut_short(self, autocommit: bool) -> None:
+    def _mode_cut_short(self, autocommit: bool, was: bool) -> None:
         """An interruption on any line between the SET and Django's flag: which mode is on?"""
         record = self.recycler.record
-        if self.recycler.connecting or not self.recycler.is_in_use(record):
+        if self.recycler.is_connecting() or not self.recycler.is_in_use(record):
             return
+        if self.autocommit == autocommit and (autocommit or was == autocommit):
+            return  # nothing was to be done, or all of it is
         record.mark_interrupted()
+        self.autocommit = was
         if autocommit and not record.dirty:
             # COMMIT or ROLLBACK is done, and the next connection has autocommit on. The
             # exception that is on its way must not cost an acknowledged COMMIT its hooks.
@@ -80,7 +88,7 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
     def _set_autocommit(self, autocommit: bool) -> None:
         recycler = self.recycler
         record: Any = recycler.record  # nearly always: a call of current() less
-        if recycler.connecting:
+        if recycler.connecting and recycler.is_connecting():
             record = None
         elif record.connection is not self.connection or not mark[0]:
             record = recycler.current()
@@ -142,6 +150,10 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
 
     def _leave(self, record: Any) -> None:
         """Leave a transaction. No decision point: SET autocommit = 1 may be a COMMIT itself."""
+        if record.dirty and self.recycler.off_for_atomic and _interruption():
+            # Atomic switches autocommit on at the end of a block whose COMMIT or ROLLBACK an
+            # interruption has kept from being sent. That would commit all the same.
+            self._discard_transaction(record)
         clean = not record.dirty
         if clean and not record.calm and record.gone:
             # COMMIT or ROLLBACK has been acknowledged, or the server rolls back by itself. The
@@ -171,7 +183,7 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         # Never repeated: an error proves nothing about what the server did.
         recycler = self.recycler
         record: Any = recycler.record  # as in _set_autocommit()
-        if recycler.connecting:
+        if recycler.connecting and recycler.is_connecting():
             record = None
         elif record.connection is not self.connection or not mark[0]:
             record = recycler.current()
@@ -225,7 +237,7 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
     def _rollback(self) -> None:
         # Django's raises if the connection is lost, which would mask the application's own
         # exception. A lost connection is as good as a ROLLBACK: the server does it.
-        record = None if self.recycler.connecting else self.recycler.current()
+        record = None if self.recycler.is_connecting() else self.recycler.current()
         if record is None:
             super()._rollback()
             return
@@ -247,18 +259,18 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         record.transaction_ended()
 
     def commit(self) -> None:
-        if not mark[0]:
-            processes.look()
         try:
+            if not mark[0]:
+                processes.look()
             super().commit()
         except BaseException as error:
             self._end_cut_short(error)
             raise
 
     def rollback(self) -> None:
-        if not mark[0]:
-            processes.look()
         try:
+            if not mark[0]:
+                processes.look()
             super().rollback()
         except BaseException as error:
             self._end_cut_short(error)
@@ -271,8 +283,11 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         rolled back, nor mask the exception, nor leave the hooks to the next transaction.
         """
         record = self.recycler.record
-        if isinstance(error, _HEARD) or not self.recycler.is_in_use(record):
-            return
+        if not isinstance(error, _HEARD) and self.recycler.is_in_use(record):
+            self._discard_transaction(record)
+
+    def _discard_transaction(self, record: ConnectionRecord) -> None:
+        """Close the connection without COMMIT or ROLLBACK: the server rolls back."""
         record.mark_interrupted()
         self.recycler.abandon(record)
         record.transaction_ended()
@@ -297,6 +312,12 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
             if not self.atomic_blocks:
                 self.in_atomic_block = False
             raise
+
+
+def _interruption() -> bool:
+    """Whether an exception that is no error of the database's is on its way."""
+    error = sys.exc_info()[1]
+    return error is not None and not isinstance(error, _HEARD)
 
 
 def _lost_before_commit(record: ConnectionRecord) -> OperationalError:

@@ -1,0 +1,60 @@
+"""Calls under way, told from calls that an interruption has cut short.
+
+A flag that a ``finally`` resets stays set where Ctrl-C strikes in that ``finally``. What is kept
+here instead of a flag is the frame of the call, which says itself whether it still runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType, TracebackType
+
+__all__ = ["has_left", "is_in_a_statement", "runs"]
+
+_PACKAGE = __name__.rpartition(".")[0] + "."
+#: Where an exception has not reached the application yet.
+_INSIDE = (_PACKAGE, "django.db.backends.")
+_DRIVERS = ("MySQLdb", "pymysql")
+#: What of the package is on the stack while a statement is under way.
+_SENDING = {
+    *("execute", "executemany", "callproc", "run", "_enter", "_leave", "_commit", "_rollback"),
+    *("guard", "ask", "watched_query", "watched_store_result", "watched_use_result"),
+}
+
+
+def runs(frame: FrameType | None) -> bool:
+    """Whether a call is still under way, in whichever thread."""
+    if frame is None:
+        return False
+    try:
+        frame.clear()
+    except RuntimeError:
+        return True
+    return False
+
+
+def has_left(trace: TracebackType | None) -> bool:
+    """Whether an exception that was raised inside the package has come out of the backend."""
+    return trace is None or not _module(trace.tb_frame).startswith(_INSIDE)
+
+
+def is_in_a_statement() -> bool:
+    """Whether another statement is under way further out on the stack of this thread.
+
+    The nearest frames, down to the first that is the application's, are those of the caller.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and _module(frame).startswith((_PACKAGE, "django.")):
+        frame = frame.f_back
+    while frame is not None:
+        module = _module(frame)
+        if module.partition(".")[0] in _DRIVERS:
+            return True
+        if module.startswith(_PACKAGE) and frame.f_code.co_name in _SENDING:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__"))

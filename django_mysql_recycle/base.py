@@ -412,7 +412,7 @@ class RecycleMixin(TransactionSeams):
             super().close()
             recycler.carried = None
             if not (at_boundary or recycler.is_connecting()):
-                recycler.database = None
+                recycler.database = recycler.refused = None
             return
         if at_boundary:
             record.pins.end_unit_of_work()
@@ -426,7 +426,7 @@ class RecycleMixin(TransactionSeams):
                 recycler.ask_database(record)
             recycler.remember_database()
         else:
-            recycler.database = None
+            recycler.database = recycler.refused = None
         pinned = record.pins.pinned
         if pinned and not record.gone and not record.may_be_unread and record.is_closed():
             record.mark_lost("closed")

@@ -494,6 +494,19 @@ def test_closing_by_the_application_and_a_max_age_of_zero_end_the_selection(
     assert here(connection) == main
 
 
+def test_closing_by_the_application_ends_the_error_for_a_database_that_is_gone(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    run(connection, "USE tenant_a")
+    admin.rows("DROP DATABASE tenant_a")
+    kill(admin, connection)
+    with pinned(connection):  # connects, and runs nothing
+        pass
+    connection.close()
+    assert here(connection) == main
+
+
 def test_settings_that_name_another_database_count_after_close(
     make_connection: ConnectionFactory, admin: Admin, main: str
 ) -> None:

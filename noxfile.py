@@ -88,6 +88,13 @@ def tests(session: nox.Session, django: str) -> None:
 
 
 @nox.session(python=PYTHONS[NEWEST])
+def libmysqlclient(session: nox.Session) -> None:
+    """mysqlclient on Oracle's libmysqlclient, on MySQL."""
+    install(session, NEWEST)
+    session.run("python", "scripts/run_tests.py", "--libmysqlclient", *session.posargs)
+
+
+@nox.session(python=PYTHONS[NEWEST])
 @nox.parametrize("server", ["mariadb", "mysql"])
 @nox.parametrize("driver", ["mysqlclient", "pymysql"])
 def django_suite(session: nox.Session, driver: str, server: str) -> None:

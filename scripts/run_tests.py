@@ -26,8 +26,18 @@ from servers import VENDORS, NotAvailable, check_vendor, obtain_installation  # 
 from servers.apt import install  # noqa: E402
 from servers.chromium import obtain_browser  # noqa: E402
 from servers.haproxy import obtain_haproxy  # noqa: E402
+from servers.libmysqlclient import obtain_python  # noqa: E402
 from servers.machine import find_program, is_root  # noqa: E402
 from servers.netns import obtain_programs  # noqa: E402
+
+#: What does not rest on the 2006 of Connector/C, and starts no program that needs the library.
+ON_LIBMYSQLCLIENT = [
+    "tests/libmysqlclient",
+    "tests/docs/test_error_table.py",
+    "tests/integration/test_error_numbers.py",
+    "tests/integration/test_fault_matrix.py",
+    "tests/integration/test_server_rollback.py",
+]
 
 MODULES = {"mysqlclient": "MySQLdb", "pymysql": "pymysql"}
 
@@ -36,6 +46,7 @@ class Run(NamedTuple):
     name: str
     arguments: Sequence[str]
     environment: dict[str, str]
+    python: Sequence[str] = (sys.executable,)
 
 
 class Outcome(NamedTuple):
@@ -82,6 +93,14 @@ def main() -> int:
     if not options.marks:
         runs.append(Run("documentation", ["tests/docs", *arguments], {}))
         runs.append(Run("page in the browser", ["tests/browser", *arguments], {}))
+    if options.libmysqlclient:
+        try:
+            python, environment = obtain_python()
+        except NotAvailable as error:
+            print(error)
+            return 1
+        environment |= {"RECYCLE_TEST_DRIVER": "mysqlclient", "RECYCLE_TEST_SERVER": "mysql"}
+        runs = [Run("libmysqlclient", [*ON_LIBMYSQLCLIENT, *options.pytest], environment, python)]
     outcomes = [execute(unit, options.coverage)]
     outcomes += in_parallel(runs, options.jobs, options.coverage)
     print("\n" + "=" * 30 + " all runs " + "=" * 30)
@@ -104,6 +123,11 @@ def parse() -> argparse.Namespace:
         "-m", dest="marks", default="", help="only integration tests with these pytest marks"
     )
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time (default: 2)")
+    parser.add_argument(
+        "--libmysqlclient",
+        action="store_true",
+        help="only mysqlclient on Oracle's libmysqlclient, on MySQL",
+    )
     parser.add_argument("--coverage", action="store_true")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
     return parser.parse_args()
@@ -145,7 +169,7 @@ def execute(run: Run, coverage: bool) -> Outcome:
     began = time.monotonic()
     launcher = ["-m", "coverage", "run", "-m", "pytest"] if coverage else ["-m", "pytest"]
     result = subprocess.run(
-        [sys.executable, *launcher, *run.arguments],
+        [*run.python, *launcher, *run.arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -20,6 +20,9 @@ _NAMES = {
 }
 _KEPT = 500
 _SSL_REQUEST_SIZE = 32
+_QUERY_ATTRIBUTES = 1 << 27
+#: No attributes, in one set: what libmysqlclient puts before the text of each QUERY.
+_NO_ATTRIBUTES = b"\x00\x01"
 
 
 class Command(NamedTuple):
@@ -42,6 +45,7 @@ class CommandReader:
         self._payload = b""
         self._left = 0
         self._greeted = False
+        self._attributes = False
 
     def feed(self, data: bytes) -> None:
         while data and not self.encrypted:
@@ -66,6 +70,11 @@ class CommandReader:
             # The answer to the greeting carries number 1; a bare 32 bytes ask for TLS.
             self._greeted = True
             self.encrypted = int.from_bytes(self._header[:3], "little") == _SSL_REQUEST_SIZE
+            flags = int.from_bytes(self._payload[:4], "little")
+            self._attributes = bool(flags & _QUERY_ATTRIBUTES)
         elif sequence == 0 and self._payload:
-            number = self._payload[0]
-            self.commands.append(Command(_NAMES.get(number, f"0x{number:02x}"), self._payload[1:]))
+            name = _NAMES.get(self._payload[0], f"0x{self._payload[0]:02x}")
+            text = self._payload[1:]
+            if name == "QUERY" and self._attributes:
+                text = text.removeprefix(_NO_ATTRIBUTES)
+            self.commands.append(Command(name, text))

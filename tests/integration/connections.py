@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import count
 from typing import Any, Literal, Protocol
 
+import pymysql
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import ConnectionHandler
 
+from django_mysql_recycle.drivers.versions import is_connector_c
 from servers import Server
 
 OURS = "django_mysql_recycle"
@@ -37,12 +40,26 @@ def point(database: dict[str, Any], server: Server) -> None:
     )
 
 
+def log_in_once(server: Server) -> None:
+    """Let MySQL keep the password: libmysqlclient logs in over plain TCP only after that."""
+    if is_connector_c():
+        return
+    with suppress(pymysql.MySQLError):
+        pymysql.connect(
+            host=server.host,
+            port=server.port,
+            user=server.user,
+            password=server.password,
+            ssl={"ca": str(server.ca)},
+        ).close()
+
+
 class ConnectionFactory:
     """Makes connections; a test calls it, see the fixture `make_connection`."""
 
     def __init__(self, server: Server, driver: str) -> None:
         self._server = server
-        self._driver = driver
+        self.driver = driver
         self._made: list[BaseDatabaseWrapper] = []
 
     def __call__(
@@ -63,6 +80,8 @@ class ConnectionFactory:
         really plain, so that a proxy can read along.
         """
         target = server or self._server
+        if transport == "tcp" and self.driver == "mysqlclient":
+            log_in_once(target)
         database: dict[str, Any] = {"ENGINE": engine}
         point(database, target)
         if via is not None:
@@ -91,6 +110,6 @@ class ConnectionFactory:
     def _encryption(self, transport: str, server: Server) -> dict[str, Any]:
         if transport == "tls":
             tls: dict[str, Any] = {"ssl": {"ca": str(server.ca)}}
-            return tls if self._driver == "pymysql" else {**tls, "ssl_mode": "REQUIRED"}
+            return tls if self.driver == "pymysql" else {**tls, "ssl_mode": "REQUIRED"}
         # PyMySQL turns TLS on by itself where the server offers it, sockets included.
-        return {"ssl_disabled": True} if self._driver == "pymysql" else {"ssl_mode": "DISABLED"}
+        return {"ssl_disabled": True} if self.driver == "pymysql" else {"ssl_mode": "DISABLED"}

@@ -22,7 +22,7 @@ from servers import FaultProxy, Server
 from ..testapp.models import Item
 from .acts import session_id, wait_until_hung_up
 from .admin import Admin
-from .connections import ConnectionFactory
+from .connections import ConnectionFactory, log_in_once
 from .queries import run, value
 
 Wrapper = BaseDatabaseWrapper
@@ -375,6 +375,8 @@ class Matrix:
         for cell in cells:
             wait_until_hung_up(cell.connection)
         self._admit_all()  # a server started again has forgotten it
+        if self._factory.driver == "mysqlclient":
+            log_in_once(self._server)
 
     def _admit_all(self) -> None:
         self._admin.set_global("max_connections", 2000)

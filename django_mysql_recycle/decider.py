@@ -259,7 +259,11 @@ class Decider(ConnectionKeeper):
         The driver keeps the server's flag. What was lost before may have it off from a
         transaction of Django's.
         """
-        if self.db.autocommit and not record.connection.get_autocommit():
+        try:
+            off = self.db.autocommit and not record.connection.get_autocommit()
+        except self.db.Database.Error:
+            return  # the application has closed it past Django: mysqlclient answers nothing
+        if off:
             record.pins.autocommit_seen(True, clock())
             record.refresh()
 

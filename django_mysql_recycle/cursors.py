@@ -81,6 +81,7 @@ class RecyclingCursor(CursorWrapper):
                         )
                         self._raise_mapped(error)
                         raise
+                    record.exchange.under_way = False
                     record.dirty = True
                     if not record.touched:
                         # A SELECT may do without a table, and begin nothing at the server.
@@ -103,6 +104,7 @@ class RecyclingCursor(CursorWrapper):
                             return self.execute(query, args)
                         self._raise_mapped(error)
                         raise
+                    record.exchange.under_way = False
                     record.contact = clock()
                     if statement is PLAIN_INSERT:
                         record.left |= INSERTED
@@ -164,7 +166,7 @@ class RecyclingCursor(CursorWrapper):
             look()
         record = self._record
         try:
-            if record.exchange.under_way:
+            if record.exchange.under_way and recycler.in_the_middle(record):
                 # The driver's close() would read the answer of that statement. A cursor that is
                 # only dropped has left nothing at the server.
                 pass

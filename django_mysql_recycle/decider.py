@@ -51,7 +51,7 @@ class Decider(ConnectionKeeper):
             or self.untold is not None
             or self.owed is not None
             or self.refused is not None
-            or record.exchange.under_way
+            or (record.exchange.under_way and self.in_the_middle(record))
             or record.pins.pinned
             or not self.is_safe(record)
             or self._somebody_reads(record, None)

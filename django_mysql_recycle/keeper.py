@@ -17,7 +17,7 @@ from django.db.utils import Error, OperationalError
 
 from . import events, liveness, processes
 from .calls import has_left, is_in_a_statement, runs
-from .drivers import Driver, Exchange, Origin, Outcome, refuse
+from .drivers import ANSWERED, Driver, Exchange, Origin, Outcome, refuse
 from .errors import Proof, SessionStateLost, code_of, is_of_the_server, judge
 from .liveness import clock
 from .options import Options
@@ -221,6 +221,8 @@ class ConnectionKeeper:
 
     def in_the_middle(self, record: ConnectionRecord) -> bool:
         """Whether a statement that is marked as under way is: an interruption may have hidden its end."""
+        if record.exchange.under_way is ANSWERED:
+            return record.exchange.is_taking()
         if self.db._thread_sharing_count or is_in_a_statement():
             return True
         record.mark_interrupted()

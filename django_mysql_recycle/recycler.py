@@ -86,10 +86,14 @@ class Recycler(Decider):
         record = self.record
         safe = self.is_safe(record) and not self._somebody_reads(record, cursor)
         executing = record.executing if record.is_executing() else None
+        exchange = record.exchange
+        cursors = exchange.cursors
         try:
             record.executing = sys._getframe()
             record.refresh()
             result = call()
+            exchange.under_way = False
+            exchange.cursors = cursors  # `call` may be several statements to the driver
             if self.is_in_use(record):  # a signal handler or a lazy row may have closed it
                 if not record.touched:
                     db: Any = self._db()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from .choice import ENVIRONMENT, choose, use_driver
-from .exchange import Exchange, Outcome, refuse
+from .exchange import ANSWERED, Exchange, Outcome, refuse
 from .interface import Attempt, Driver, Origin
 
 __all__ = [
+    "ANSWERED",
     "ENVIRONMENT",
     "Attempt",
     "Driver",

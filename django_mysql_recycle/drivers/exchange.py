@@ -8,14 +8,25 @@ middle of another one would read that one's answer, or close the connection bene
 
 from __future__ import annotations
 
+import _thread
+import sys
 import weakref
 from collections.abc import Callable
 from enum import Enum, auto
+from types import FrameType
 from typing import Any
 
 from .direct import watched_connection
 
-__all__ = ["UNDER_WAY", "Exchange", "Outcome", "refuse", "watch"]
+__all__ = ["ANSWERED", "UNDER_WAY", "Exchange", "Outcome", "refuse", "watch"]
+
+#: The whole answer has been read, and the driver's cursor may still ask the connection for parts of
+#: it, ``lastrowid`` for one. No method tells when it has them: the backend's cursor sets `under_way`
+#: to False when the driver's returns, and until then the frames on the stack tell.
+ANSWERED = "answered"
+
+#: The methods of the drivers' cursors that send a statement and take its answer.
+_TAKING = {"_query", "_do_get_result"}
 
 #: CR_COMMANDS_OUT_OF_SYNC, which mysqlclient gives here, and its reason.
 UNDER_WAY = (
@@ -41,9 +52,8 @@ class Exchange:
     __slots__ = ("cursors", "failed", "ours", "plain", "under_way", "watched", "wrapper")
 
     def __init__(self) -> None:
-        #: None: mysqlclient, a statement without rows whose result its sender has not taken yet.
-        #: A cursor always takes it; ``connection.query()`` called by the application may not.
-        self.under_way: bool | None = False
+        #: False, True, or `ANSWERED`.
+        self.under_way: bool | str = False
         self.failed = False  #: the driver itself has raised an error since the last statement
         self.watched = False
         #: Cursors that were made, less those of the connection wrapper, and statements that came
@@ -60,21 +70,46 @@ class Exchange:
     @property
     def was_used_past(self) -> bool:
         """Whether the application has used the driver's connection past Django's cursors."""
-        return bool(self.cursors) or self.under_way is None
+        return bool(self.cursors) or self.under_way is ANSWERED
 
     def begin(self) -> None:
         """A statement of the backend's own is about to be sent."""
-        if self.under_way is None:
+        if self.under_way is ANSWERED:
             self.cursors += 1
         self.under_way = True
+
+    def is_taking(self, sender: FrameType | None = None) -> bool:
+        """Whether the cursor that has the whole answer still asks the connection for parts of it.
+
+        `sender`: the frame that is about to send another statement. If none is taking it, the
+        statement was the application's own, past Django's cursors: those of the backend leave
+        `under_way` false.
+        """
+        frames: dict[int, FrameType | None] = {**sys._current_frames()}
+        if sender is not None:
+            frames[_thread.get_ident()] = sender.f_back
+        if any(map(self._has_taker, frames.values())):
+            return True
+        self.cursors += 1
+        self.under_way = False
+        return False
+
+    def _has_taker(self, frame: FrameType | None) -> bool:
+        while frame is not None:
+            if frame.f_code.co_name in _TAKING:
+                connection = getattr(frame.f_locals.get("self"), "connection", None)
+                if getattr(getattr(connection, "query", None), "exchange", None) is self:
+                    return True
+            frame = frame.f_back
+        return False
 
     def settle(self) -> Outcome:
         """Say what an exception has done, and begin anew: nothing is under way from here on."""
         under_way, failed = self.under_way, self.failed
-        if under_way is None:
+        if under_way is ANSWERED:
             self.cursors += 1
         self.under_way = self.failed = False
-        if under_way:
+        if under_way is True:
             return Outcome.CUT_SHORT
         if failed:
             return Outcome.FAILED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Any
 
 from .. import option_files
 from .direct import watched_cursor
-from .exchange import Exchange, refuse, watch
+from .exchange import ANSWERED, Exchange, refuse, watch
 from .interface import Attempt, Common, code_objects
 from .versions import is_connector_c
 
@@ -87,10 +88,10 @@ class MySQLClient(Common):
 
         def watched_query(sql: Any) -> None:
             connection = reference()
-            if exchange.under_way is not False:
-                if exchange.under_way:
-                    raise refuse(connection)
-                exchange.cursors += 1
+            if exchange.under_way and (
+                exchange.under_way is True or exchange.is_taking(sys._getframe(1))
+            ):
+                raise refuse(connection)
             if isinstance(sql, bytearray):
                 sql = bytes(sql)  # the C function lets other threads run while it reads this
             exchange.failed = False
@@ -101,7 +102,7 @@ class MySQLClient(Common):
                 _end(exchange, error)
                 raise
             if not connection.field_count():
-                exchange.under_way = None  # an answer without rows is complete
+                exchange.under_way = ANSWERED  # without rows the answer is complete
 
         def watched_store_result() -> Any:
             connection = reference()
@@ -110,12 +111,12 @@ class MySQLClient(Common):
             except errors as error:
                 _end(exchange, error)
                 raise
-            exchange.under_way = False
+            exchange.under_way = ANSWERED
             return result
 
         def watched_use_result() -> Any:
             result = raw.use_result(reference())
-            exchange.under_way = False  # the rows to come are an unread result from here on
+            exchange.under_way = ANSWERED  # the rows to come are an unread result from here on
             return result
 
         def counted_cursor(cursorclass: Any = None) -> Any:

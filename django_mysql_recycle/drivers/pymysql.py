@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
@@ -13,7 +14,7 @@ from typing import Any
 
 from ..errors import code_of
 from .direct import watched_cursor
-from .exchange import Exchange, refuse, watch
+from .exchange import ANSWERED, Exchange, refuse, watch
 from .interface import Attempt, Common, Origin, code_objects
 from .tls import ContextKeeper
 
@@ -131,7 +132,9 @@ def _put_attributes(
 
     def watched_query(sql: Any, unbuffered: bool = False) -> Any:
         connection = reference()
-        if exchange.under_way:
+        if exchange.under_way and (
+            exchange.under_way is True or exchange.is_taking(sys._getframe(1))
+        ):
             raise refuse(connection)
         # What cannot be encoded, or is no text at all, is not sent.
         if isinstance(sql, str):
@@ -146,7 +149,7 @@ def _put_attributes(
             if _is_the_drivers(error):
                 exchange.under_way, exchange.failed = False, True
             raise
-        exchange.under_way = False
+        exchange.under_way = ANSWERED
         return result
 
     def watched_cursors(cursor: Any = None) -> Any:

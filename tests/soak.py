@@ -1,5 +1,8 @@
 """Workers move money while their connections are killed, their server restarted, limits crossed.
 
+They also change their default database, begin transactions by SQL across boundaries of units of
+work, set their session up in each round, and query in the middle of a statement.
+
 ``python -m tests.soak --seconds 600 --seed 7`` runs it by hand; the driver and the server are
 chosen as for the tests (choice.py). It ends with an error if a promise was broken.
 """
@@ -9,14 +12,16 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import sys
 import threading
 import time
 import uuid
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.utils import Error
+from django.db.utils import Error, ProgrammingError
 
 from servers import Server
 
@@ -27,6 +32,8 @@ WORKERS = 6
 FORTUNE = 1000
 LOCKS = ("north", "south")
 LIMIT = 2  # seconds of wait_timeout
+MAX_AGE = 1  # seconds of CONN_MAX_AGE
+BRANCH = "soak_branch"  #: a second database, with a table soak_note of its own
 
 TABLES = (
     "CREATE TABLE soak_account (id INT PRIMARY KEY, balance INT NOT NULL) ENGINE=InnoDB",
@@ -34,6 +41,8 @@ TABLES = (
     "CREATE TABLE soak_note (id CHAR(36) NOT NULL) ENGINE=InnoDB",
     "CREATE TABLE soak_numbered (id INT AUTO_INCREMENT PRIMARY KEY, name CHAR(36) NOT NULL)"
     " ENGINE=InnoDB",
+    f"CREATE DATABASE {BRANCH}",
+    f"CREATE TABLE {BRANCH}.soak_note (id CHAR(36) NOT NULL) ENGINE=InnoDB",
 )
 
 
@@ -44,17 +53,18 @@ class Soak:
         self.alias = alias
         self.server = server
         self.seed = seed
+        self.main = server.database
         self.acknowledged: set[str] = set()
         self.hooks: Counter[str] = Counter()
-        self.noted: set[str] = set()
+        #: The notes that were acknowledged, by the database that was in use.
+        self.noted: dict[str, set[str]] = {self.main: set(), BRANCH: set()}
         self.errors: Counter[str] = Counter()
         self.broken: list[str] = []
         self.over = threading.Event()
 
     def run(self, seconds: float) -> None:
         with Admin(self.server) as admin:
-            for name in ("account", "ledger", "note", "numbered"):
-                admin.rows(f"DROP TABLE IF EXISTS soak_{name}")
+            clean_up(admin)
             for table in TABLES:
                 admin.rows(table)
             for number in range(ACCOUNTS):
@@ -73,16 +83,20 @@ class Soak:
 
     def work(self, number: int) -> None:
         chance = random.Random(f"{self.seed} {number}")
-        acts = [self.transfer] * 4 + [self.note] * 3
-        acts += [self.hold_lock, self.nap, self.set_up, self.ask_for_its_number]
+        acts = [self.transfer] * 4 + [self.transfer_by_sql] * 2 + [self.note] * 3
+        acts += [self.hold_lock, self.set_up, self.ask_for_its_number, self.ask_in_the_middle]
+        acts += [self.nap]
         connection = connections[self.alias]
         try:
             while not self.over.is_set():
                 try:
                     chance.choice(acts)(connection, chance)
+                    if chance.random() < 0.3:
+                        connection.close_if_unusable_or_obsolete()
                 except Error as error:
+                    code = error.args[0] if error.args else ""
                     self.errors[
-                        f"{type(error).__name__} {error.args[0] if error.args else ''}"
+                        f"{type(error).__name__} {code if isinstance(code, int) else ''}"
                     ] += 1
                     time.sleep(0.01)
             self.last_word(connection)
@@ -99,19 +113,81 @@ class Soak:
         with transaction.atomic(using=self.alias):
             transaction.on_commit(lambda: self.hooks.update([name]), using=self.alias)
             with connection.cursor() as cursor:
-                move = "UPDATE soak_account SET balance = balance + %s WHERE id = %s"
                 for account, change in sorted([(source, -amount), (target, amount)]):
-                    cursor.execute(move, [change, account])
+                    self.move(cursor, account, change)
                     if chance.random() < 0.05:
                         time.sleep(chance.random() * 0.1)
-                cursor.execute("INSERT INTO soak_ledger VALUES (%s, %s)", [name, amount])
+                self.book(cursor, name, amount)
         self.acknowledged.add(name)
 
-    def note(self, connection: Any, chance: random.Random) -> None:
+    def transfer_by_sql(self, connection: Any, chance: random.Random) -> None:
+        """Between the two halves a unit of work may end, and with it the connection's life."""
         name = str(uuid.uuid4())
+        source, target = chance.sample(range(ACCOUNTS), 2)
+        amount = chance.randint(1, 50)
         with connection.cursor() as cursor:
-            cursor.execute("INSERT INTO soak_note VALUES (%s)", [name])
-        self.noted.add(name)
+            try:
+                cursor.execute("BEGIN")
+                (first, one), (second, other) = sorted([(source, -amount), (target, amount)])
+                self.move(cursor, first, one)
+                if chance.random() < 0.5:
+                    connection.close_if_unusable_or_obsolete()
+                self.move(cursor, second, other)
+                self.book(cursor, name, amount)
+                cursor.execute("COMMIT")
+            except BaseException:
+                for _ in range(2):  # a loss that is still to be raised may come first
+                    with suppress(Error):
+                        cursor.execute("ROLLBACK")
+                raise
+        self.hooks.update([name])
+        self.acknowledged.add(name)
+
+    def move(self, cursor: Any, account: int, change: int) -> None:
+        sql = f"UPDATE {self.main}.soak_account SET balance = balance + %s WHERE id = %s"
+        cursor.execute(sql, [change, account])
+
+    def book(self, cursor: Any, name: str, amount: int) -> None:
+        cursor.execute(f"INSERT INTO {self.main}.soak_ledger VALUES (%s, %s)", [name, amount])
+
+    def note(self, connection: Any, chance: random.Random) -> None:
+        """The row goes to the database that was chosen last, whatever happens in between."""
+        database = chance.choice([self.main, BRANCH])
+        with connection.cursor() as cursor:
+            cursor.execute(f"USE `{database}`")
+            for _ in range(chance.randint(1, 3)):
+                self.nap(connection, chance)
+                if chance.random() < 0.3:
+                    connection.close_if_unusable_or_obsolete()
+                name = str(uuid.uuid4())
+                cursor.execute("INSERT INTO soak_note VALUES (%s)", [name])
+                self.noted[database].add(name)
+
+    def ask_in_the_middle(self, connection: Any, chance: random.Random) -> None:
+        """Both statements get their own answers, or the inner one is refused."""
+        number, inner, countdown = chance.randrange(10**6), 0, chance.randint(1, 50)
+
+        def profile(frame: Any, *_event: Any) -> None:
+            nonlocal countdown, inner
+            # Not inside of Django, which holds a lock of its own for a moment.
+            module = str(frame.f_globals.get("__name__")).partition(".")[0]
+            countdown -= module in ("MySQLdb", "pymysql", "socket", "django_mysql_recycle")
+            if countdown:
+                return
+            sys.setprofile(None)
+            with suppress(ProgrammingError), connection.cursor() as cursor:
+                cursor.execute("SELECT %s", [-number])
+                inner = cursor.fetchone()[0]
+
+        with connection.cursor() as cursor:
+            sys.setprofile(profile)
+            try:
+                cursor.execute("SELECT %s", [number])
+            finally:
+                sys.setprofile(None)
+            outer = cursor.fetchone()[0]
+        if outer != number or inner not in (0, -number):
+            self.broken.append(f"{number} was answered by {outer}, {-number} by {inner}")
 
     def hold_lock(self, connection: Any, chance: random.Random) -> None:
         """As long as nothing is raised, the lock is ours."""
@@ -150,11 +226,12 @@ class Soak:
         """LAST_INSERT_ID() is that of the application's last INSERT, or raises."""
         name = str(uuid.uuid4())
         with connection.cursor() as cursor:
-            cursor.execute("INSERT INTO soak_numbered (name) VALUES (%s)", [name])
+            cursor.execute(f"INSERT INTO {self.main}.soak_numbered (name) VALUES (%s)", [name])
             time.sleep(chance.random() * 0.2)
             if chance.random() < 0.5:
                 cursor.execute("SELECT COUNT(*) FROM soak_note")
-            cursor.execute("SELECT name FROM soak_numbered WHERE id = LAST_INSERT_ID()")
+            table = f"{self.main}.soak_numbered"
+            cursor.execute(f"SELECT name FROM {table} WHERE id = LAST_INSERT_ID()")
             if cursor.fetchone() != (name,):
                 self.broken.append("the number of a row was another one's")
 
@@ -202,19 +279,32 @@ class Soak:
         with Admin(self.server) as admin:
             total = admin.value("SELECT SUM(balance) FROM soak_account")
             ledger = Counter(row[0] for row in admin.rows("SELECT id FROM soak_ledger"))
-            notes = Counter(row[0] for row in admin.rows("SELECT id FROM soak_note"))
-        told = f"seed {self.seed}: {len(self.acknowledged)} transfers, {len(self.noted)} notes, "
-        print(told + f"errors {dict(self.errors)}")  # noqa: T201
+            notes = {
+                database: Counter(
+                    row[0] for row in admin.rows(f"SELECT id FROM {database}.soak_note")
+                )
+                for database in self.noted
+            }
+        noted = sum(map(len, self.noted.values()))
+        counted = f"seed {self.seed}: {len(self.acknowledged)} transfers, {noted} notes, "
+        print(counted + f"errors {dict(self.errors)}")  # noqa: T201
         assert not self.broken, self.broken
         assert total == ACCOUNTS * FORTUNE, f"the sum has changed to {total}"
         assert set(ledger.values()) <= {1}, "a transfer is there twice"
-        assert set(notes.values()) <= {1}, "a statement ran twice"
+        for database, names in notes.items():
+            assert set(names.values()) <= {1}, "a statement ran twice"
+            assert self.noted[database] <= set(names), "an acknowledged statement is not there"
         assert self.acknowledged <= set(ledger), "an acknowledged commit is not there"
-        assert self.noted <= set(notes), "an acknowledged statement is not there"
         assert set(self.hooks.values()) <= {1}, "a hook ran twice"
         assert self.acknowledged <= set(self.hooks), "a hook of an acknowledged commit did not run"
         assert set(self.hooks) <= set(ledger), "a hook ran for what was not committed"
-        assert self.acknowledged and self.noted
+        assert self.acknowledged and all(self.noted.values())
+
+
+def clean_up(admin: Admin) -> None:
+    for name in ("account", "ledger", "note", "numbered"):
+        admin.rows(f"DROP TABLE IF EXISTS soak_{name}")
+    admin.rows(f"DROP DATABASE IF EXISTS {BRANCH}")
 
 
 def main() -> None:
@@ -233,6 +323,7 @@ def main() -> None:
     with Server(VENDOR) as server:
         django.setup()
         point(settings.DATABASES["default"], server)
+        settings.DATABASES["default"]["CONN_MAX_AGE"] = MAX_AGE
         Soak("default", server, options.seed).run(options.seconds)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from servers import Server
 
-from ..soak import Soak
+from ..soak import MAX_AGE, Soak, clean_up
 from .admin import Admin
 from .connections import ConnectionFactory
 
@@ -22,8 +22,7 @@ def test_money_neither_comes_nor_goes_and_nobody_has_to_be_restarted(
     seed = random.randrange(10**6)
     print(f"python -m tests.soak --seed {seed}")  # noqa: T201
     try:
-        Soak(make_connection().alias, server, seed).run(SECONDS)
+        Soak(make_connection(CONN_MAX_AGE=MAX_AGE).alias, server, seed).run(SECONDS)
     finally:
         admin.rows("SET GLOBAL wait_timeout = 28800")  # by the soak, behind the back of `admin`
-        for name in ("account", "ledger", "note", "numbered"):
-            admin.rows(f"DROP TABLE IF EXISTS soak_{name}")
+        clean_up(admin)

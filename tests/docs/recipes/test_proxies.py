@@ -68,4 +68,8 @@ def test_settings_of_the_page_leave_no_statement_but_one(
     settings: dict[str, Any] = {}
     exec(pages.files("proxies")["mysite/databases.py"], settings)
     sent = sent_by(make_connection(options=settings["OPTIONS"]), logged)
-    assert sent[-3:] == ["SELECT @@SESSION.wait_timeout", "DO 1", "DO 2"]
+    assert sent[-3:] == [
+        "SELECT @@SESSION.wait_timeout, @@SESSION.sql_mode",
+        "DO 1",
+        "DO 2",
+    ]

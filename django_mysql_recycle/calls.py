@@ -1,4 +1,4 @@
-"""Calls under way, told from calls that an interruption has cut short.
+"""Calls under way, as opposed to calls that an interruption has cut short.
 
 A flag that a ``finally`` resets stays set where Ctrl-C strikes in that ``finally``. What is kept
 here instead of a flag is the frame of the call, which says itself whether it still runs.

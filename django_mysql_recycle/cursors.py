@@ -150,7 +150,7 @@ class RecyclingCursor(CursorWrapper):
             look()
         if not self.is_current():
             raise self._db.Database.ProgrammingError(
-                "the connection of this cursor has been replaced; its result sets are gone"
+                "the connection of this cursor has been replaced; its result sets are lost"
             )
         more = self._db.recycler.guard(self._record, self.cursor.nextset)
         self._db.recycler.note_unread(self, doubtful=bool(more))

@@ -29,8 +29,8 @@ NOTHING = Statement()
 def interrupted(record: ConnectionRecord) -> OperationalError:
     return OperationalError(
         record.lost_code or 2013,
-        "an earlier statement of this transaction was cut short; the next answer might be its. "
-        "Leave the transaction: the connection is closed then",
+        "an earlier statement of this transaction was cut short, and the next answer might belong "
+        "to it. Leave the transaction: the connection is closed then",
     )
 
 
@@ -268,7 +268,7 @@ class Decider(ConnectionKeeper):
             record.refresh()
 
     def ask_database(self, record: ConnectionRecord, cursor: RecyclingCursor | None = None) -> None:
-        """See which default database a statement has selected that does not tell."""
+        """Ask for the default database, after a statement whose text does not show it."""
         if record.gone or self._somebody_reads(record, cursor) or record.is_closed():
             return  # its loss is to be reported
         try:
@@ -286,7 +286,7 @@ class Decider(ConnectionKeeper):
         record.refresh()
 
     def ask_locks(self, record: ConnectionRecord, cursor: RecyclingCursor | None) -> None:
-        """See which named locks are held where no answer of a statement has told."""
+        """Ask which named locks are held where no answer of a statement has shown it."""
         if record.gone or self._somebody_reads(record, cursor) or record.is_closed():
             return  # its loss is to be reported
         asked = record.pins.locks_to_ask_for()

@@ -24,13 +24,13 @@ __all__ = [
 
 
 class SessionStateLost(OperationalError):
-    """The connection is gone, and session state of the application with it.
+    """The connection was lost, and session state of the application with it.
 
     Raised once; the next statement gets a new connection. ``args[0]`` is the number of the
     driver's error (2006 where the liveness check saw the loss and the driver has not met it),
     ``args[1]`` says which state, since when, and after how much idle time.
 
-    A named lock that was held is free now, and somebody else may have it.
+    A named lock that was held is free now, and another session may have it.
     """
 
 

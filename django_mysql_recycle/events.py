@@ -1,4 +1,4 @@
-"""Telling people: the logger, the signals, the counters. Never SQL, parameters, credentials."""
+"""The logger, the signals, the counters. They never show SQL, parameters or credentials."""
 
 from __future__ import annotations
 
@@ -199,8 +199,8 @@ def limit_unknown(alias: str) -> None:
     if not _ledger.is_new(alias, "limit unknown"):
         return
     logger.warning(
-        "the server of %r does not tell its wait_timeout: until it does, its connections have no "
-        "idle limit but the one that OPTIONS['recycle']['idle_limit'] names",
+        "the server of %r refused to tell its wait_timeout: until it answers, its connections have "
+        "no idle limit but the one in OPTIONS['recycle']['idle_limit']",
         alias,
     )
 
@@ -208,9 +208,9 @@ def limit_unknown(alias: str) -> None:
 def reconnect_switched_off(alias: str, source: str) -> None:
     if _ledger.is_new(alias, "reconnect"):
         logger.warning(
-            "%s sets 'reconnect' for the connections of %r, and the backend has switched it off: a "
-            "connection that the client library replaces by itself loses its transaction and its "
-            "locks without an error. Remove the option",
+            "%s sets 'reconnect' for the connections of %r, and the backend has switched it off: if "
+            "the client library replaced a connection by itself, its transaction and its locks would "
+            "be lost without an error. Remove the option",
             source,
             alias,
         )
@@ -220,6 +220,6 @@ def not_encrypted(alias: str) -> None:
     if _ledger.is_new(alias, "not encrypted"):
         logger.error(
             "the settings of %r ask for TLS, and its connection is not encrypted: the server offers "
-            "none, or the driver takes none of the options for such a wish, and goes on without",
+            "no TLS, or the driver does not know the options in 'ssl', and has connected without it",
             alias,
         )

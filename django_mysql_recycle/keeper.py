@@ -40,7 +40,7 @@ HANG_UP = 0.05
 #: What the backend asks to see whether an answer is the one to its question: no number twice.
 _numbers = count(randrange(1 << 40))
 
-#: Stands for a connection that there is no more, or not yet: none is it, and neither is None.
+#: Sentinel for "no connection". Equal to no connection and not to None.
 CLOSED: Any = object()
 
 #: What the common path of the cursor does not see the end of.
@@ -48,7 +48,7 @@ _SEEN_END = {kind for kind, answer in ANSWERS.items() if answer.end in (End.STAT
 
 
 class _NoRecord:
-    """Stands for the record of no connection on the path that every statement takes."""
+    """The record where there is no connection, for the path that every statement takes."""
 
     calm = False
     connection = CLOSED
@@ -188,7 +188,7 @@ class ConnectionKeeper:
             return record
         if db.connection is None:
             return None
-        # Somebody has put it there without connect().
+        # It was put there without connect().
         if record is not NO_RECORD:
             record.forget_descriptor()  # no cursor that was made with it may take it for calm
         options = Options.of(db.alias, db.settings_dict).within(db.settings_dict["OPTIONS"])
@@ -468,12 +468,13 @@ class ConnectionKeeper:
         ending = refused.ending
         reason, age, idle = (ending.reason, ending.age, ending.idle) if ending else ("closed", 0, 0)
         description = (
-            f"default database `{refused.name}`, which cannot be selected again ({refused.code})"
+            f"default database `{refused.name}`, which cannot be selected again "
+            f"(error {refused.code})"
         )
         error = SessionStateLost(
             refused.code,
             f"the connection of {self.db.alias!r} was replaced ({reason}, idle {idle:.1f} s) "
-            f"and has lost its {description}",
+            f"and the new one is not in its {description}",
         )
         self.refused = None
         self.settle()
@@ -518,7 +519,7 @@ class ConnectionKeeper:
         record.forget_descriptor()
 
     def abandon(self, record: Any) -> None:
-        """Close a connection without another command: nobody listens, or not to that."""
+        """Close a connection without another command: the server may not read it as one."""
         liveness.detach(record.descriptor, record.socket)
         self.driver.abandon(record.connection)
         record.forget_descriptor()
@@ -532,7 +533,7 @@ class ConnectionKeeper:
         raised: bool = True,
         reason: str = "",
     ) -> SessionStateLost:
-        """The error for the loss of session state, which is told once.
+        """The error for the loss of session state, which is raised once.
 
         `reason`: why a living connection was closed.
         """

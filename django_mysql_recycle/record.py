@@ -322,7 +322,7 @@ class ConnectionRecord:
         self.refresh()
 
     def forget_rollback(self) -> None:
-        """The application has been told, or has ended the transaction by itself."""
+        """The application got the error, or has ended the transaction by itself."""
         self.rolled_back = None
         self.refresh()
 

@@ -116,10 +116,10 @@ class Recycler(Decider):
         return self.run(cursor, statement, args, call, again=True, sql=sql)
 
     def _with_patience(self, statement: Statement, call: Callable[[], T]) -> T:
-        """Run a statement in which a server that takes no more data is no dead one.
+        """Run a statement during which the server may take no data for a long time.
 
-        It may be waiting for a row lock in the middle of the client's file. To the kernel that is
-        sent data that stays unacknowledged.
+        It may be waiting for a row lock in the middle of the client's file. To the kernel the data
+        that was sent stays unacknowledged.
         """
         record = self.record
         record.lift_network_timeout()
@@ -329,7 +329,7 @@ class Recycler(Decider):
         return repeatable
 
     def repeat(self, record: ConnectionRecord, idle: float) -> None:
-        """Tell that a statement is run once more, and get it a connection."""
+        """Announce the repetition and make sure there is a connection for it."""
         age = clock() - record.opened
         events.repeated(self.db, reason=record.gone, age=age, idle=idle)
         if self.is_in_use(record):
@@ -356,9 +356,9 @@ class Recycler(Decider):
     # ##### A transaction that the server has rolled back #####
 
     def look_for_rollback(self, record: ConnectionRecord, error: BaseException) -> None:
-        """Ask whether the transaction still lives, after an error that may have ended it.
+        """Ask whether the transaction still exists, after an error that may have ended it.
 
-        Swallowed, such an error would have the second half of the transaction committed alone.
+        If the application catches such an error, the second half would be committed alone.
         """
         if not may_roll_back(error):
             return
@@ -410,8 +410,8 @@ class Recycler(Decider):
             db.rollback()
         error = TransactionManagementError(
             f"the server rolled back the whole transaction of {db.alias!r} when it raised error "
-            f"{code_of(cause) if cause else None}; what ran after it is not committed without what "
-            "ran before. Run the whole transaction again"
+            f"{code_of(cause) if cause else None}; what ran after the error is not committed "
+            "without what ran before it. Run the whole transaction again"
         )
         error.__cause__ = cause
         return error
@@ -492,8 +492,8 @@ class Recycler(Decider):
     def confirm_transaction(self, record: ConnectionRecord) -> None:
         """Before a boundary ends a transaction of SQL: ask the server whether it is still open.
 
-        No text tells all the statements that commit implicitly. Inside a transaction the server
-        refuses this one (1568).
+        A text does not show whether its statement commits implicitly. Inside a transaction the
+        server refuses this one (1568).
         """
         if record.gone or record.may_be_unread or not record.pins.in_transaction:
             return

@@ -44,7 +44,7 @@ connection_recycled = _EventSignal()
 #: A statement that provably never ran is about to be run once more on a new connection.
 statement_repeated = _EventSignal()
 
-#: A connection is gone and session state with it. Also carries ``state``, a tuple of the kinds
+#: A connection was lost and session state with it. Also carries ``state``, a tuple of the kinds
 #: of state, ``description`` (the same with names, as the exception has it), and ``raised``: False
 #: where CONN_MAX_AGE is 0 and the end of a request found the connection dead: no statement raises.
 session_state_lost = _EventSignal()

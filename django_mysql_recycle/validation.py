@@ -177,8 +177,8 @@ def _check_age(
         f"connection be silent (wait_timeout {facts.wait_timeout}): only one that is used more "
         "often than that becomes so old.",
         hint=f"With this backend that does no harm: a silent one is replaced after {limit:g} s. "
-        "With Django's own the next statement would fail. A CONN_MAX_AGE below wait_timeout, "
-        "or None, says what happens.",
+        "With Django's own the next statement would fail. Set CONN_MAX_AGE below wait_timeout, "
+        "or to None.",
         id="django_mysql_recycle.I101",
     )
 

@@ -52,7 +52,7 @@ def _check_version(alias: str, name: str) -> Iterator[checks.CheckMessage]:
             f"pymysql.version_info has been set to {claimed}, which alias {alias!r} uses: "
             "Django 6 takes that for a driver that is too old, and refuses it.",
             hint="Remove the line that sets it, and install_as_MySQLdb() with it: this backend "
-            f"needs neither, and PyMySQL {installed or ''} tells Django what it wants to hear.",
+            f"needs neither, and PyMySQL {installed or ''} reports a version that Django takes.",
             id="django_mysql_recycle.W009",
         )
 

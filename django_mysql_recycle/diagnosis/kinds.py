@@ -28,17 +28,19 @@ CONNECT_HINTS: dict[int, str] = {
     "which hosts the user may connect.",
     1049: "There is no such database: create it, or correct NAME.",
     1129: "The server has blocked this host after too many failed connections: FLUSH HOSTS.",
-    1130: "The server lets nobody in from this host: check the host part of its accounts.",
+    1130: "The server has no account that may connect from this host: check the host part of its "
+    "accounts.",
     1203: "The user has no connection left: see max_user_connections.",
     1226: "The account has used up what it is allowed: see its MAX_..._PER_HOUR limits.",
     1820: "The password has expired: set a new one.",
     1862: "The password has expired: set a new one.",
-    2002: "Nobody answers there: does the server run, are HOST and PORT or the path of its socket "
-    "right, does a firewall let us in?",
-    2003: "Nobody answers there: does the server run, are HOST and PORT or the path of its socket "
-    "right, does a firewall let us in?",
+    2002: "No answer from this address. Check that the server is running, that HOST and PORT or the "
+    "path of its socket are correct, and that no firewall blocks the connection.",
+    2003: "No answer from this address. Check that the server is running, that HOST and PORT or the "
+    "path of its socket are correct, and that no firewall blocks the connection.",
     2005: "HOST cannot be resolved: check its spelling and the name server.",
-    2013: "Somebody took the connection and hung up: often a proxy whose server is down.",
+    2013: "The connection was accepted and then closed, or there was no answer within "
+    "connect_timeout: often a proxy whose server is down.",
     2026: "TLS could not be agreed upon: check ssl, ssl_mode and the certificates.",
     2059: "The driver does not know the account's way to log in: change it, or the driver.",
     2061: "The account needs TLS to log in: set ssl or ssl_mode.",

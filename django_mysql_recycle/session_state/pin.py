@@ -1,4 +1,4 @@
-"""One piece of session state that a connection carries: what it is, and how a message tells it."""
+"""One piece of session state that a connection carries: what it is, and how a message names it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .statements import (
 
 __all__ = ["Pin", "describe", "key_of", "pin_for", "value_of"]
 
-#: Also the order in which a message tells them: first what others wait for.
+#: Also the order in which a message names them: first what others wait for.
 _SENTENCES = {
     NAMED_LOCK: "named lock {name} taken",
     SERVICE_LOCK: "lock of the locking service taken",
@@ -34,7 +34,7 @@ _SENTENCES = {
     BY_HAND: "pinned by hand{name}",
     PREPARED: "prepared statement `{name}` made",
     HANDLER: "handler `{name}` opened",
-    DEFAULT_DATABASE: "another default database perhaps selected",
+    DEFAULT_DATABASE: "default database perhaps changed",
     SESSION_VARIABLE: "session variable {name} set",
     USER_VARIABLE: "user variable @{name} used",
     UNKNOWN: "state of a statement that this backend does not know, run",

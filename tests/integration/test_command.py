@@ -235,7 +235,7 @@ def test_unreachable_alias_is_a_finding_and_the_others_are_reported(
     (found,) = first["findings"]
     assert found["id"] == "django_mysql_recycle.unreachable"
     assert ("2002" if driver == "mysqlclient" else "2003") in found["message"]
-    assert found["hint"].startswith("Nobody answers there")
+    assert found["hint"].startswith("No answer from this address")
     assert (first["reachable"], second["reachable"]) == (False, True)
     assert (outcome.status, outcome.error) == (1, f"{silent.alias}: 1 error")
 

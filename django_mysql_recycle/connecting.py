@@ -27,9 +27,9 @@ def open_in_time(
 ) -> Any:
     """Open a connection, again if the server says 'not now'. All tries within connect_timeout.
 
-    `given` are the driver's parameters; `open_once` is called with those of one try, the
-    deadline and the try. What the connection is asked next keeps to the deadline as well, until the driver's
-    `finish_opening` is called. Raises what the last try raised.
+    `given` are the driver's parameters; `open_once` is called with those of one try, the deadline
+    and the try. What the connection is asked next keeps to the deadline as well, until the
+    driver's `finish_opening` is called. Raises what the last try raised.
     """
     seconds: Any = given.get("connect_timeout")
     if not is_number(seconds) or seconds <= 0:

@@ -13,7 +13,7 @@ __all__ = ["pinned"]
 
 @contextmanager
 def pinned(using: str | Any = DEFAULT_DB_ALIAS, reason: str = "held by hand") -> Iterator[None]:
-    """Keep the connection of `using` (an alias or a connection) from being replaced in silence.
+    """Let the connection of `using`, an alias or a connection, not be replaced without an error.
 
     For session state that no SQL text shows: a lock that a stored procedure takes, a session
     that another system knows by its connection id. If the connection is lost inside the block,

@@ -34,8 +34,8 @@ def stop_reconnecting(connection: Any, source: str) -> None:
     except (TypeError, Warning) as error:
         raise ImproperlyConfigured(
             f"{source} sets 'reconnect', and this version of mysqlclient cannot switch it off "
-            f"({error}). Remove the option: a connection that the client library replaces by "
-            "itself loses its transaction without an error."
+            f"({error}). Remove the option: if the client library replaced a connection by itself, "
+            "its transaction would be lost without an error."
         ) from error
     finally:
         connection.store_result()
@@ -84,8 +84,8 @@ class Connecting(Connection, _AfterLogin):
     """The driver's connection with a deadline for what it sends after the login.
 
     The C library applies connect_timeout to the login alone: SET NAMES and the statements after
-    it would wait without end. Once the connection is open, `finish` makes it the driver's own
-    class again.
+    it would wait without end. Once the connection is open, `finish` makes it one like the
+    driver's own again.
     """
 
     deadline: float
@@ -103,7 +103,7 @@ class Connecting(Connection, _AfterLogin):
         return connection
 
     def finish(self) -> None:
-        """Leave the connection to the driver."""
+        """Leave the connection to the driver, without a deadline."""
         self.__class__ = watched_connection(Connection)
         for name in ("attempt", "deadline", "read_timeout"):
             self.__dict__.pop(name, None)

@@ -23,7 +23,8 @@ class Connecting(Connection):
     """The driver's connection with a deadline for all of its reads and writes together.
 
     The driver's own timeouts are for each read, so that a server which sends one byte at a time
-    never meets them. Once the connection is open, `finish` makes it the driver's own class again.
+    never exceeds them. Once the connection is open, `finish` makes it one like the driver's own
+    again.
     """
 
     deadline: float

@@ -1,7 +1,7 @@
 """The careful look: what a text does to the session.
 
-Where the text leaves it open, it pins: the cost is one loud error. What a stored routine does is
-not in the text and not seen; a pin by hand is for that.
+Where the text leaves it open, it pins: the cost of an unnecessary pin is one error. What a stored
+routine does is not in the text and not seen; a pin by hand is for that.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ _MODES = ((SESSION_VARIABLE, NEXT_ISOLATION), (SESSION_VARIABLE, NEXT_ACCESS_MOD
 #: While it is not known which one is selected.
 _DATABASE = (DEFAULT_DATABASE, "")
 
-#: Locks whose names are parameters that nobody knows.
+#: Locks whose names are parameters that are not known.
 _UNNAMED_LOCK = (NAMED_LOCK, "")
 
 #: Beyond so many the others of a kind are one pin without a name: names must not pile up.
@@ -144,7 +144,7 @@ class SessionState:
         """Instead of `apply` where the answer of the statement's lone lock call is known.
 
         Only 1 means that the lock was taken or freed. 0 and NULL mean that a lock to be freed was
-        not held, which is all that ends one taken nobody knows how often.
+        not held, which is all that ends one of which it is not known how often it was taken.
         """
         lock, *others = statement.changes
         number = _number(value)
@@ -258,7 +258,7 @@ class SessionState:
 
     @property
     def database_unknown(self) -> bool:
-        """A statement that does not tell, or may not have run, may have selected another one."""
+        """Another one may have been selected, by a statement that does not show it or may not have run."""
         return self._hidden_use or _DATABASE in self._pins
 
     def database_is(self, name: str | None) -> None:

@@ -240,6 +240,7 @@ class RecycleMixin(TransactionSeams):
         cursor_class = getattr(self.connection, "cursorclass", None)
         self.streams = isinstance(cursor_class, type) and issubclass(cursor_class, unbuffered)
         record.contact = clock()
+        record.exchange.connected()
         record.dirty = False
         record.read_only_declared = _declares_read_only(self.settings_dict)
         escapes, ansi = driver.escapes(self.connection), _quotes_names(self.settings_dict)

@@ -78,6 +78,11 @@ class Exchange:
             self.cursors += 1
         self.under_way = True
 
+    def connected(self) -> None:
+        """What was sent until now was connecting's, by cursors that do not tell when they return."""
+        self.under_way = False
+        self.cursors = 0
+
     def is_taking(self, sender: FrameType | None = None) -> bool:
         """Whether the cursor that has the whole answer still asks the connection for parts of it.
 

@@ -7,6 +7,7 @@ import traceback
 from typing import Any
 
 from pymysql import err
+from pymysql.charset import charset_by_name
 from pymysql.connections import Connection
 
 from ..liveness import clock
@@ -28,8 +29,9 @@ class Connecting(Connection):
     """
 
     deadline: float
-    #: When the socket was given the time that was left then.
-    _timed_at = 0.0
+    #: The server's status is that of an answer to a statement, and not of the login: what
+    #: init_connect has done has been done by then.
+    status_known = False
     # The driver's own, which its stubs leave out.
     _sock: Any
     _rfile: Any
@@ -37,6 +39,8 @@ class Connecting(Connection):
     _read_timeout: float | None
     _write_timeout: float | None
     _force_close: Any
+    _execute_command: Any
+    _read_ok_packet: Any
 
     @classmethod
     def make(cls, params: dict[str, Any], deadline: float, _attempt: Attempt) -> Connecting:
@@ -50,7 +54,7 @@ class Connecting(Connection):
         """Leave the connection to the driver, with the timeouts that the user has set."""
         self.__class__ = watched_connection(Connection)
         self.__dict__.pop("deadline", None)
-        self.__dict__.pop("_timed_at", None)
+        self.__dict__.pop("status_known", None)
         if self._sock is not None:
             self._sock.settimeout(self._read_timeout)
             self._current_timeout = self._read_timeout
@@ -69,6 +73,15 @@ class Connecting(Connection):
                 raise failure from error
             self.host_info = "socket %s:%d" % (self.host, self.port)  # noqa: UP031 - the driver's
         super().connect(sock)
+
+    def set_character_set(self, charset: str, collation: str | None = None) -> None:
+        # As the driver does it, except that it drops the answer, and with it the server's status.
+        encoding = charset_by_name(charset).encoding  # before anything is sent: it may raise
+        collating = f" COLLATE {collation}" if collation else ""
+        self._execute_command(3, f"SET NAMES {charset}{collating}")  # COM_QUERY
+        self._read_ok_packet()
+        self.charset, self.encoding, self.collation = charset, encoding, collation
+        self.status_known = True
 
     def _reach_host(self) -> socket.socket:
         """A TCP connection to one of the addresses of the host, as the driver would open it.
@@ -104,7 +117,9 @@ class Connecting(Connection):
         try:
             while len(data) < num_bytes:
                 self._limit(self._read_timeout)
-                part = self._rfile.read1(num_bytes - len(data))  # at most one read of the socket
+                # At most one read of the socket, of as much as there is. read1() alone would read
+                # no more than it is asked for, and each packet in two parts.
+                part = self._rfile.peek(1) and self._rfile.read1(num_bytes - len(data))
                 if not part:
                     break
                 data += part
@@ -132,8 +147,10 @@ class Connecting(Connection):
 
     def _limit(self, own: float | None) -> None:
         """Give the socket what is left of the time, or the user's own timeout if that is less."""
-        left = seconds_left(self.deadline)
-        now = self.deadline - left
-        if now - self._timed_at > _NEGLIGIBLE or own != self._current_timeout:
-            self._sock.settimeout(left if own is None else min(left, own))
-            self._timed_at, self._current_timeout = now, own
+        left = self.deadline - clock()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        wanted = left if own is None else min(left, own)
+        has = self._sock.gettimeout()
+        if has is None or not 0 <= has - wanted <= _NEGLIGIBLE:
+            self._sock.settimeout(wanted)

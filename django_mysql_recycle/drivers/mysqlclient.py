@@ -86,18 +86,18 @@ class MySQLClient(Common):
         send = raw.query if query is self._query else query
         store = raw.store_result
 
-        def watched_query(sql: Any) -> None:
+        def watched_query(query: Any) -> None:
             connection = reference()
             if exchange.under_way and (
                 exchange.under_way is True or exchange.is_taking(sys._getframe(1))
             ):
                 raise refuse(connection)
-            if isinstance(sql, bytearray):
-                sql = bytes(sql)  # the C function lets other threads run while it reads this
+            if isinstance(query, bytearray):
+                query = bytes(query)  # the C function lets other threads run while it reads this
             exchange.failed = False
             exchange.under_way = True
             try:
-                send(connection, sql)
+                send(connection, query)
             except errors as error:
                 _end(exchange, error)
                 raise

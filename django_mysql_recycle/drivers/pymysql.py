@@ -27,7 +27,8 @@ _NO_BACKSLASH_ESCAPES = 0x200  # SERVER_STATUS_NO_BACKSLASH_ESCAPES
 class PyMySQL(Common):
     name = "pymysql"
     hides_transactions = False
-    # It does not look at the flag in the answer to its SET NAMES (1.2.4); see distrust_autocommit.
+    # By itself it does not look at the flag in the answer to its SET NAMES (1.2.4); see
+    # distrust_autocommit().
     leaves_autocommit: bool | None = None
 
     def __init__(self) -> None:
@@ -44,7 +45,7 @@ class PyMySQL(Common):
         self._connecting = import_module(f"{__package__}.connecting_pymysql").Connecting
 
     def distrust_autocommit(self, connection: Any) -> None:
-        if connection.autocommit_mode is None:
+        if connection.autocommit_mode is None and not getattr(connection, "status_known", False):
             # Not known to be on: the flag is that of the login.
             connection.server_status &= ~_AUTOCOMMIT
 

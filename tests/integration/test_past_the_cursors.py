@@ -237,6 +237,16 @@ def test_cursor_of_the_driver_is_of_the_class_that_was_asked_for(
         assert list(cursor.fetchall()) == [{"a": 3}]
 
 
+def test_query_of_the_driver_takes_its_arguments_by_name(
+    make_connection: ConnectionFactory, driver: str, engine: str
+) -> None:
+    connection = make_connection(engine)
+    connection.ensure_connection()
+    name = "query" if driver == "mysqlclient" else "sql"
+    connection.connection.query(**{name: "DO 1"})
+    assert value(connection, "SELECT 2") == 2
+
+
 def test_watching_a_connection_does_not_keep_it_alive(make_connection: ConnectionFactory) -> None:
     connection = make_connection()
     directly(connection, "BEGIN")

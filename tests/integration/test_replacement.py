@@ -22,7 +22,7 @@ from servers import FaultProxy
 from ..testapp.models import Account, Item
 from .acts import insert, owners
 from .admin import Admin
-from .connections import ConnectionFactory
+from .connections import OURS, STOCK, ConnectionFactory
 from .queries import connection_id, kill, run, settle, value
 
 
@@ -412,6 +412,19 @@ def test_autocommit_is_on_whatever_the_server_or_init_command_sets_it_to(
         assert cursor.fetchall() == ((1,),)
     assert admin.value("SELECT COUNT(*) FROM testapp_account WHERE owner = 'seen'") == 1
     assert connection.connection.get_autocommit()
+
+
+@pytest.mark.core
+def test_connecting_sends_no_statement_about_autocommit_where_it_is_on(
+    make_connection: ConnectionFactory,
+) -> None:
+    sent = {}
+    for engine in (OURS, STOCK):
+        with make_connection(engine).cursor() as cursor:
+            cursor.execute("SHOW SESSION STATUS LIKE 'Com_set_option'")
+            sent[engine] = int(cursor.fetchall()[0][1])
+    assert sent[OURS] == 2  # SET NAMES and the isolation level
+    assert sent[STOCK] == 4
 
 
 @pytest.mark.core

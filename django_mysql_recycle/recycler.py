@@ -253,7 +253,14 @@ class Recycler(Decider):
                 record.pins.answer(statement, args, answer, now)
         if record.pins.pinned and _may_write(statement, cursor):
             record.pins.written()
-        if statement.sets_autocommit or statement.calls or not statement.single:
+        if statement.sets_sql_mode:
+            record.read_again()
+        if (
+            statement.sets_autocommit
+            or statement.sets_sql_mode
+            or statement.calls
+            or not statement.single
+        ):
             self.look_at_status(record)
         record.refresh()
         return bool(record.pins.in_transaction)

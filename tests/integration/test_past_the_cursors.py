@@ -220,6 +220,22 @@ def test_atomic_and_autocommit_of_django_are_not_taken_for_the_applications_own(
     assert len(owners(admin)) == 3
 
 
+@pytest.mark.parametrize("way", ["cursor", "method"])
+def test_literals_are_read_by_the_mode_that_was_set_past_djangos_cursors(
+    make_connection: ConnectionFactory, way: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    connection.ensure_connection()
+    method = getattr(connection.connection, "set_sql_mode", None)
+    if way == "cursor" or method is None:  # PyMySQL has no such method
+        directly(connection, "SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES'")
+    else:
+        method("NO_BACKSLASH_ESCAPES")
+    # If a backslash escaped, the call would stand in a literal.
+    run(connection, r"SELECT 'a\', GET_LOCK('b', 0), 'c\'")
+    assert "named lock" in connection.recycler.record.pins.kinds()  # type: ignore[attr-defined]
+
+
 def test_cursor_of_the_driver_is_of_the_class_that_was_asked_for(
     make_connection: ConnectionFactory, driver: str
 ) -> None:

@@ -209,6 +209,7 @@ class ConnectionKeeper:
             not db.in_atomic_block
             and (db.autocommit or not record.dirty)
             and not record.is_executing()
+            and record.rolled_back is None
             and not db._thread_sharing_count
             and db._thread_ident == _thread.get_ident()
         )
@@ -690,6 +691,13 @@ class ConnectionKeeper:
             self.owed.pins.end_unit_of_work()
             self.settle_owed()
         db: Any = self._db()
+        if db.connection is None:
+            # A replacement has failed. Django's close() would have ended all of this here.
+            if self.carried is not None:
+                autocommit = db.settings_dict["AUTOCOMMIT"]
+                self.carried = Carried(autocommit, [], False, self.carried.ending)
+            if db.settings_dict["CONN_MAX_AGE"] == 0:
+                self.database = self.refused = self.owed = None
         if record.connection is not db.connection:
             return
         record.unit_ended()
@@ -713,7 +721,7 @@ class ConnectionKeeper:
         record.forget_descriptor()
         processes.leave(record.connection)
         processes.leave(db.connection)
-        if record.connection is not CLOSED and not self.is_connecting():
+        if self.is_in_use(record) and not self.is_connecting():
             self.remember_database()
         self.record = NO_RECORD
         self.untold = self.untold_of = self.carried = None

@@ -19,7 +19,7 @@ from django_mysql_recycle.signals import connection_recycled
 from .acts import code_of, kill, listening, outcome, rest, session_id
 from .admin import Admin
 from .connections import STOCK, ConnectionFactory
-from .forking import fork, fork_without_hooks, start
+from .forking import fork, fork_without_hooks, in_child, start
 from .queries import run, value
 
 PATIENT: dict[str, Any] = {"CONN_MAX_AGE": None}
@@ -530,6 +530,47 @@ def test_connection_of_a_child_is_in_the_selected_database(
 
 
 # What it costs, and what shows.
+
+
+@contextlib.contextmanager
+def no_new_connection(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Let each new connection fail once it is open."""
+    wrapper = connection
+
+    def refuse(*, connection: BaseDatabaseWrapper, **facts: Any) -> None:
+        if connection is wrapper:
+            raise OperationalError(2003, "no new connection")
+
+    connection_created.connect(refuse)
+    try:
+        yield
+    finally:
+        connection_created.disconnect(refuse)
+
+
+@pytest.mark.parametrize("max_age", [0, 60])
+def test_failed_replacement_ends_the_selection_with_its_request_where_the_max_age_is_zero(
+    make_connection: ConnectionFactory, admin: Admin, main: str, max_age: int
+) -> None:
+    connection = make_connection(CONN_MAX_AGE=max_age)
+    run(connection, "USE tenant_a")
+    kill(admin, connection)
+    with no_new_connection(connection), pytest.raises(OperationalError):
+        note(connection, "refused")
+    close_old_connections()
+    assert here(connection) == ("tenant_a" if max_age else main)
+
+
+def test_child_of_a_parent_whose_replacement_has_failed_is_in_the_selected_database(
+    make_connection: ConnectionFactory, admin: Admin, main: str
+) -> None:
+    connection = make_connection(**PATIENT)
+    run(connection, "USE tenant_a")
+    kill(admin, connection)
+    with no_new_connection(connection), pytest.raises(OperationalError):
+        note(connection, "refused")
+    assert in_child(lambda: here(connection)) == "tenant_a"
+    assert here(connection) == "tenant_a"
 
 
 def test_use_of_the_configured_database_is_forgotten_and_sends_nothing(

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from django.db import Error, OperationalError, transaction
+from django.db import Error, OperationalError, close_old_connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.test.utils import CaptureQueriesContext
@@ -320,6 +320,25 @@ def test_manual_autocommit_mode_survives(
 
 
 @pytest.mark.core
+def test_manual_autocommit_mode_of_a_failed_replacement_ends_with_the_unit_of_work(
+    make_connection: ConnectionFactory, admin: Admin, engine: str
+) -> None:
+    connection = make_connection(engine, CONN_MAX_AGE=60)
+    connection.set_autocommit(False)
+    admin.kill(connection.connection.thread_id())
+    settle()
+
+    def refuse(connection: BaseDatabaseWrapper) -> None:
+        raise OperationalError(2003, "no new connection")
+
+    with received(connection, refuse), pytest.raises(OperationalError):
+        insert(connection, "refused")
+    close_old_connections()
+    insert(connection, "next")
+    assert owners(admin) == ["next"]
+    assert connection.get_autocommit()
+
+
 def test_hooks_of_a_committed_transaction_survive_and_run_once(
     connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 import unittest
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -20,10 +21,11 @@ from django.db.transaction import TransactionManagementError
 from django.db.utils import DatabaseError, Error, OperationalError
 from django.test import TestCase
 
+from django_mysql_recycle import pinned
 from django_mysql_recycle.recycler import Recycler
 from servers import FaultProxy, Server
 
-from .acts import alarm, assert_works, code_of, insert, owners, session_id
+from .acts import alarm, assert_works, code_of, insert, kill, owners, session_id
 from .admin import Admin
 from .connections import OURS, STOCK, ConnectionFactory
 from .queries import run, value
@@ -370,6 +372,22 @@ def test_statement_after_a_deadlock_in_a_transaction_begun_by_sql_raises_once(
     insert(connection, "third")
     assert owners(admin) == ["third"]
     assert not connection.recycler.record.pins.pinned
+
+
+@pytest.mark.parametrize("how", ["pinned()", "cursor()"])
+def test_replacement_before_the_next_statement_does_not_let_the_second_half_through(
+    make_connection: ConnectionFactory, admin: Admin, rival: Rival, how: str
+) -> None:
+    # A backend that overrides cursor() decides there, before the statement is known.
+    connection = ours(make_connection, OURS if how == "pinned()" else "tests.backends.tenanted")
+    run(connection, "BEGIN")
+    insert(connection, "first")
+    deadlock(connection, rival)
+    kill(admin, connection)
+    with pinned(connection) if how == "pinned()" else nullcontext():
+        with pytest.raises(TransactionManagementError):
+            insert(connection, "second")
+    assert owners(admin) == []
 
 
 @pytest.mark.parametrize("how", ["ROLLBACK", "BEGIN", "rollback()"])

@@ -83,6 +83,8 @@ class RecycleMixin(TransactionSeams):
             )
             or getattr(super()._cursor, "__func__", None) is not _djangos_cursor
         )
+        #: Something has been put in the place of Django's ensure_connection(), and runs.
+        self.connecting_elsewise = False
         #: The driver's cursors are unbuffered ones, whatever stands around them.
         self.streams = False
         processes.track(self.recycler)
@@ -169,7 +171,20 @@ class RecycleMixin(TransactionSeams):
             # With autocommit off Atomic.__exit__ (Django 5.2 to 6.1) leaves this flag set at the
             # end of the block in which the connection was closed: nothing could connect again.
             self.in_atomic_block = False
-        super().ensure_connection()
+        if _djangos_ensure_connection is None or (
+            BaseDatabaseWrapper.ensure_connection is _djangos_ensure_connection
+        ):
+            super().ensure_connection()
+        elif self.connecting_elsewise:
+            # What has been put in the place of Django's method calls this one, which it took from
+            # the instance before.
+            _djangos_ensure_connection(self)
+        else:
+            try:
+                self.connecting_elsewise = True
+                super().ensure_connection()
+            finally:
+                self.connecting_elsewise = False
 
     def connect(self) -> None:
         # Django's, whether for the first time or as a replacement. Until it returns no seam

@@ -266,3 +266,23 @@ def test_connection_that_rested_is_the_handlers_own(make_connection: ConnectionF
         assert value(own, "SELECT 1") == 1
     finally:
         own.close()
+
+
+def test_replaced_ensure_connection_may_call_the_one_it_has_replaced(
+    make_connection: ConnectionFactory, engine: str
+) -> None:
+    """Django's own tests do that, with the method that they took from the instance before."""
+    connection = make_connection(engine)
+    real = connection.ensure_connection
+    opened: list[bool] = []
+
+    def replacement(_self: Any) -> None:
+        opened.append(connection.connection is None)
+        real()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseDatabaseWrapper, "ensure_connection", replacement)
+        assert value(connection, "SELECT 1") == 1
+        assert value(connection, "SELECT 2") == 2
+    assert opened[0] is True
+    assert value(connection, "SELECT 3") == 3

@@ -257,8 +257,6 @@ class RecycleMixin(TransactionSeams):
         record.contact = clock()
         record.exchange.connected()
         record.dirty = False
-        # The cursors that have set it up were the driver's, but not the application's.
-        record.exchange.under_way, record.exchange.cursors = False, 0
         record.read_only_declared = _declares_read_only(self.settings_dict)
         escapes, ansi = driver.escapes(self.connection), _quotes_names(self.settings_dict)
         if ansi or not escapes:

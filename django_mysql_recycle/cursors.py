@@ -85,7 +85,7 @@ class RecyclingCursor(CursorWrapper):
                     record.dirty = True
                     if not record.touched:
                         # A SELECT may do without a table, and begin nothing at the server.
-                        record.touched = query[:1] != "S" or may_touch_tables(query)
+                        record.touched = query[:1] in ("I", "U") or may_touch_tables(query)
                     if statement is PLAIN_INSERT:
                         record.left |= INSERTED
                     return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
 
 from django.db.utils import OperationalError
 
@@ -127,14 +126,7 @@ class Decider(ConnectionKeeper):
             if not asks and verdict.action in (Action.PING, Action.READ_LIMIT):
                 return idle
             if verdict.action is Action.RECYCLE:
-                db: Any = self._db()
-                if not (
-                    replacements
-                    or record.gone
-                    or not db.autocommit
-                    or record.connection.get_autocommit()
-                ):
-                    self.look_for_autocommit(record)
+                if not (replacements or record.gone) and self.look_for_autocommit(record):
                     continue  # it was switched off past the cursors
                 # Receivers that have lost two are not called for the third.
                 self.replace(verdict.reason, signal=replacements < 2)
@@ -253,7 +245,7 @@ class Decider(ConnectionKeeper):
         del self.unanswerable[read.kind]
         return True
 
-    def look_for_autocommit(self, record: ConnectionRecord) -> None:
+    def look_for_autocommit(self, record: ConnectionRecord) -> bool:
         """Before a connection is given up: see autocommit that was switched off past the cursors.
 
         The driver keeps the server's flag. What was lost before may have it off from a
@@ -262,10 +254,11 @@ class Decider(ConnectionKeeper):
         try:
             off = self.db.autocommit and not record.connection.get_autocommit()
         except self.db.Database.Error:
-            return  # the application has closed it past Django: mysqlclient answers nothing
+            return False  # the application has closed it past Django: mysqlclient answers nothing
         if off:
             record.pins.autocommit_seen(True, clock())
             record.refresh()
+        return off
 
     def ask_database(self, record: ConnectionRecord, cursor: RecyclingCursor | None = None) -> None:
         """Ask for the default database, after a statement whose text does not show it."""

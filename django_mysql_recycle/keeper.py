@@ -260,7 +260,10 @@ class ConnectionKeeper:
             return True  # what the driver says of it dates from before the loss
         if self.driver.hides_transactions and record.exchange.was_used_past:
             return False
-        in_mode = bool(record.connection.get_autocommit()) is self.db.autocommit
+        try:
+            in_mode = bool(record.connection.get_autocommit()) is self.db.autocommit
+        except self.db.Database.Error:
+            return False  # as in look_for_autocommit()
         return in_mode and not self.driver.in_transaction(record.connection)
 
     # ##### Asking it, and judging what it says #####

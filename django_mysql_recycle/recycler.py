@@ -377,21 +377,26 @@ class Recycler(Decider):
             or record.gone
             or record.rolled_back is not None
             or not self.is_in_use(record)
+            or not self._no_transaction_is_open(record)
         ):
-            return
-        try:
-            # Refused with 1568 while a transaction is open. Needs no privilege.
-            self.ask(record, b"SET TRANSACTION READ WRITE")
-            # The mode that was just set for the next transaction goes with it. Refused inside an
-            # XA transaction, of which the server itself admits nothing but its end.
-            self.ask(record, b"ROLLBACK AND NO CHAIN NO RELEASE")
-        except (NoAnswer, db.Database.Error):
             return
         record.mark_rolled_back(error)
         events.rolled_back(db.alias, code_of(error))
         if db.in_atomic_block:
             db.needs_rollback = True
             db.rollback_exc = error
+
+    def _no_transaction_is_open(self, record: ConnectionRecord) -> bool:
+        """Whether the server says so. In doubt it does not."""
+        try:
+            # Refused with 1568 while a transaction is open. Needs no privilege.
+            self.ask(record, b"SET TRANSACTION READ WRITE")
+            # The mode that was just set for the next transaction goes with it. Refused inside an
+            # XA transaction, of which the server itself admits nothing but its end.
+            self.ask(record, b"ROLLBACK AND NO CHAIN NO RELEASE")
+        except (NoAnswer, self.db.Database.Error):
+            return False
+        return True
 
     def _after_rollback(self, record: ConnectionRecord, statement: Statement, sql: Any) -> None:
         """Before a statement that the application takes for one of the same transaction."""
@@ -499,17 +504,13 @@ class Recycler(Decider):
     def confirm_transaction(self, record: ConnectionRecord) -> None:
         """Before a boundary ends a transaction of SQL: ask the server whether it is still open.
 
-        A text does not show whether its statement commits implicitly. Inside a transaction the
-        server refuses this one (1568).
+        A text does not show whether its statement commits implicitly.
         """
         if record.gone or record.may_be_unread or not record.pins.in_transaction:
             return
-        try:
-            self.ask(record, b"SET TRANSACTION READ WRITE")
-        except (NoAnswer, self.db.Database.Error):
-            return
-        record.pins.transaction_ended()
-        record.refresh()
+        if self._no_transaction_is_open(record):
+            record.pins.transaction_ended()
+            record.refresh()
 
     # ##### Pins by hand #####
 

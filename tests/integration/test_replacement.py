@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -15,12 +15,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.test.utils import CaptureQueriesContext
 
-from django_mysql_recycle import counters
+from django_mysql_recycle import counters, pinned
 from django_mysql_recycle.signals import connection_recycled
 from servers import FaultProxy
 
 from ..testapp.models import Account, Item
-from .acts import insert, owners
+from .acts import insert, owners, rest
 from .admin import Admin
 from .connections import OURS, STOCK, ConnectionFactory
 from .queries import connection_id, kill, run, settle, value
@@ -299,6 +299,27 @@ def test_connect_is_tried_again_while_the_server_says_not_now(
     between.cut_next_request()  # in the middle of the handshake
     assert value(connection, "SELECT 1") == 1
     assert len(between.connections) == 3
+
+
+@pytest.mark.parametrize("first", ["commit()", "pinned()", "statement", "atomic"])
+def test_connection_that_the_application_closed_past_django_costs_no_error_but_a_databases_own(
+    make_connection: ConnectionFactory, admin: Admin, first: str
+) -> None:
+    connection = make_connection(CONN_MAX_AGE=None)
+    connection.ensure_connection()
+    connection.connection.close()
+    rest(connection)
+    with suppress(Error) if first == "commit()" else nullcontext():
+        if first == "commit()":
+            connection.commit()
+        elif first == "atomic":
+            with transaction.atomic(using=connection.alias):
+                insert(connection, "first")
+        else:
+            with pinned(connection) if first == "pinned()" else nullcontext():
+                insert(connection, "first")
+    insert(connection, "second")
+    assert owners(admin) == (["second"] if first == "commit()" else ["first", "second"])
 
 
 @pytest.mark.core

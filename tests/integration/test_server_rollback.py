@@ -510,6 +510,7 @@ def test_block_in_which_nothing_was_lost_goes_on(
     with transaction.atomic(using=connection.alias):
         run(connection, "SELECT 1")
         run(connection, "SELECT CONNECTION_ID(), NOW()")
+        run(connection, "\nselect 1")
         run(connection, "SET @note = %s", "nothing")
         NOTHING_LOST[how](connection, rival)
         insert(connection, "second")

@@ -8,7 +8,6 @@ middle of another one would read that one's answer, or close the connection bene
 
 from __future__ import annotations
 
-import _thread
 import sys
 import weakref
 from collections.abc import Callable
@@ -90,10 +89,13 @@ class Exchange:
         statement was the application's own, past Django's cursors: those of the backend leave
         `under_way` false.
         """
-        frames: dict[int, FrameType | None] = {**sys._current_frames()}
-        if sender is not None:
-            frames[_thread.get_ident()] = sender.f_back
-        if any(map(self._has_taker, frames.values())):
+        # This thread is known by its frame: with gevent, get_ident() is that of a greenlet.
+        own = sys._getframe()
+        frames = list(sys._current_frames().values())
+        frames.remove(own)
+        frames.append(own.f_back if sender is None else sender.f_back)  # type: ignore[arg-type]
+        del own  # a frame that refers to itself would keep the connection alive
+        if any(map(self._has_taker, frames)):
             return True
         self.cursors += 1
         self.under_way = False

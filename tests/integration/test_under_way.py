@@ -6,7 +6,9 @@ and the end of its answer. The statement under way is to be completed with its o
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
 import sys
 import threading
 from collections import deque
@@ -20,11 +22,12 @@ from django.db import connections, transaction
 from django.db.utils import DatabaseError, Error, IntegrityError, ProgrammingError
 
 from django_mysql_recycle import pinned
+from servers import Server
 
 from ..backends.guarded.base import Converted, Refused
 from .acts import assert_works, insert, listening, owners, session_id, soon
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import OURS, STOCK, ConnectionFactory, point
 from .queries import connection_id, kill, run, value
 from .test_interruptions import SoftTimeLimit, unbuffered
 
@@ -538,3 +541,49 @@ def test_connection_goes_with_its_last_reference(make_connection: ConnectionFact
     finally:
         gc.enable()
     assert connections  # the handler itself is untouched
+
+
+# ##### Greenlets #####
+
+IN_A_GREENLET = """
+import json, sys
+from gevent import monkey
+monkey.patch_all()
+import gevent
+import django_mysql_recycle
+django_mysql_recycle.use_driver("pymysql")
+from django.conf import settings
+settings.configure(DATABASES={"default": json.load(sys.stdin)})
+from django.db import connection, transaction
+read = []
+
+def work():
+    with connection.cursor() as cursor:  # connecting runs several statements
+        cursor.execute("SELECT 1")
+        read.extend(cursor.fetchall())
+    connection.connection.query("SELECT 2")
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT 3")
+        read.extend(cursor.fetchall())
+    connection.close()
+
+for greenlet in (work, work):
+    gevent.spawn(greenlet).get()
+work()
+print(read)
+"""
+
+
+def test_with_gevent_no_statement_takes_itself_for_one_under_way(server: Server) -> None:
+    """Its get_ident() is that of a greenlet, and the interpreter's frames are those of threads."""
+    database: dict[str, Any] = {"ENGINE": OURS, "OPTIONS": {"ssl_disabled": True}}
+    point(database, server)
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_GREENLET],
+        input=json.dumps(database),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.strip() == str([(1,), (3,)] * 3), done.stderr

@@ -12,12 +12,23 @@ import sys
 import weakref
 from collections.abc import Callable
 from enum import Enum, auto
+from itertools import dropwhile
+from operator import not_
+from traceback import walk_tb
 from types import FrameType
 from typing import Any
 
 from .direct import watched_connection
 
-__all__ = ["ANSWERED", "UNDER_WAY", "Exchange", "Outcome", "refuse", "watch"]
+__all__ = [
+    "ANSWERED",
+    "UNDER_WAY",
+    "Exchange",
+    "Outcome",
+    "is_the_drivers",
+    "refuse",
+    "watch",
+]
 
 #: The whole answer has been read, and the driver's cursor may still ask the connection for parts of
 #: it, ``lastrowid`` for one. No method tells when it has them: the backend's cursor sets `under_way`
@@ -121,6 +132,19 @@ class Exchange:
         if failed:
             return Outcome.FAILED
         return Outcome.NONE if self.watched else Outcome.UNKNOWN
+
+
+def is_the_drivers(error: BaseException) -> bool:
+    """Whether the driver itself has raised it, and no signal handler in the middle of it.
+
+    A ``query()`` of a subclass or of an instrumentation may stand around the driver's. What strikes
+    there, and not within the driver, has the statement not sent yet, or answered.
+    """
+    trace = error.__traceback__
+    frames = walk_tb(None if trace is None else trace.tb_next)
+    names = (str(frame.f_globals.get("__name__")) for frame, _ in frames)
+    within = (name.partition(".")[0] in ("pymysql", "MySQLdb") for name in names)
+    return all(dropwhile(not_, within))
 
 
 def refuse(connection: Any) -> Exception:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import option_files
 from .direct import watched_cursor
-from .exchange import ANSWERED, Exchange, refuse, watch
+from .exchange import ANSWERED, Exchange, is_the_drivers, refuse, watch
 from .interface import Attempt, Common, code_objects
 from .versions import is_connector_c
 
@@ -32,7 +32,10 @@ class MySQLClient(Common):
         # A buffered result has been stored as a whole before its first value is converted.
         self._converting = code_objects(cursors.BaseCursor, "_fetch_row")
         connections = import_module("MySQLdb.connections")
-        self._query = connections.Connection.query
+        # What an instrumentation has put in its place is another one, and is called.
+        query = connections.Connection.query
+        own = type(query) is FunctionType and query.__globals__ is vars(connections)
+        self._query = query if own else None
         self._cursor = connections.Connection.cursor
         self._raw = connections._mysql.connection
         self._connecting = import_module(f"{__package__}.connecting_mysqlclient").Connecting
@@ -99,7 +102,7 @@ class MySQLClient(Common):
             try:
                 send(connection, query)
             except errors as error:
-                _end(exchange, error)
+                _end(exchange, error, in_c=send is raw.query)
                 raise
             if not connection.field_count():
                 exchange.under_way = ANSWERED  # without rows the answer is complete
@@ -109,7 +112,7 @@ class MySQLClient(Common):
             try:
                 result = store(connection)
             except errors as error:
-                _end(exchange, error)
+                _end(exchange, error, in_c=True)
                 raise
             exchange.under_way = ANSWERED
             return result
@@ -147,7 +150,7 @@ class MySQLClient(Common):
         exchange = getattr(watched, "exchange", None)
         if exchange is not None:
             # What watches it was made for the query() of connecting.
-            self._put_attributes(weakref.ref(connection), self._query, exchange)
+            self._put_attributes(weakref.ref(connection), type(connection).query, exchange)
             connection.query.exchange = exchange
 
     def is_own(self, connect: Any) -> bool:
@@ -212,11 +215,12 @@ def _wants_tls(name: str, value: str | None) -> bool:
     return bool(value) and re.fullmatch(r"(ssl|tls)-(ca|capath|cert|cipher|key)", name) is not None
 
 
-def _end(exchange: Exchange, error: BaseException) -> None:
+def _end(exchange: Exchange, error: BaseException, *, in_c: bool) -> None:
     """The driver has raised an error of its own, and no signal handler one of another database.
 
-    A handler runs when the C function has returned, and its own frame stands in the traceback.
+    `in_c`: the C function was called without a Python method around it. A handler runs when it has
+    returned, and the handler's own frame stands in the traceback.
     """
     trace = error.__traceback__
-    if trace is not None and trace.tb_next is None:
+    if (trace is not None and trace.tb_next is None) if in_c else is_the_drivers(error):
         exchange.under_way, exchange.failed = False, True

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import code_of
 from .direct import watched_cursor
-from .exchange import ANSWERED, Exchange, refuse, watch
+from .exchange import ANSWERED, Exchange, is_the_drivers, refuse, watch
 from .interface import Attempt, Common, Origin, code_objects
 from .tls import ContextKeeper
 
@@ -147,7 +147,7 @@ def _put_attributes(
         try:
             result = query(connection, sql, unbuffered=unbuffered)
         except errors as error:
-            if _is_the_drivers(error):
+            if is_the_drivers(error):
                 exchange.under_way, exchange.failed = False, True
             raise
         exchange.under_way = ANSWERED
@@ -169,14 +169,6 @@ def _put_attributes(
 @cache
 def _own_cursor() -> Any:
     return import_module("pymysql.connections").Connection.cursor
-
-
-def _is_the_drivers(error: BaseException) -> bool:
-    """Whether the driver itself has raised it, and no signal handler in the middle of it."""
-    trace = error.__traceback__
-    frames = walk_tb(None if trace is None else trace.tb_next)
-    names = (str(frame.f_globals.get("__name__")) for frame, _ in frames)
-    return all(name.partition(".")[0] in ("pymysql", "MySQLdb") for name in names)
 
 
 _TIMEOUTS = ("read_timeout", "write_timeout")

@@ -473,6 +473,38 @@ def test_guard_in_front_of_the_drivers_cursor_costs_no_transaction(
     assert (owners(admin), connection_id(connection)) == (["first", "second"], before)
 
 
+@pytest.mark.parametrize("how", ["subclass", "patch"])
+def test_query_method_around_the_drivers_is_called_and_its_errors_cost_no_transaction(
+    make_connection: ConnectionFactory,
+    admin: Admin,
+    engine: str,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    database = make_connection(engine).Database  # type: ignore[attr-defined]
+    module = "pymysql.connections" if database.__name__ == "pymysql" else "MySQLdb.connections"
+    kind = sys.modules[module].Connection
+    drivers = kind.query
+    called: list[Any] = []
+
+    def query(self: Any, sql: Any, *args: Any, **named: Any) -> Any:
+        called.append(sql)
+        return drivers(self, sql, *args, **named)
+
+    if how == "patch":
+        monkeypatch.setattr(kind, "query", query)
+    else:
+        monkeypatch.setattr(database, "connect", type("Subclass", (kind,), {"query": query}))
+    connection = make_connection(engine)
+    with transaction.atomic(using=connection.alias):
+        insert(connection, "first")
+        with pytest.raises(DatabaseError), transaction.atomic(using=connection.alias):
+            run(connection, "SELECT * FROM no_such_table")
+        insert(connection, "second")
+    assert owners(admin) == ["first", "second"]
+    assert any("no_such_table" in str(sql) for sql in called)
+
+
 def test_loss_that_an_instrumentation_has_converted_is_still_a_loss(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:

@@ -226,7 +226,12 @@ class RecycleMixin(TransactionSeams):
                 recycler.select_database()
             if carried is not None and recycler.forks == forks:
                 if self.autocommit != carried.autocommit:
+                    made = recycler.made
+                    if made is not None:
+                        made.exchange.under_way = True  # the driver sends it past its query()
                     self.set_autocommit(carried.autocommit)
+                    if made is not None:
+                        made.exchange.under_way = False
                 self.run_on_commit = carried.run_on_commit
                 self.run_commit_hooks_on_set_autocommit_on = carried.run_hooks
                 recycler.carried = None

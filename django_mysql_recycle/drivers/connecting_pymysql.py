@@ -83,6 +83,10 @@ class Connecting(Connection):
         self.charset, self.encoding, self.collation = charset, encoding, collation
         self.status_known = True
 
+    def _send_autocommit_mode(self) -> None:
+        # By query(), where it is known that a statement is under way.
+        self.query(f"SET AUTOCOMMIT = {int(bool(self.autocommit_mode))}")
+
     def _reach_host(self) -> socket.socket:
         """A TCP connection to one of the addresses of the host, as the driver would open it.
 
@@ -150,7 +154,10 @@ class Connecting(Connection):
         left = self.deadline - clock()
         if left <= 0:
             raise TimeoutError("timed out")
+        sock = self._sock
+        if sock is None:
+            raise ConnectionError("closed in the middle of connecting")  # by a signal handler
         wanted = left if own is None else min(left, own)
-        has = self._sock.gettimeout()
+        has = sock.gettimeout()
         if has is None or not 0 <= has - wanted <= _NEGLIGIBLE:
-            self._sock.settimeout(wanted)
+            sock.settimeout(wanted)

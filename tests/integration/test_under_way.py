@@ -28,7 +28,7 @@ from ..backends.guarded.base import Converted, Refused
 from .acts import assert_works, insert, listening, owners, session_id, soon
 from .admin import Admin
 from .connections import OURS, STOCK, ConnectionFactory, point
-from .queries import connection_id, kill, run, value
+from .queries import connection_id, kill, run, settle, value
 from .test_interruptions import SoftTimeLimit, unbuffered
 
 SLOW = "SELECT SLEEP(0.3) + 99"
@@ -573,6 +573,41 @@ def test_connection_goes_with_its_last_reference(make_connection: ConnectionFact
     finally:
         gc.enable()
     assert connections  # the handler itself is untouched
+
+
+def test_statement_at_any_step_of_switching_a_replacement_to_autocommit_off_mixes_nothing_up(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection(AUTOCOMMIT=True)
+    connection.set_autocommit(False)
+    for step in count(1):
+        connection.commit()
+        admin.kill(connection.connection.thread_id())  # asking it would begin a transaction
+        settle()
+        found: list[Any] = []
+        left, switching = step, False
+
+        def profile(frame: Any, event: str, _argument: Any) -> None:
+            nonlocal left, switching
+            if frame.f_code.co_name == "set_autocommit" and not frame.f_locals["autocommit"]:
+                switching = event == "call"
+            left -= switching
+            if left == 0:
+                sys.setprofile(None)
+                with suppress(ProgrammingError):
+                    found.append(value(connection, f"SELECT {-step}"))  # noqa: B023
+
+        sys.setprofile(profile)
+        try:
+            answer = value(connection, f"SELECT {step}")
+        finally:
+            sys.setprofile(None)
+        assert answer == step
+        assert found in ([], [-step])
+        assert value(connection, "SELECT @@autocommit") == 0
+        if left > 0:
+            break
+    assert step > 5
 
 
 # ##### Greenlets #####

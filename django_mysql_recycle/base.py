@@ -51,6 +51,7 @@ _djangos_ensure_connection = (
 )
 
 _MAKES_CURSORS = {"cursor", "_cursor", "create_cursor"}
+_ENDS_TRANSACTIONS = {"_set_autocommit", "_commit", "_rollback"}
 
 
 class RecycleMixin(TransactionSeams):
@@ -76,6 +77,11 @@ class RecycleMixin(TransactionSeams):
         mro = type(self).__mro__
         between = mro[mro.index(RecycleMixin) + 1 : mro.index(BaseDatabaseWrapper)]
         self.foreign_connecting = any("ensure_connection" in vars(base) for base in between)
+        self.foreign_transactions = any(
+            not _ENDS_TRANSACTIONS.isdisjoint(vars(base))
+            for base in between
+            if not base.__module__.startswith((f"{__package__}.", "django."))
+        )
         #: A subclass, or the base backend, may set a connection up where it makes cursors.
         self.sets_up_with_cursors = (
             any(

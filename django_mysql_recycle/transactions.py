@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import sys
+from types import FrameType
 from typing import Any
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -33,6 +34,8 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
     autocommit: bool
     closed_in_transaction: bool
     connection: Any
+    #: The base backend may run statements of its own where transactions begin and end.
+    foreign_transactions: bool
     recycler: Recycler
     run_on_commit: list[Any]
     run_commit_hooks_on_set_autocommit_on: bool
@@ -124,7 +127,10 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
             record = recycler.record
             safe = recycler.is_safe(record)
         try:
-            record.exchange.under_way = True
+            if self.foreign_transactions:
+                self._base_sends(record, sys._getframe())
+            else:
+                record.exchange.under_way = True
             super()._set_autocommit(False)
         except BaseException as error:
             proof = recycler.take_note(record, error, ran=not safe)
@@ -136,17 +142,26 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
             recycler.decide()  # receivers may have lost it again
             record = recycler.record
             try:
-                record.exchange.under_way = True
+                if self.foreign_transactions:
+                    self._base_sends(record, sys._getframe())
+                else:
+                    record.exchange.under_way = True
                 super()._set_autocommit(False)
             except BaseException as second:
                 recycler.take_note(record, second, ran=False)
                 raise
         record.exchange.under_way = False
         record.contact = clock()
-        record.dirty = record.dirty and not safe
+        record.dirty = record.dirty and (not safe or self.foreign_transactions)
         record.touched = record.dirty
         if recycler.unanswerable and not record.calm:
             recycler.note_answers()
+
+    def _base_sends(self, record: ConnectionRecord, frame: FrameType) -> None:
+        """What the base backend runs in that call is refused by nothing, and replaces nothing."""
+        record.dirty = True
+        record.executing = frame
+        record.refresh()
 
     def _leave(self, record: Any) -> None:
         """Leave a transaction. No decision point: SET autocommit = 1 may be a COMMIT itself."""
@@ -164,7 +179,10 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         if record.rolled_back is not None:
             raise self.recycler.half_refused(record)
         try:
-            record.exchange.under_way = True
+            if self.foreign_transactions:
+                self._base_sends(record, sys._getframe())
+            else:
+                record.exchange.under_way = True
             super()._set_autocommit(True)
         except BaseException as error:
             proof = self.recycler.take_note(record, error, ran=not clean)
@@ -193,14 +211,19 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
         if record.exchange.under_way:
             recycler.refuse_in_the_middle(record)
         # Looked at before COMMIT is sent: what a lost connection says of itself means nothing.
-        nothing_open = not record.dirty and recycler.nothing_is_open(record)
+        nothing_open = (
+            not record.dirty and not self.foreign_transactions and recycler.nothing_is_open(record)
+        )
         if record.interrupted or record.lost:
             self._commit_on_lost(record, nothing_open)
             return
         if record.rolled_back is not None:
             raise recycler.half_refused(record)
         try:
-            record.exchange.under_way = True
+            if self.foreign_transactions:
+                self._base_sends(record, sys._getframe())
+            else:
+                record.exchange.under_way = True
             super()._commit()
         except BaseException as error:
             recycler.take_note(record, error, ran=not nothing_open)
@@ -245,7 +268,10 @@ class TransactionSeams(_Wrapper):  # type: ignore[misc]
             self.recycler.refuse_in_the_middle(record)
         if not record.gone:
             try:
-                record.exchange.under_way = True
+                if self.foreign_transactions:
+                    self._base_sends(record, sys._getframe())
+                else:
+                    record.exchange.under_way = True
                 super()._rollback()
             except BaseException as error:
                 if not self.recycler.take_note(record, error).is_loss:

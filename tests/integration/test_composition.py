@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django_mysql_recycle import SessionStateLost
 
 from ..testapp.models import Account
+from .acts import insert, owners
 from .admin import Admin
 from .connections import ConnectionFactory
 from .queries import connection_id, idle_out, kill, run, settle, value
@@ -155,3 +157,16 @@ def test_closing_and_health_check_work(composed: BaseDatabaseWrapper, admin: Adm
     assert connection_id(composed) != first
     kill(admin, composed)
     assert not composed.is_usable()
+
+
+def test_base_backend_may_run_statements_where_transactions_begin_and_end(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection("tests.backends.audited")
+    with transaction.atomic(using=connection.alias):
+        insert(connection, "kept")
+    with suppress(ZeroDivisionError), transaction.atomic(using=connection.alias):
+        insert(connection, "undone")
+        raise ZeroDivisionError
+    assert owners(admin) == ["kept"]
+    assert value(connection, "SELECT CAST(@audit AS CHAR)") == "begun commit begun rollback "

@@ -233,7 +233,7 @@ class RecycleMixin(TransactionSeams):
             if carried is not None and recycler.forks == forks:
                 if self.autocommit != carried.autocommit:
                     made = recycler.made
-                    if made is not None:
+                    if made is not None and not self.foreign_transactions:
                         made.exchange.under_way = True  # the driver sends it past its query()
                     self.set_autocommit(carried.autocommit)
                     if made is not None:

@@ -162,7 +162,7 @@ def test_closing_and_health_check_work(composed: BaseDatabaseWrapper, admin: Adm
 def test_base_backend_may_run_statements_where_transactions_begin_and_end(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
-    connection = make_connection("tests.backends.audited")
+    connection = make_connection("tests.backends.audited", recycle={"pin_session_state": False})
     with transaction.atomic(using=connection.alias):
         insert(connection, "kept")
     with suppress(ZeroDivisionError), transaction.atomic(using=connection.alias):
@@ -170,3 +170,10 @@ def test_base_backend_may_run_statements_where_transactions_begin_and_end(
         raise ZeroDivisionError
     assert owners(admin) == ["kept"]
     assert value(connection, "SELECT CAST(@audit AS CHAR)") == "begun commit begun rollback "
+    connection.set_autocommit(False)
+    connection.commit()
+    admin.kill(connection.connection.thread_id())
+    settle()
+    insert(connection, "on a new connection")
+    connection.commit()
+    assert owners(admin) == ["kept", "on a new connection"]

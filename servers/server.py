@@ -134,6 +134,8 @@ class Server(Owned, Endpoint):
             f"--socket={self.socket}",
             f"--port={self.port}",
             f"--bind-address={self.host}",
+            # Storms of the tests open 200 at once: one that finds the queue full gets no greeting.
+            "--back-log=400",
             f"--init-file={self._accounts}",
             *self.certificates.options(),
             *(f"--{name}={_text(value)}" for name, value in values.items()),

@@ -102,15 +102,20 @@ class Exchange:
         """
         # This thread is known by its frame: with gevent, get_ident() is that of a greenlet.
         own = sys._getframe()
-        frames = list(sys._current_frames().values())
-        frames.remove(own)
-        frames.append(own.f_back if sender is None else sender.f_back)  # type: ignore[arg-type]
+        frames = [own.f_back if sender is None else sender.f_back]
+        if self._is_shared():
+            frames += [frame for frame in sys._current_frames().values() if frame is not own]
         del own  # a frame that refers to itself would keep the connection alive
         if any(map(self._has_taker, frames)):
             return True
         self.cursors += 1
         self.under_way = False
         return False
+
+    def _is_shared(self) -> bool:
+        """Whether other threads may use the connection. Their frames are many in a busy server."""
+        wrapper = self.wrapper and self.wrapper()
+        return wrapper is None or bool(wrapper._thread_sharing_count)
 
     def _has_taker(self, frame: FrameType | None) -> bool:
         while frame is not None:

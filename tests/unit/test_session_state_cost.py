@@ -20,8 +20,9 @@ MB = 1_000_000
 SIZE = 2 * MB
 #: Python 3.10 has no possessive repetitions.
 OLD = sys.version_info < (3, 11)
-#: Milliseconds of CPU for each megabyte.
-ORDINARY = 150 if OLD else 5
+#: Milliseconds of CPU for each megabyte: 5 on a quiet machine, and up to twice as many where other
+#: programs share its caches.
+ORDINARY = 150 if OLD else 10
 #: Of a text made to be as dear as it can be, mostly of single signs.
 HOSTILE = 400 if OLD else 70
 

@@ -20,9 +20,8 @@ MB = 1_000_000
 SIZE = 2 * MB
 #: Python 3.10 has no possessive repetitions.
 OLD = sys.version_info < (3, 11)
-#: Milliseconds of CPU for each megabyte: 5 on a quiet machine, and up to twice as many where other
-#: programs share its caches.
-ORDINARY = 150 if OLD else 10
+#: Milliseconds of CPU for each megabyte.
+ORDINARY = 150 if OLD else 5
 #: Of a text made to be as dear as it can be, mostly of single signs.
 HOSTILE = 400 if OLD else 70
 
@@ -111,9 +110,12 @@ def cases(shapes: dict[str, tuple[str, ...]], limit: int) -> Iterator[object]:
 
 
 def cost(sql: str | bytes, limit: float) -> float:
-    """Milliseconds of CPU for each megabyte: the least of several times."""
+    """Milliseconds of CPU for each megabyte: the least of several times.
+
+    Other programs that share the machine's caches make single times longer.
+    """
     least = float("inf")
-    for _ in range(10):
+    for _ in range(50):
         began = time.thread_time()
         examine(sql)
         least = min(least, (time.thread_time() - began) * 1000 / (len(sql) / MB))

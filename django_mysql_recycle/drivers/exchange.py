@@ -93,6 +93,11 @@ class Exchange:
         self.under_way = False
         self.cursors = 0
 
+    def refuse_another(self, connection: Any, sender: FrameType) -> None:
+        """Raise the driver's ProgrammingError if a statement is under way; `sender` sends another."""
+        if self.under_way is True or self.is_taking(sender):
+            raise refuse(connection)
+
     def is_taking(self, sender: FrameType | None = None) -> bool:
         """Whether the cursor that has the whole answer still asks the connection for parts of it.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import option_files
 from .direct import watched_cursor
-from .exchange import ANSWERED, Exchange, is_the_drivers, refuse, watch
+from .exchange import ANSWERED, Exchange, is_the_drivers, watch
 from .interface import Attempt, Common, code_objects
 from .versions import is_connector_c
 
@@ -91,10 +91,8 @@ class MySQLClient(Common):
 
         def watched_query(query: Any) -> None:
             connection = reference()
-            if exchange.under_way and (
-                exchange.under_way is True or exchange.is_taking(sys._getframe(1))
-            ):
-                raise refuse(connection)
+            if exchange.under_way:
+                exchange.refuse_another(connection, sys._getframe(1))
             if isinstance(query, bytearray):
                 query = bytes(query)  # the C function lets other threads run while it reads this
             exchange.failed = False

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import code_of
 from .direct import watched_cursor
-from .exchange import ANSWERED, Exchange, is_the_drivers, refuse, watch
+from .exchange import ANSWERED, Exchange, is_the_drivers, watch
 from .interface import Attempt, Common, Origin, code_objects
 from .tls import ContextKeeper
 
@@ -133,10 +133,8 @@ def _put_attributes(
 
     def watched_query(sql: Any, unbuffered: bool = False) -> Any:
         connection = reference()
-        if exchange.under_way and (
-            exchange.under_way is True or exchange.is_taking(sys._getframe(1))
-        ):
-            raise refuse(connection)
+        if exchange.under_way:
+            exchange.refuse_another(connection, sys._getframe(1))
         # What cannot be encoded, or is no text at all, is not sent.
         if isinstance(sql, str):
             sql = sql.encode(connection.encoding)

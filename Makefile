@@ -13,7 +13,7 @@ DRIVERS :=
 help:
 	@echo "make demo      the original problem and its cure, on a real server, in a minute"
 	@echo "make run       the example project's page, on a throwaway server"
-	@echo "make picture   the page's pictures in docs/images, taken in a headless Chromium"
+	@echo "make picture   the page's pictures in docs/generated/images, taken in a headless Chromium"
 	@echo "make test      all tests, with both drivers on both servers"
 	@echo "make bench     what it costs, both drivers and servers, in 20 minutes (QUICK=1: in two)"
 	@echo "make unit      the tests that need no server"

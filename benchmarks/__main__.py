@@ -26,11 +26,10 @@ from servers import VENDORS, NotAvailable, Server, guard
 from . import report
 from .admin import Admin
 from .catalogue import NAMES, Measure, available, measure
-from .facts import ROOT, load, machine
+from .facts import ROOT, as_json, load, machine
 from .measure import DRIVERS, TRANSPORTS, environment_of
 from .pinning import unpin
 
-RESULTS = ROOT / "benchmarks" / "results"
 #: A quick run shows that the measures work. Its numbers mean nothing and are kept apart.
 QUICK_RESULTS = ROOT / "build" / "benchmarks"
 
@@ -41,7 +40,7 @@ QUICK_LIMIT = 2 * 60
 
 def main() -> int:
     options = _parse()
-    output: Path = options.output or (QUICK_RESULTS if options.quick else RESULTS)
+    output: Path = options.output or (QUICK_RESULTS if options.quick else report.RESULTS)
     output.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     deadline = began + (QUICK_LIMIT if options.quick else LIMIT)
@@ -59,10 +58,9 @@ def main() -> int:
         for name in options.only or available():
             result = _measure(name, servers, deadline, options)
             result["machine"] = {**facts, **result["machine"]}
-            text = json.dumps(result, indent=1)
-            (output / f"{name}.json").write_text(text + "\n")
+            (output / f"{name}.json").write_text(as_json(result))
             failed = failed or bool(result["failures"])
-    document = report.DOCUMENT if output == RESULTS else output / "performance.md"
+    document = report.DOCUMENT if output == report.RESULTS else output / "performance.md"
     report.write(output, document)
     print(f"\n{time.monotonic() - began:.0f} s. Results: {output}; report: {document}")
     return 1 if failed else 0

@@ -1,4 +1,4 @@
-"""docs/performance.md and table.md as text, from the results alone."""
+"""docs/performance.md, and a table of all rows, as text, from the results alone."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def document(found: dict[str, Any], plots: Iterable[str], results: str) -> str:
         parts.append(_measure(name, result, plots, results))
     parts += ["## What was not measured\n", NOT_MEASURED]
     parts.append(
-        f"Every row, by driver, server and transport: [table.md]({results}/table.md)."
-        " How it is measured: [benchmarks/README.md](../benchmarks/README.md).\n"
+        "`python -m benchmarks.report --table` prints every row, by driver, server and transport."
+        " [benchmarks/README.md](../benchmarks/README.md) says how it is measured.\n"
     )
     return "\n".join(parts)
 

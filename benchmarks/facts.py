@@ -1,7 +1,8 @@
-"""What the numbers of a run belong to: machine, versions, date."""
+"""What the numbers of a run belong to (machine, versions, date), and how they are written."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -27,6 +28,24 @@ def machine(servers: dict[str, str]) -> dict[str, Any]:
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "load": load(),
     }
+
+
+def as_json(value: Any) -> str:
+    """The value as JSON: one line for all that fits into one, so that a changed row is one line."""
+    return _lines(value, "") + "\n"
+
+
+def _lines(value: Any, indent: str) -> str:
+    text = json.dumps(value)
+    if len(text) <= 1000 or not isinstance(value, (dict, list)):
+        return text
+    inner = indent + " "
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(key)}: {_lines(one, inner)}" for key, one in value.items()]
+    else:
+        parts = [_lines(one, inner) for one in value]
+    first, last = text[0], text[-1]
+    return f"{first}\n{inner}" + f",\n{inner}".join(parts) + f"\n{indent}{last}"
 
 
 def load() -> list[float]:

@@ -1,4 +1,4 @@
-"""From the results to a table, plots and docs/performance.md. Nothing is measured here."""
+"""From the results to plots and docs/performance.md. Nothing is measured here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .facts import ROOT
 from .verdicts import number
 
 DOCUMENT = ROOT / "docs" / "performance.md"
-RESULTS = ROOT / "benchmarks" / "results"
+RESULTS = ROOT / "docs" / "generated" / "benchmarks"
 
 
 def read(results: Path) -> dict[str, Any]:
@@ -35,41 +35,38 @@ def line(row: Any) -> str:
 
 
 def write(results: Path, target: Path) -> None:
-    """Write table.md and the plots into `results`, and the document that shows them to `target`."""
+    """Write the plots into `results`, and the document that shows them to `target`."""
     # Only drawing needs matplotlib; --check runs where it is not installed.
     from . import plots
 
     found = read(results)
     plots.draw(found, results)
-    (results / "table.md").write_text(document.table(found))
     target.write_text(_document(found, results, target))
 
 
 def check(results: Path, target: Path) -> str:
-    """What is wrong with the written document and table; empty if they are what the results give."""
-    found = read(results)
-    expected = {
-        results / "table.md": document.table(found),
-        target: _document(found, results, target),
-    }
-    for path, text in expected.items():
-        if not path.exists() or path.read_text() != text:
-            return f"{path}: not what {results} gives: run python -m benchmarks.report"
-    return ""
+    """What is wrong with the written document; empty if it is what the results give."""
+    if target.exists() and target.read_text() == _document(read(results), results, target):
+        return ""
+    return f"{target}: not what {results} gives: run python -m benchmarks.report"
 
 
 def _document(found: dict[str, Any], results: Path, target: Path) -> str:
     plots = sorted(path.name for path in results.glob("*.svg"))
-    link = f"../{results.relative_to(ROOT)}" if target == DOCUMENT else "."
+    link = str(results.relative_to(DOCUMENT.parent)) if target == DOCUMENT else "."
     return document.document(found, plots, link)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if they differ")
+    parser.add_argument("--table", action="store_true", help="print every row as a table")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--document", type=Path, default=DOCUMENT)
     options = parser.parse_args()
+    if options.table:
+        print(document.table(read(options.results)))
+        return 0
     if not options.check:
         write(options.results, options.document)
         return 0

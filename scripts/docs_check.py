@@ -6,7 +6,7 @@
 A number that is quoted from a recorded result, or that counts something, is followed by a comment
 that no reader sees:
 
-    3.4 us <!-- from: benchmarks/results/statement.json rows[case=autocommit].ratio.median .1f -->
+    3.4 us <!-- from: docs/generated/benchmarks/statement.json rows[case=autocommit].ratio.median .1f -->
     10 settings <!-- count: settings -->
 """
 

@@ -1,7 +1,7 @@
 """`python -m tests.fault_matrix` writes docs/fault-matrix.md, with both drivers on both servers.
 
 The cells are those of tests/integration/matrix.py; the stock backend goes through the same faults.
-What was found is recorded in docs/measured/fault-matrix.json; `--check` only compares the page with
+What was found is recorded in docs/generated/fault-matrix.json; `--check` only compares the page with
 it, for which the standard library is enough.
 """
 
@@ -21,13 +21,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from benchmarks.facts import as_json
 from servers import FaultProxy, Namespace, Server
 
 from .choice import VENDOR
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "fault-matrix.md"
-RECORDED = ROOT / "docs" / "measured" / "fault-matrix.json"
+RECORDED = ROOT / "docs" / "generated" / "fault-matrix.json"
 DRIVERS = {"mysqlclient": "mysqlclient", "pymysql": "PyMySQL"}
 SERVERS = {"mariadb": "MariaDB", "mysql": "MySQL"}
 
@@ -84,7 +85,7 @@ def main() -> int:
         return 1
     recorded = record()
     RECORDED.parent.mkdir(exist_ok=True)
-    RECORDED.write_text(json.dumps(recorded, indent=1) + "\n", encoding="utf-8")
+    RECORDED.write_text(as_json(recorded), encoding="utf-8")
     TARGET.write_text(page(recorded), encoding="utf-8")
     return 0
 

@@ -17,7 +17,7 @@ from servers.chromium import obtain_browser
 from .bench import BenchPage
 from .browser import ROOT, browser, prefer, resize, served
 
-FOLDER = ROOT / "docs" / "images"
+FOLDER = ROOT / "docs" / "generated" / "images"
 WIDTH = 1280
 MOST_BYTES = 200_000
 

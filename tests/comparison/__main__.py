@@ -1,6 +1,6 @@
 """`python -m tests.comparison` goes through every failure with everything a user would pick.
 
-It writes docs/measured/comparison.json, and the table of docs/comparison.md from it. The other
+It writes docs/generated/comparison.json, and the table of docs/comparison.md from it. The other
 packages are not among this project's dependencies: `nox -s comparison` installs them, in an
 environment of its own. `--check` only compares the page with what is recorded.
 """
@@ -20,6 +20,8 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
 from typing import Any
+
+from benchmarks.facts import as_json
 
 from .contenders import CONTENDERS
 from .table import PAGE, RECORDED, ROOT, SERVERS, into, load
@@ -68,7 +70,7 @@ def record(names: Sequence[str]) -> None:
         "found": found,
     }
     RECORDED.parent.mkdir(exist_ok=True)
-    RECORDED.write_text(json.dumps(recorded, indent=1) + "\n", encoding="utf-8")
+    RECORDED.write_text(as_json(recorded), encoding="utf-8")
 
 
 def versions_of(name: str) -> str:

@@ -95,7 +95,7 @@ def test_report_writes_tables_and_plots_and_notices_a_number_that_was_edited(
     written = tmp_path / "results" / "performance.md"
     report.write(folder, written)
     names = {path.name for path in folder.iterdir()}
-    assert {"table.md", "added.svg", "added.png", "ratios.svg", "opening.svg"} <= names
+    assert {"added.svg", "ratios.svg", "opening.svg"} <= names
     assert report.check(folder, written) == ""
     text = written.read_text()
     assert "1.5 us" in text

@@ -205,7 +205,7 @@ COMPARED = {
     "idle past `wait_timeout` between requests": "idle_between_requests",
     "the same inside a request, in a command, task or thread": "idle_inside",
     "`KILL`, server restart, crash; then a statement outside requests": "killed",
-    "path that drops packets in silence": "silent_path",
+    "network that drops packets": "silent_path",
     "connection lost inside a transaction": "lost_inside_atomic",
     "answer to a write lost": "answer_lost",
 }

@@ -30,8 +30,7 @@ from .options import DEFAULT_CONNECT_TIMEOUT, Options, max_age_of
 from .processes import mark
 from .record import ConnectionRecord
 from .recycler import Recycler
-from .session_state import SessionState, examine
-from .session_state.statements import TRANSACTION
+from .session_state import Kind, SessionState, examine
 from .stock import DatabaseWrapper as MySQLDatabaseWrapper
 from .stock import driver
 from .transactions import TransactionSeams
@@ -514,7 +513,7 @@ def _only_calls_the_driver(get_new_connection: Any) -> bool:
 
 def _may_begin_a_transaction(command: Any) -> bool:
     statement = examine(command)
-    begins = (change.kind == TRANSACTION and not change.ends for change in statement.changes)
+    begins = (change.kind is Kind.TRANSACTION and not change.ends for change in statement.changes)
     return statement.calls or any(begins)
 
 

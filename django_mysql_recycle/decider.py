@@ -13,7 +13,7 @@ from .keeper import ConnectionKeeper, Ending, NoAnswer
 from .lifecycle import REST, Action, Facts, decide
 from .liveness import clock
 from .record import ConnectionRecord
-from .session_state import ANSWERS, End, Read, Statement
+from .session_state import Answer, End, Read, Statement
 
 __all__ = ["Decider", "interrupted"]
 
@@ -209,11 +209,11 @@ class Decider(ConnectionKeeper):
         if read.name.startswith(record.arguments):
             return None
         for key, ending in self.unanswerable.items():
-            if key not in ANSWERS and read.name.startswith(key):
+            if isinstance(key, str) and read.name.startswith(key):
                 return ending
-        if ANSWERS[read.kind].end is End.SET and record.pins.carries((read.kind, read.name[1:])):
+        if read.key is not None and record.pins.carries(read.key):
             return None
-        return self.unanswerable.get(read.kind)
+        return self.unanswerable.get(read.answer)
 
     def _answers(
         self,
@@ -226,14 +226,14 @@ class Decider(ConnectionKeeper):
         destroyed = (End.STATEMENT, End.SELECT)  # by the question
         if (
             not read.question
-            or any(ANSWERS[other.kind].end in destroyed for other in statement.reads)
+            or any(other.answer.value.end in destroyed for other in statement.reads)
             or record.gone
             or record.is_executing()
             or self._somebody_reads(record, cursor)
         ):
             return False
-        ending = self.unanswerable[read.kind]
-        self.unanswerable["FOUND_ROWS()"] = ending
+        ending = self.unanswerable[read.answer]
+        self.unanswerable[Answer.FOUND_ROWS] = ending
         try:
             rows = self.ask(record, b"SELECT " + read.question.encode("utf-8", "surrogateescape"))
         except NoAnswer:
@@ -242,7 +242,7 @@ class Decider(ConnectionKeeper):
             return not record.gone  # the statement will meet the same error
         if rows[0][0] in (0, None, "", b""):
             return False
-        del self.unanswerable[read.kind]
+        del self.unanswerable[read.answer]
         return True
 
     def look_for_autocommit(self, record: ConnectionRecord) -> bool:

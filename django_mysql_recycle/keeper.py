@@ -22,8 +22,7 @@ from .errors import Proof, SessionStateLost, code_of, is_of_the_server, judge
 from .liveness import clock
 from .options import Options
 from .record import ConnectionRecord
-from .session_state import ANSWERS, PLAIN, USUAL, End, Key, SessionState, Statement
-from .session_state.statements import DEFAULT_DATABASE
+from .session_state import PLAIN, USUAL, Answer, End, Key, Kind, SessionState, Statement
 
 __all__ = [
     "CLOSED",
@@ -44,7 +43,7 @@ _numbers = count(randrange(1 << 40))
 CLOSED: Any = object()
 
 #: What the common path of the cursor does not see the end of.
-_SEEN_END = {kind for kind, answer in ANSWERS.items() if answer.end in (End.STATEMENT, End.SELECT)}
+_SEEN_END = {answer for answer in Answer if answer.value.end in (End.STATEMENT, End.SELECT)}
 
 
 class _NoRecord:
@@ -166,8 +165,8 @@ class ConnectionKeeper:
         #: A cursor is being closed while that exception is on its way, or was cut short in it.
         self.in_flight = False
         #: What earlier statements left in connections that have been replaced since: kinds of
-        #: ANSWERS, and how the names of variables with the arguments of callproc() begin.
-        self.unanswerable: dict[str, Ending] = {}
+        #: answers, and how the names of variables with the arguments of callproc() begin.
+        self.unanswerable: dict[Answer | str, Ending] = {}
         #: What statements that only set have lost with a connection, less what they have set.
         self.owed: Owed | None = None
 
@@ -412,7 +411,7 @@ class ConnectionKeeper:
         age, idle = now - record.opened, now - record.contact
         ending = Ending(reason, age, idle, record.idle_limit, record.max_age, signal)
         done = record.done
-        left = [kind for kind, answer in ANSWERS.items() if answer.left_by & done]
+        left = [answer for answer in Answer if answer.value.left_by & done]
         self.unanswerable.update(dict.fromkeys((*left, *record.arguments), ending))
         self.carried = Carried(
             db.autocommit, db.run_on_commit, db.run_commit_hooks_on_set_autocommit_on, ending
@@ -487,7 +486,7 @@ class ConnectionKeeper:
             reason=reason,
             age=age,
             idle=idle,
-            state=(DEFAULT_DATABASE,),
+            state=(Kind.DEFAULT_DATABASE.value.label,),
             description=description,
         )
         return error
@@ -677,7 +676,7 @@ class ConnectionKeeper:
         self.unanswerable = {
             key: ending
             for key, ending in self.unanswerable.items()
-            if key != arguments and (key not in ANSWERS or ANSWERS[key].end not in ended)
+            if key != arguments and (isinstance(key, str) or key.value.end not in ended)
         }
         self.settle()
 

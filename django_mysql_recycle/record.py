@@ -11,7 +11,7 @@ from . import liveness, network_path
 from .calls import runs
 from .lifecycle import REST, idle_limit_of, quiet_for
 from .options import Options
-from .session_state import ANSWERS, ANY, USUAL, Read, Reading, SessionState, Statement
+from .session_state import ANY, USUAL, Read, Reading, SessionState, Statement
 
 if TYPE_CHECKING:
     from .drivers import Driver
@@ -117,7 +117,7 @@ class ConnectionRecord:
         #: The call under way in which the driver runs something; an executemany asks for its next
         #: row between two statements. Ask is_executing().
         self.executing: FrameType | None = None
-        #: What its statements have done that a later one may ask for (session_state/answers.py).
+        #: What its statements have done that a later one may ask for (session_state/kinds.py).
         self.left = 0
         #: How the variables begin in which callproc() has left its arguments: ``@_procedure_``.
         self.arguments: tuple[str, ...] = ()
@@ -196,11 +196,11 @@ class ConnectionRecord:
 
     def has_left(self, read: Read) -> bool:
         """Whether an earlier statement of the unit of work may have left what is asked for."""
-        return bool(ANSWERS[read.kind].left_by & self.done) or read.name.startswith(self.arguments)
+        return bool(read.answer.value.left_by & self.done) or read.name.startswith(self.arguments)
 
     @property
     def done(self) -> int:
-        """What its statements have done, as bits of session_state/answers.py."""
+        """What its statements have done, as bits of session_state/kinds.py."""
         return self.left | (ANY if self.contact != self.nothing_left_at else 0)
 
     def forget_answers(self) -> None:

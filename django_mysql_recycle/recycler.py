@@ -24,9 +24,8 @@ from .keeper import CLOSED, NO_RECORD, NoAnswer, Owed
 from .lifecycle import REST
 from .liveness import clock
 from .record import ConnectionRecord
-from .session_state import PLAIN, Statement, begins_of, examine, transactions_only
+from .session_state import PLAIN, Kind, Statement, begins_of, examine, transactions_only
 from .session_state.effects import commits, may_touch_tables, rolls_back
-from .session_state.statements import DEFAULT_DATABASE, TRANSACTION
 
 __all__ = ["Recycler"]
 
@@ -176,7 +175,7 @@ class Recycler(Decider):
 
     def _pay(self, owed: Owed, statement: Statement, args: Any, many: bool) -> None:
         """A statement has set lost state again."""
-        if any(change.kind == DEFAULT_DATABASE for change in statement.changes):
+        if any(change.kind is Kind.DEFAULT_DATABASE for change in statement.changes):
             owed.pins.another_database()
         # Of several statements the driver has read the first result; what follows may still fail.
         owed.later = PLAIN if statement.single else statement
@@ -370,7 +369,7 @@ class Recycler(Decider):
         if not may_roll_back(error):
             return
         db = self.db
-        begun = TRANSACTION in record.pins.kinds()
+        begun = record.pins.has(Kind.TRANSACTION)
         if (
             not (db.in_atomic_block or not db.autocommit or begun)
             or not (record.touched or begun)

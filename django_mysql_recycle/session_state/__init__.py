@@ -7,7 +7,7 @@ are told by how they begin and by a few substrings; the tokenizer (`text`) and t
 
 from __future__ import annotations
 
-from .answers import ANSWERS, ANY, CALLED, INSERTED, Answer, End, Read
+from .kinds import ANY, CALLED, INSERTED, Answer, End, Kind
 from .meaning import judge
 from .pins import SessionState
 from .statements import (
@@ -15,6 +15,7 @@ from .statements import (
     PLAIN_INSERT,
     Change,
     Key,
+    Read,
     Statement,
     begins_of,
     transactions_only,
@@ -22,7 +23,6 @@ from .statements import (
 from .text import USUAL, Reading
 
 __all__ = [
-    "ANSWERS",
     "ANY",
     "INSERTED",
     "PLAIN",
@@ -32,6 +32,7 @@ __all__ = [
     "Change",
     "End",
     "Key",
+    "Kind",
     "Read",
     "Reading",
     "SessionState",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from .answers import INSERTED, NUMBERED, Read
 from .assignments import Assignments, judge_assignments
+from .kinds import INSERTED, NUMBERED, Answer, Kind
 from .locks import LOCK_CALLS, judge_locks
-from .statements import BEGIN, USER_VARIABLE, Change, Statement
+from .statements import BEGIN, Change, Read, Statement
 from .text import (
     DOUBLE,
     MARKER,
@@ -26,17 +26,17 @@ from .verbs import object_of
 
 __all__ = ["ASKING_CALLS", "WATCHED", "judge_expressions"]
 
-_INSERT_ID = Read("LAST_INSERT_ID()", "LAST_INSERT_ID()", "LAST_INSERT_ID()")
+_INSERT_ID = Read(Answer.INSERT_ID, "LAST_INSERT_ID()", "LAST_INSERT_ID()")
 _READING_CALLS = {
-    "FOUND_ROWS": Read("FOUND_ROWS()", "FOUND_ROWS()"),
-    "ROW_COUNT": Read("last statement", "ROW_COUNT()"),
+    "FOUND_ROWS": Read(Answer.FOUND_ROWS, "FOUND_ROWS()"),
+    "ROW_COUNT": Read(Answer.LAST_STATEMENT, "ROW_COUNT()"),
 }
 _READ_VARIABLES = {
     "LAST_INSERT_ID": _INSERT_ID,
     "IDENTITY": _INSERT_ID,
-    "WARNING_COUNT": Read("last statement", "@@warning_count"),
-    "ERROR_COUNT": Read("last statement", "@@error_count"),
-    "LAST_GTID": Read("@@last_gtid", "@@last_gtid", "@@last_gtid"),
+    "WARNING_COUNT": Read(Answer.LAST_STATEMENT, "@@warning_count"),
+    "ERROR_COUNT": Read(Answer.LAST_STATEMENT, "@@error_count"),
+    "LAST_GTID": Read(Answer.LAST_GTID, "@@last_gtid", "@@last_gtid"),
 }
 _LAST_VALUE = ["PREVIOUS", "VALUE", "FOR"]
 _NEXT_VALUE = ["NEXT", "VALUE", "FOR"]
@@ -71,9 +71,9 @@ def judge_expressions(source: Source, tokens: Sequence[Token]) -> Statement:
                 # It may be the rest of an address in a literal that was read wrongly.
                 quoted = source.text[token.start + 1 : token.start + 2] in ("'", '"')
                 hidden = quoted or "." in name
-                variables[name] = Change(BEGIN, USER_VARIABLE, name, hidden)
+                variables[name] = Change(BEGIN, Kind.USER_VARIABLE, name, hidden)
                 if index not in written and token.start not in assignments.late_reads:
-                    reads.append(Read("user variable", f"@{name}", hidden=hidden))
+                    reads.append(Read(Answer.USER_VARIABLE, f"@{name}", hidden=hidden))
         elif token.word == "@@":
             if index not in written:
                 reads.extend(_system_read(tokens[index + 1 : index + 4]))
@@ -101,7 +101,7 @@ def judge_expressions(source: Source, tokens: Sequence[Token]) -> Statement:
         (*changes, *variables.values()),
         tuple(dict.fromkeys(reads)),
         leaves=leaves,
-        sets=frozenset((USER_VARIABLE, name) for name in assignments.sets),
+        sets=frozenset((Kind.USER_VARIABLE, name) for name in assignments.sets),
         lone_lock_call=lone,
     )
 
@@ -111,7 +111,7 @@ def _last_value(tokens: Sequence[Token]) -> Read:
     rest = dotted_name(tokens)[1]
     name = tokens[: len(tokens) - len(rest)]
     quoted = ".".join(f"`{token.text}`" for token in name if token.word != ".")
-    return Read("LASTVAL()", "LASTVAL()", f"LASTVAL({quoted})" if quoted else "")
+    return Read(Answer.SEQUENCE_VALUE, "LASTVAL()", f"LASTVAL({quoted})" if quoted else "")
 
 
 def _system_read(tokens: Sequence[Token]) -> Iterator[Read]:

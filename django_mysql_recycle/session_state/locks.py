@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .statements import ASK, BEGIN, END, END_ALL, NAMED_LOCK, SERVICE_LOCK, Change, Parameter
+from .kinds import Kind
+from .statements import ASK, BEGIN, END, END_ALL, Change, Parameter
 from .text import (
     DOUBLE,
     MARKER,
@@ -28,17 +29,17 @@ __all__ = ["LOCK_CALLS", "judge_locks"]
 
 #: What each function does to which kind of lock.
 LOCK_CALLS = {
-    "GET_LOCK": (BEGIN, NAMED_LOCK),
-    "RELEASE_LOCK": (END, NAMED_LOCK),
-    "RELEASE_ALL_LOCKS": (END_ALL, NAMED_LOCK),
+    "GET_LOCK": (BEGIN, Kind.NAMED_LOCK),
+    "RELEASE_LOCK": (END, Kind.NAMED_LOCK),
+    "RELEASE_ALL_LOCKS": (END_ALL, Kind.NAMED_LOCK),
     # MySQL's locking service and version tokens. These fail rather than answer 0, and a release
     # frees all locks of a namespace.
-    "SERVICE_GET_READ_LOCKS": (BEGIN, SERVICE_LOCK),
-    "SERVICE_GET_WRITE_LOCKS": (BEGIN, SERVICE_LOCK),
-    "SERVICE_RELEASE_LOCKS": (END, SERVICE_LOCK),
-    "VERSION_TOKENS_LOCK_SHARED": (BEGIN, SERVICE_LOCK),
-    "VERSION_TOKENS_LOCK_EXCLUSIVE": (BEGIN, SERVICE_LOCK),
-    "VERSION_TOKENS_UNLOCK": (END, SERVICE_LOCK),
+    "SERVICE_GET_READ_LOCKS": (BEGIN, Kind.SERVICE_LOCK),
+    "SERVICE_GET_WRITE_LOCKS": (BEGIN, Kind.SERVICE_LOCK),
+    "SERVICE_RELEASE_LOCKS": (END, Kind.SERVICE_LOCK),
+    "VERSION_TOKENS_LOCK_SHARED": (BEGIN, Kind.SERVICE_LOCK),
+    "VERSION_TOKENS_LOCK_EXCLUSIVE": (BEGIN, Kind.SERVICE_LOCK),
+    "VERSION_TOKENS_UNLOCK": (END, Kind.SERVICE_LOCK),
 }
 #: The namespace of the locking service in which version tokens are locked.
 _VERSION_TOKENS = "version_token_locks"
@@ -81,10 +82,10 @@ def judge_locks(
     does = [LOCK_CALLS[function] for function in functions]
     if len(_listed(tokens)) == len(calls):
         changes = tuple(_change(source, tokens, index) for index in calls)
-        if tokens[0].word == "SELECT" and len(calls) == 1 and does[0][1] == NAMED_LOCK:
+        if tokens[0].word == "SELECT" and len(calls) == 1 and does[0][1] == Kind.NAMED_LOCK:
             return changes, functions[0]
-        if (BEGIN, NAMED_LOCK) in does:
-            changes += (Change(ASK, NAMED_LOCK),)
+        if (BEGIN, Kind.NAMED_LOCK) in does:
+            changes += (Change(ASK, Kind.NAMED_LOCK),)
         return changes, ""
     # Something else stands there, or one call within another.
     once = _once(tokens, calls)
@@ -93,9 +94,9 @@ def judge_locks(
         for index, (action, _) in zip(calls, does, strict=True)
         if action == BEGIN
     )
-    if any(kind == NAMED_LOCK for _, kind in does):
-        releases = any(action != BEGIN for action, kind in does if kind == NAMED_LOCK)
-        begins += (Change(ASK, NAMED_LOCK, uncounted=releases),)
+    if any(kind == Kind.NAMED_LOCK for _, kind in does):
+        releases = any(action != BEGIN for action, kind in does if kind == Kind.NAMED_LOCK)
+        begins += (Change(ASK, Kind.NAMED_LOCK, uncounted=releases),)
     return begins, ""
 
 

@@ -9,21 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from .answers import CALLED
 from .expressions import ASKING_CALLS, judge_expressions
+from .kinds import CALLED, Answer, Kind
 from .skimming import skim
 from .statements import (
     ASK,
     BEGIN,
-    DEFAULT_DATABASE,
-    NAMED_LOCK,
     PLAIN,
     PLAIN_INSERT,
-    PREPARED,
     RUN,
-    UNCERTAIN,
-    UNKNOWN,
-    USER_VARIABLE,
     Change,
     Statement,
     begins_of,
@@ -57,8 +51,8 @@ _ORDINARY = {
     **dict.fromkeys(["INSERT", "REPLACE"], PLAIN_INSERT),
 }
 
-_ASKED = Statement(changes=(Change(ASK, NAMED_LOCK),))
-_UNSEEN = Statement(changes=(Change(BEGIN, UNKNOWN),), calls=True, leaves=CALLED)
+_ASKED = Statement(changes=(Change(ASK, Kind.NAMED_LOCK),))
+_UNSEEN = Statement(changes=(Change(BEGIN, Kind.UNKNOWN),), calls=True, leaves=CALLED)
 
 _RUNS_TEXTS = {"EXECUTE", "PREPARE", "BEGIN", "SET", *COMPOUND}
 
@@ -114,7 +108,7 @@ def _judge_one(source: Source, tokens: Sequence[Token]) -> Statement:
         verb = _with_texts(verb, texts)
     expressions = judge_expressions(source, tokens)
     meaning = together((verb, expressions))
-    read = {(read.kind, read.name[1:]) for read in expressions.reads}
+    read = {read.key for read in expressions.reads}
     return replace(
         meaning,
         asks_only=bool(meaning.reads) and not meaning.changes and _only_asks(tokens),
@@ -154,7 +148,7 @@ def _judge_text(source: Source, text: Token, *, alone: bool) -> Statement:
             shown = text.text or text.end - text.start == 2
             return judge_inner(unquoted(text, source.reading), source.reading) if shown else _UNSEEN
         if text.kind == MARKER:
-            runs = Change(RUN, UNKNOWN, placeholder=source.parameter(text))
+            runs = Change(RUN, Kind.UNKNOWN, placeholder=source.parameter(text))
             return Statement(changes=(runs,))
     return _UNSEEN
 
@@ -169,7 +163,7 @@ def judge_inner(text: str, reading: Reading = USUAL) -> Statement:
     ]
     meaning = together([*parts, *[_UNSEEN] * source.unread])
     begins = tuple(_hidden(change) for change in begins_of(meaning.changes))
-    reads = (read._replace(hidden=read.kind == USER_VARIABLE) for read in meaning.reads)
+    reads = (read._replace(hidden=read.answer is Answer.USER_VARIABLE) for read in meaning.reads)
     return replace(
         meaning,
         changes=begins,
@@ -186,10 +180,10 @@ def _hidden(change: Change) -> Change:
     """
     return replace(
         change,
-        name="" if change.kind == DEFAULT_DATABASE else change.name,
+        name="" if change.kind == Kind.DEFAULT_DATABASE else change.name,
         # Of a lock, the name that is written out may be shown, and no expression.
-        hidden=change.hidden or change.kind != NAMED_LOCK or change.inputs is not None,
-        uncounted=change.uncounted or change.kind in UNCERTAIN,
+        hidden=change.hidden or change.kind != Kind.NAMED_LOCK or change.inputs is not None,
+        uncounted=change.uncounted or change.kind.value.uncertain,
         placeholder=None,
         inputs=change.inputs and (),
     )
@@ -197,7 +191,7 @@ def _hidden(change: Change) -> Change:
 
 def _with_texts(verb: Statement, texts: Sequence[Statement]) -> Statement:
     inner = together(texts)
-    if [(c.action, c.kind) for c in verb.changes] == [(BEGIN, PREPARED)] and not verb.calls:
+    if [(c.action, c.kind) for c in verb.changes] == [(BEGIN, Kind.PREPARED)] and not verb.calls:
         # It does all that later, each time it is executed.
         return replace(verb, changes=(replace(verb.changes[0], then=inner.changes),))
     return together((verb, inner))

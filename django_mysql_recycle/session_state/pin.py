@@ -4,42 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
+from .kinds import Kind
 from .statements import (
-    AUTOCOMMIT_OFF,
-    BY_HAND,
-    DEFAULT_DATABASE,
-    HANDLER,
-    NAMED_LOCK,
-    PREPARED,
-    SERVICE_LOCK,
-    SESSION_VARIABLE,
-    TABLE_LOCK,
-    TEMPORARY_TABLE,
-    TRANSACTION,
-    UNKNOWN,
-    USER_VARIABLE,
     Change,
 )
 
-__all__ = ["Pin", "describe", "key_of", "pin_for", "value_of"]
+__all__ = ["Pin", "describe", "key_of", "labels", "pin_for", "value_of"]
 
-#: Also the order in which a message names them: first what others wait for.
-_SENTENCES = {
-    NAMED_LOCK: "named lock {name} taken",
-    SERVICE_LOCK: "lock of the locking service taken",
-    TABLE_LOCK: "table lock ({name}) taken",
-    TRANSACTION: "transaction begun by SQL",
-    AUTOCOMMIT_OFF: "autocommit switched off",
-    TEMPORARY_TABLE: "temporary table `{name}` created",
-    BY_HAND: "pinned by hand{name}",
-    PREPARED: "prepared statement `{name}` made",
-    HANDLER: "handler `{name}` opened",
-    DEFAULT_DATABASE: "default database perhaps changed",
-    SESSION_VARIABLE: "session variable {name} set",
-    USER_VARIABLE: "user variable @{name} used",
-    UNKNOWN: "state of a statement that this backend does not know, run",
-}
-_ORDER = {kind: place for place, kind in enumerate(_SENTENCES)}
+_ORDER = {kind: place for place, kind in enumerate(Kind)}
 _SHOWN = 5
 _LONGEST_NAME = 80
 
@@ -49,7 +21,7 @@ class Pin:
         *("asked", "count", "database", "doubtful", "kind", "name", "since", "then", "uncounted"),
     )
 
-    def __init__(self, kind: str, name: str, since: float) -> None:
+    def __init__(self, kind: Kind, name: str, since: float) -> None:
         self.kind = kind
         self.name = name
         self.since = since
@@ -63,7 +35,7 @@ class Pin:
 
 def pin_for(change: Change, args: object, now: float) -> Pin:
     pin = Pin(change.kind, _shown_name(change, args), now)
-    if change.kind == NAMED_LOCK:
+    if change.kind == Kind.NAMED_LOCK:
         pin.asked = question_of(change, args)
     return pin
 
@@ -77,11 +49,16 @@ def describe(pins: Iterable[Pin], now: float) -> str:
     return ", ".join(shown)
 
 
+def labels(pins: Iterable[Pin]) -> tuple[str, ...]:
+    """Their kinds, each once, as signals, the log and the counters name them."""
+    return tuple(dict.fromkeys(pin.kind.value.label for pin in pins))
+
+
 def _sentence(pin: Pin, now: float) -> str:
     seconds = max(0, round(now - pin.since))
     counted = pin.count > 1 and not pin.uncounted
     times = f" {pin.count} times, first" if counted else ""
-    return f"{_SENTENCES[pin.kind].format(name=pin.name)}{times} {seconds} s ago"
+    return f"{pin.kind.value.sentence.format(name=pin.name)}{times} {seconds} s ago"
 
 
 def key_of(change: Change, args: object) -> Hashable:
@@ -103,7 +80,7 @@ def _shown_name(change: Change, args: object) -> str:
         name = value_of(args, change.placeholder) or "%s"
     if len(name) > _LONGEST_NAME:
         name = name[:_LONGEST_NAME] + "..."
-    return repr(name) if change.kind == NAMED_LOCK and change.inputs is None else name
+    return repr(name) if change.kind == Kind.NAMED_LOCK and change.inputs is None else name
 
 
 def question_of(change: Change, args: object) -> str:

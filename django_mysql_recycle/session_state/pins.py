@@ -6,29 +6,18 @@ from collections.abc import Collection, Hashable, Mapping
 from copy import copy
 from dataclasses import replace
 
+from .kinds import Boundary, Kind
 from .meaning import judge_inner
-from .pin import Pin, describe, key_of, pin_for, value_of
+from .pin import Pin, describe, key_of, labels, pin_for, value_of
 from .statements import (
     ASK,
-    AUTOCOMMIT_OFF,
     BEGIN,
-    BY_HAND,
-    DEFAULT_DATABASE,
     END,
     END_ALL,
-    NAMED_LOCK,
     NEXT_ACCESS_MODE,
     NEXT_ISOLATION,
-    PREPARED,
     RENAME,
     RUN,
-    SERVICE_LOCK,
-    SESSION_VARIABLE,
-    TABLE_LOCK,
-    TEMPORARY_TABLE,
-    TRANSACTION,
-    UNKNOWN,
-    USER_VARIABLE,
     Change,
     Key,
     Statement,
@@ -37,27 +26,15 @@ from .statements import (
 
 __all__ = ["SessionState"]
 
-#: What the application sets anew in each unit of work, if it needs it.
-_UNTIL_THE_UNIT_ENDS = (SESSION_VARIABLE, USER_VARIABLE, UNKNOWN)
-
-#: What a statement may set again after a loss, so that nothing is lost by it.
-_SETTABLE = (SESSION_VARIABLE, USER_VARIABLE, TEMPORARY_TABLE)
-
-_IN_EXPRESSIONS = (NAMED_LOCK, USER_VARIABLE)
-
-#: What others may rely on: it keeps a connection open past its max age.
-_HELD = (NAMED_LOCK, SERVICE_LOCK, TABLE_LOCK, BY_HAND)
-_TRANSACTIONS = (TRANSACTION, AUTOCOMMIT_OFF)
-
 #: What COMMIT and ROLLBACK end, whether a transaction was open or not.
-_TRANSACTION = (TRANSACTION, "")
-_MODES = ((SESSION_VARIABLE, NEXT_ISOLATION), (SESSION_VARIABLE, NEXT_ACCESS_MODE))
+_TRANSACTION = (Kind.TRANSACTION, "")
+_MODES = ((Kind.SESSION_VARIABLE, NEXT_ISOLATION), (Kind.SESSION_VARIABLE, NEXT_ACCESS_MODE))
 
 #: While it is not known which one is selected.
-_DATABASE = (DEFAULT_DATABASE, "")
+_DATABASE = (Kind.DEFAULT_DATABASE, "")
 
 #: Locks whose names are parameters that are not known.
-_UNNAMED_LOCK = (NAMED_LOCK, "")
+_UNNAMED_LOCK = (Kind.NAMED_LOCK, "")
 
 #: Beyond so many the others of a kind are one pin without a name: names must not pile up.
 _MOST_PINS = 1000
@@ -115,7 +92,7 @@ class SessionState:
             self._begin(change, args, now)
         elif not change.uncounted:
             key = key_of(change, args)
-            if change.kind == NAMED_LOCK and key not in self._pins:
+            if change.kind == Kind.NAMED_LOCK and key not in self._pins:
                 self._doubt(releases=True)  # perhaps one that was named otherwise
             self._end(key)
 
@@ -135,7 +112,7 @@ class SessionState:
         for change in begins_of(statement.changes[lone:]):
             if change.action == ASK:
                 self._doubt(releases=change.uncounted)
-            elif not whole or change.kind in _IN_EXPRESSIONS:
+            elif not whole or change.kind.value.in_expressions:
                 if many:
                     change = replace(change, uncounted=True)
                 self._begin(change, None if many else args, now, certain=False)
@@ -192,16 +169,16 @@ class SessionState:
     def transaction_ended(self) -> None:
         """Django's own commit() or rollback()."""
         self._written = False
-        self._end_all(TRANSACTION)
+        self._end_all(Kind.TRANSACTION)
         self._end_modes()
 
     def autocommit_seen(self, off_by_sql: bool, now: float) -> None:
         """Whether the connection has autocommit off although Django left it on."""
         if off_by_sql:
-            self._begin(Change(BEGIN, AUTOCOMMIT_OFF), None, now)
+            self._begin(Change(BEGIN, Kind.AUTOCOMMIT_OFF), None, now)
         else:
             self._written = False
-            self._end_all(AUTOCOMMIT_OFF)
+            self._end_all(Kind.AUTOCOMMIT_OFF)
 
     def hold(self, reason: str, now: float, token: object = None) -> object:
         """A pin for what no text shows; ends with `release` of what is returned.
@@ -209,8 +186,8 @@ class SessionState:
         ``token``: what it returned for another account of the same connection.
         """
         token = token or object()
-        name = "" if reason in ("", BY_HAND) else f" ({reason})"
-        self._pins[token] = Pin(BY_HAND, name, now)
+        name = "" if reason in ("", Kind.BY_HAND.value.label) else f" ({reason})"
+        self._pins[token] = Pin(Kind.BY_HAND, name, now)
         self.pinned = True
         return token
 
@@ -220,8 +197,9 @@ class SessionState:
 
     def end_unit_of_work(self) -> None:
         """Variables stop pinning; all else pins until it ends or the connection is closed."""
-        for kind in _UNTIL_THE_UNIT_ENDS:
-            self._end_all(kind)
+        for kind in Kind:
+            if kind.value.boundary is Boundary.FORGOTTEN:
+                self._end_all(kind)
 
     def written(self) -> None:
         """A statement has run that may have written."""
@@ -230,12 +208,12 @@ class SessionState:
     @property
     def unknown_only(self) -> bool:
         """Nothing is carried but what a statement may have left that this backend does not know."""
-        return self.pinned and all(pin.kind == UNKNOWN for pin in self._pins.values())
+        return self.pinned and all(pin.kind == Kind.UNKNOWN for pin in self._pins.values())
 
     @property
     def in_transaction(self) -> bool:
         """SQL has begun a transaction, or switched autocommit off."""
-        return self._has(_TRANSACTIONS)
+        return any(pin.kind.value.boundary is Boundary.ROLLED_BACK for pin in self._pins.values())
 
     @property
     def uncommitted(self) -> bool:
@@ -251,10 +229,13 @@ class SessionState:
         """
         if self.in_transaction:
             return ()
-        return tuple(kind for kind in self.kinds() if kind in _HELD)
+        return labels(
+            pin for pin in self._pins.values() if pin.kind.value.boundary is Boundary.KEPT
+        )
 
-    def _has(self, kinds: tuple[str, ...]) -> bool:
-        return any(pin.kind in kinds for pin in self._pins.values())
+    def has(self, kind: Kind) -> bool:
+        """Whether there is any state of this kind."""
+        return any(pin.kind is kind for pin in self._pins.values())
 
     @property
     def database_unknown(self) -> bool:
@@ -269,7 +250,7 @@ class SessionState:
             name = (pin and pin.name) or self.database
         self.database = name
         self._hidden_use = False
-        self._end_all(DEFAULT_DATABASE)
+        self._end_all(Kind.DEFAULT_DATABASE)
 
     def lost(self) -> SessionState:
         """What is left of it when the connection is gone and the loss reported."""
@@ -281,7 +262,7 @@ class SessionState:
     @property
     def settable(self) -> frozenset[Hashable] | None:
         """What is carried, if all of it is state that statements can set again; else ``None``."""
-        if any(pin.kind not in _SETTABLE for pin in self._pins.values()):
+        if any(not pin.kind.value.settable for pin in self._pins.values()):
             return None
         return frozenset(self._pins)
 
@@ -303,8 +284,8 @@ class SessionState:
         self._forget_name()
 
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of state carried, each once, in the order in which they began."""
-        return tuple(dict.fromkeys(pin.kind for pin in self._pins.values()))
+        """The labels of what is carried, each once, in the order in which they began."""
+        return labels(self._pins.values())
 
     def describe(self, now: float) -> str:
         """For a message: what is carried and since when. Names of variables, never values."""
@@ -323,7 +304,7 @@ class SessionState:
                 else:
                     self._begin(begun, None, now, certain=certain)
             return
-        if change.kind == DEFAULT_DATABASE:
+        if change.kind == Kind.DEFAULT_DATABASE:
             self._forget_name()
             # The drivers replace %% and parameters only where there are arguments.
             certain = (
@@ -333,21 +314,21 @@ class SessionState:
                 self.database_is(change.name)
                 return
             key = _DATABASE
-        if pin is None and change.kind in _IN_EXPRESSIONS and len(self._pins) >= _MOST_PINS:
+        if pin is None and change.kind.value.in_expressions and len(self._pins) >= _MOST_PINS:
             change = Change(BEGIN, change.kind, hidden=True, uncounted=True)
             key = key_of(change, None)
             pin = self._pins.get(key)
-        if change.kind == UNKNOWN:
+        if change.kind == Kind.UNKNOWN:
             self._hidden_use = True  # MariaDB runs USE by EXECUTE, too
         if pin is None:
             pin = self._pins[key] = pin_for(change, args, now)
             pin.database = self.database
             self.pinned = True
-        elif change.kind == NAMED_LOCK:
+        elif change.kind == Kind.NAMED_LOCK:
             pin.count += 1  # GET_LOCK() as often, RELEASE_LOCK() as often
-        if change.kind == NAMED_LOCK:
+        if change.kind == Kind.NAMED_LOCK:
             pin.uncounted |= change.uncounted
-        elif change.kind == PREPARED:
+        elif change.kind == Kind.PREPARED:
             # One of the same name replaces the earlier one, if it was made.
             then = [c for run in change.then for c in self._begun_by(run, args, None, certain)]
             pin.then = tuple(dict.fromkeys((*(() if certain else pin.then), *then)))
@@ -358,13 +339,13 @@ class SessionState:
         """What begins when the text runs that a statement has prepared, or that a parameter is."""
         if change.action != RUN:
             return (change,)
-        if change.kind == PREPARED and prepared is not None:
+        if change.kind == Kind.PREPARED and prepared is not None:
             return prepared.then
         if change.placeholder is not None:
             text = value_of(args, change.placeholder)
-            return (Change(BEGIN, UNKNOWN),) if text is None else judge_inner(text).changes
+            return (Change(BEGIN, Kind.UNKNOWN),) if text is None else judge_inner(text).changes
         # It was prepared where that was not seen, or it does not exist.
-        return (Change(BEGIN, UNKNOWN),) if certain and not change.uncounted else ()
+        return (Change(BEGIN, Kind.UNKNOWN),) if certain and not change.uncounted else ()
 
     def _forget_name(self, name: str = "") -> None:
         """From now on the same name, or any, is another table: no DROP tells these apart."""
@@ -399,7 +380,7 @@ class SessionState:
             del self._pins[key]
             self.pinned = bool(self._pins)
 
-    def _end_all(self, kind: str) -> None:
+    def _end_all(self, kind: Kind) -> None:
         if self._pins:
             self._pins = {key: pin for key, pin in self._pins.items() if pin.kind != kind}
             self.pinned = bool(self._pins)
@@ -408,7 +389,7 @@ class SessionState:
 def _is_table(key: Hashable, last: str) -> bool:
     return (
         isinstance(key, tuple)
-        and key[0] == TEMPORARY_TABLE
+        and key[0] == Kind.TEMPORARY_TABLE
         and (not last or _last_part(key[1]) == last)
     )
 

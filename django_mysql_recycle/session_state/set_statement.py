@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from .answers import INSERTED
+from .kinds import INSERTED, Kind
 from .statements import (
     BEGIN,
     END,
     NEXT_ACCESS_MODE,
     NEXT_ISOLATION,
     PLAIN,
-    SESSION_VARIABLE,
-    USER_VARIABLE,
     Change,
     Key,
     Statement,
@@ -63,9 +61,9 @@ _CHARACTER_SETS = (
 _CONNECTION = frozenset(_CHARACTER_SETS[2:])
 
 #: What a literal means, and with which collation it is kept in a variable.
-_MEANING_OF_TEXT = frozenset((SESSION_VARIABLE, name) for name in _CHARACTER_SETS)
+_MEANING_OF_TEXT = frozenset((Kind.SESSION_VARIABLE, name) for name in _CHARACTER_SETS)
 #: The same for "..." and for a backslash.
-_MEANING_OF_QUOTES = frozenset({(SESSION_VARIABLE, "sql_mode")})
+_MEANING_OF_QUOTES = frozenset({(Kind.SESSION_VARIABLE, "sql_mode")})
 
 _ARITHMETIC = {"+", "-", "*", "."}
 _WORDS_FOR_VALUES = {"TRUE", "FALSE", "NULL"}
@@ -73,7 +71,7 @@ _WORDS_FOR_VALUES = {"TRUE", "FALSE", "NULL"}
 _CALLS = re.compile(r"CURRENT_\w+|LOCALTIME\w*|UTC_\w+")
 
 _UNKNOWN = Statement(
-    changes=(Change(BEGIN, SESSION_VARIABLE, "?"),), sets_autocommit=True, sets_sql_mode=True
+    changes=(Change(BEGIN, Kind.SESSION_VARIABLE, "?"),), sets_autocommit=True, sets_sql_mode=True
 )
 
 
@@ -144,14 +142,14 @@ def _judge_assignment(tokens: Sequence[Token], scope: str) -> Statement:
         return Statement(repeatable=False, ends_transaction=on, sets_autocommit=True, only_sets=on)
     hidden = tokens[0].kind == DOUBLE
     if name in _CHECKS and _is_on(value):
-        return replace(_sets(name), changes=(Change(END, SESSION_VARIABLE, name),))
+        return replace(_sets(name), changes=(Change(END, Kind.SESSION_VARIABLE, name),))
     names = _CONNECTION if name in _CONNECTION else {name}
     if "@@" in words_of(value) or (name in _MODES and not any_scope):
         names = set()  # it may have read the same one; or it is another one
     return Statement(
-        changes=(Change(BEGIN, SESSION_VARIABLE, name, hidden),),
+        changes=(Change(BEGIN, Kind.SESSION_VARIABLE, name, hidden),),
         sets_sql_mode=name == "sql_mode",
-        sets=frozenset((SESSION_VARIABLE, one) for one in names),
+        sets=frozenset((Kind.SESSION_VARIABLE, one) for one in names),
         only_sets=certain,
         depends=frozenset() if all(t.text.isascii() for t in value) else _MEANING_OF_TEXT,
         leaves=INSERTED if name == "last_insert_id" else 0,
@@ -165,7 +163,7 @@ def _judge_user_variable(tokens: Sequence[Token]) -> Statement:
     if value is None:
         return PLAIN
     return Statement(
-        sets=frozenset({(USER_VARIABLE, tokens[0].text.lower())}),
+        sets=frozenset({(Kind.USER_VARIABLE, tokens[0].text.lower())}),
         only_sets=_is_constant(value),
         depends=_meaning_of(value),
     )
@@ -200,13 +198,13 @@ def _is_constant(value: Sequence[Token]) -> bool:
 def _sets(*names: str) -> Statement:
     return Statement(
         changes=tuple(map(_begin, names)),
-        sets=frozenset((SESSION_VARIABLE, name) for name in names),
+        sets=frozenset((Kind.SESSION_VARIABLE, name) for name in names),
         only_sets=True,
     )
 
 
 def _begin(name: str) -> Change:
-    return Change(BEGIN, SESSION_VARIABLE, name)
+    return Change(BEGIN, Kind.SESSION_VARIABLE, name)
 
 
 def _is_on(value: Sequence[Token]) -> bool:

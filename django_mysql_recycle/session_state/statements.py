@@ -8,36 +8,23 @@ from functools import reduce
 from operator import or_
 from typing import NamedTuple
 
-from .answers import ANSWERS, INSERTED, End, Read
+from .kinds import INSERTED, Answer, End, Kind
 
 __all__ = [
     "ASK",
-    "AUTOCOMMIT_OFF",
     "BEGIN",
-    "BY_HAND",
-    "DEFAULT_DATABASE",
     "END",
     "END_ALL",
-    "HANDLER",
-    "NAMED_LOCK",
     "NEXT_ACCESS_MODE",
     "NEXT_ISOLATION",
     "PLAIN",
     "PLAIN_INSERT",
-    "PREPARED",
     "RENAME",
     "RUN",
-    "SERVICE_LOCK",
-    "SESSION_VARIABLE",
-    "TABLE_LOCK",
-    "TEMPORARY_TABLE",
-    "TRANSACTION",
-    "UNCERTAIN",
-    "UNKNOWN",
-    "USER_VARIABLE",
     "Change",
     "Key",
     "Parameter",
+    "Read",
     "Statement",
     "begins_of",
     "in_doubt",
@@ -55,31 +42,11 @@ ASK = "ask"  #: which ones of the kind there are after it, only the server can t
 
 _ENDS = (END, END_ALL)
 
-NAMED_LOCK = "named lock"
-SERVICE_LOCK = "service lock"
-TABLE_LOCK = "table lock"
-TEMPORARY_TABLE = "temporary table"
-TRANSACTION = "transaction"
-AUTOCOMMIT_OFF = "autocommit off"
-PREPARED = "prepared statement"
-HANDLER = "handler"
-SESSION_VARIABLE = "session variable"
-USER_VARIABLE = "user variable"
-BY_HAND = "held by hand"
-#: What a statement leaves behind whose text is not known, until the unit of work ends.
-UNKNOWN = "unknown state"
-#: Selected by USE. It pins only while its name is not known: a new connection can select it again.
-DEFAULT_DATABASE = "default database"
 
 #: The names under which SET TRANSACTION without a scope, which COMMIT and ROLLBACK end, is a
 #: session variable.
 NEXT_ISOLATION = "isolation level of the next transaction"
 NEXT_ACCESS_MODE = "access mode of the next transaction"
-
-
-#: The kinds of which a text that may be read in several ways, or may not run, proves little: how
-#: often a lock was taken, which database was selected.
-UNCERTAIN = (NAMED_LOCK, DEFAULT_DATABASE)
 
 
 class Parameter(NamedTuple):
@@ -93,7 +60,7 @@ class Change:
     """One piece of session state that a statement begins or ends."""
 
     action: str  #: BEGIN, END, END_ALL (every one of the kind), RUN, RENAME or ASK
-    kind: str
+    kind: Kind
     #: Identity within the kind; lower-case where every server ignores case. Not in the repr: it
     #: may have been written as a literal.
     name: str = field(default="", repr=False)
@@ -113,7 +80,27 @@ class Change:
 
 
 #: Kind and name: what a pin and a statement that sets the same thing have in common.
-Key = tuple[str, str]
+Key = tuple[Kind, str]
+
+
+class Read(NamedTuple):
+    """One place where a statement asks for what an earlier one has left."""
+
+    answer: Answer
+    name: str  #: what the text asks for; for a message
+    question: str = ""  #: SQL whose answer is 0, NULL or empty where the session has none
+    hidden: bool = False  #: the name may tell what a literal contains: no message shows it
+
+    @property
+    def key(self) -> Key | None:
+        """Of a user variable, what a pin of it has in common with it."""
+        return (Kind.USER_VARIABLE, self.name[1:]) if self.answer.value.end is End.SET else None
+
+    def __str__(self) -> str:
+        return self.name[:1] + "..." if self.hidden else self.name
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +110,7 @@ class Statement:
     changes: tuple[Change, ...] = ()  #: in the order of the text
     reads: tuple[Read, ...] = ()  #: what earlier statements have left and it asks for
     asks_only: bool = False  #: it does nothing but ask for that, and leaves nothing itself
-    leaves: int = 0  #: what it does that a later statement may ask for (answers.py)
+    leaves: int = 0  #: what it does that a later statement may ask for (kinds.py)
     #: State that it sets without having read any of it. Not in the repr, for the names in it.
     sets: frozenset[Key] = field(default=frozenset(), repr=False)
     only_sets: bool = False  #: it does nothing else, whatever the session is like
@@ -152,7 +139,7 @@ class Statement:
     def selects_database(self) -> bool:
         """It is USE, and tells the name."""
         return self.single and any(
-            change.kind == DEFAULT_DATABASE and not change.uncounted for change in self.changes
+            change.kind == Kind.DEFAULT_DATABASE and not change.uncounted for change in self.changes
         )
 
 
@@ -164,9 +151,9 @@ def begins_of(changes: Iterable[Change]) -> tuple[Change, ...]:
     """The same where what ends is not taken for granted. Of locks the server can tell."""
     changes = tuple(changes)
     begins = tuple(change for change in changes if not change.ends)
-    if any(change.kind == NAMED_LOCK for change in changes):
-        releases = any(change.ends and change.kind == NAMED_LOCK for change in changes)
-        begins += (Change(ASK, NAMED_LOCK, uncounted=releases),)
+    if any(change.kind == Kind.NAMED_LOCK for change in changes):
+        releases = any(change.ends and change.kind == Kind.NAMED_LOCK for change in changes)
+        begins += (Change(ASK, Kind.NAMED_LOCK, uncounted=releases),)
     return begins
 
 
@@ -181,16 +168,16 @@ def transactions_only(statement: Statement) -> Statement:
         for change in statement.changes
         if _counts_always(change)
     )
-    reads = tuple(read for read in statement.reads if read.kind != USER_VARIABLE)
+    reads = tuple(read for read in statement.reads if read.answer is not Answer.USER_VARIABLE)
     return replace(statement, changes=tuple(changes), reads=reads, lone_lock_call="")
 
 
 def _counts_always(change: Change) -> bool:
     return (
-        change.kind in (TRANSACTION, AUTOCOMMIT_OFF, DEFAULT_DATABASE, UNKNOWN)
+        change.kind.value.always
         or change.action == RUN
         or any(map(_counts_always, change.then))  # PREPARE p FROM 'BEGIN'
-        or (change.kind == PREPARED and change.action in _ENDS)
+        or (change.kind == Kind.PREPARED and change.action in _ENDS)
     )
 
 
@@ -201,7 +188,7 @@ def in_doubt(one: Statement, other: Statement) -> Statement:
     changes = one.changes
     if changes != other.changes:
         begins = begins_of((*one.changes, *other.changes))
-        changes = tuple(dict.fromkeys(replace(c, uncounted=c.kind in UNCERTAIN) for c in begins))
+        changes = tuple(dict.fromkeys(replace(c, uncounted=c.kind.value.uncertain) for c in begins))
     return replace(
         one,
         changes=changes,
@@ -255,7 +242,7 @@ def in_turn(statements: Sequence[Statement], verbs: Sequence[str]) -> Statement:
         reads += (
             read
             for read in statement.reads
-            if ANSWERS[read.kind].end not in ended and (read.kind, read.name[1:]) not in sets
+            if read.answer.value.end not in ended and read.key not in sets
         )
         ended.add(End.STATEMENT)
         if verb == "SELECT":

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from .statements import BEGIN, END, PLAIN, TABLE_LOCK, Change, Statement
+from .kinds import Kind
+from .statements import BEGIN, END, PLAIN, Change, Statement
 from .text import Token, words_of
 
 __all__ = ["judge_backup", "judge_flush", "judge_lock", "judge_unlock"]
@@ -21,7 +22,7 @@ def judge_unlock(tokens: Sequence[Token]) -> Statement:
 
 def _table_lock(action: str, what: str) -> Statement:
     name = "tables" if what in ("TABLE", "TABLES") else what.lower()
-    return Statement(changes=(Change(action, TABLE_LOCK, name),))
+    return Statement(changes=(Change(action, Kind.TABLE_LOCK, name),))
 
 
 def judge_flush(tokens: Sequence[Token]) -> Statement:

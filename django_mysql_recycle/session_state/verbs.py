@@ -6,22 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from .answers import CALLED, INSERTED, Read
+from .kinds import CALLED, INSERTED, Answer, Kind
 from .set_statement import judge_set
 from .statements import (
     BEGIN,
-    DEFAULT_DATABASE,
     END,
-    HANDLER,
     PLAIN,
     PLAIN_INSERT,
-    PREPARED,
     RENAME,
     RUN,
-    TEMPORARY_TABLE,
-    TRANSACTION,
-    UNCERTAIN,
     Change,
+    Read,
     Statement,
     begins_of,
     together,
@@ -43,7 +38,9 @@ _OBJECTS = _STORED | {
 
 _OPAQUE = Statement(calls=True, leaves=CALLED, repeatable=False)
 _NEVER_TWICE = Statement(repeatable=False)
-_ENDED = Statement(changes=(Change(END, TRANSACTION),), repeatable=False, ends_transaction=True)
+_ENDED = Statement(
+    changes=(Change(END, Kind.TRANSACTION),), repeatable=False, ends_transaction=True
+)
 
 
 def is_stored(words: Sequence[str]) -> bool:
@@ -86,7 +83,7 @@ def _after_for(tokens: Sequence[Token]) -> Sequence[Token]:
 def _judge_begin(tokens: Sequence[Token]) -> Statement:
     words = words_of(tokens[:2])
     if words in (["BEGIN"], ["BEGIN", "WORK"]):
-        return Statement(changes=(Change(BEGIN, TRANSACTION),), enters_transaction=True)
+        return Statement(changes=(Change(BEGIN, Kind.TRANSACTION),), enters_transaction=True)
     return _judge_compound(tokens)
 
 
@@ -100,7 +97,7 @@ def _judge_compound(tokens: Sequence[Token]) -> Statement:
             start = index + 1
     meaning = together(inner)
     begins = tuple(
-        replace(change, uncounted=change.uncounted or change.kind in UNCERTAIN)
+        replace(change, uncounted=change.uncounted or change.kind.value.uncertain)
         for change in begins_of(meaning.changes)
     )
     return replace(meaning, changes=begins, enters_transaction=False, ends_transaction=False)
@@ -112,14 +109,14 @@ def _judge_start(tokens: Sequence[Token]) -> Statement:
         return PLAIN  # a replica, group replication
     read_only = ("READ", "ONLY") in pairwise(words)
     return Statement(
-        changes=(Change(BEGIN, TRANSACTION),), enters_transaction=True, read_only=read_only
+        changes=(Change(BEGIN, Kind.TRANSACTION),), enters_transaction=True, read_only=read_only
     )
 
 
 def _judge_xa(tokens: Sequence[Token]) -> Statement:
     match words_of(tokens[:2]):
         case ["XA", "START" | "BEGIN"]:
-            return Statement(changes=(Change(BEGIN, TRANSACTION),))
+            return Statement(changes=(Change(BEGIN, Kind.TRANSACTION),))
         case ["XA", "COMMIT" | "ROLLBACK"]:
             return _ENDED
     return _NEVER_TWICE
@@ -130,11 +127,11 @@ def _judge_transaction_end(tokens: Sequence[Token]) -> Statement:
     if "TO" in words:
         return _NEVER_TWICE  # ROLLBACK TO a savepoint
     if ("AND", "CHAIN") in pairwise(words):
-        return replace(_ENDED, changes=(*_ENDED.changes, Change(BEGIN, TRANSACTION)))
+        return replace(_ENDED, changes=(*_ENDED.changes, Change(BEGIN, Kind.TRANSACTION)))
     return _ENDED
 
 
-def _named(action: str, kind: str, tokens: Sequence[Token]) -> Change:
+def _named(action: str, kind: Kind, tokens: Sequence[Token]) -> Change:
     """A change of what the tokens begin with the name of."""
     name, rest = dotted_name(tokens)
     # With ANSI_QUOTES a name. Without, a literal, which no server takes there.
@@ -148,10 +145,10 @@ def _judge_create(tokens: Sequence[Token]) -> Statement:
     if "TEMPORARY" not in words[:index]:
         return PLAIN
     name, rest = dotted_name(tokens[index:])
-    change = _named(BEGIN, TEMPORARY_TABLE, tokens[index:])
+    change = _named(BEGIN, Kind.TEMPORARY_TABLE, tokens[index:])
     # MariaDB: whatever the table was before, unless it is made of itself.
     anew = words[1:3] == ["OR", "REPLACE"] and all(name.rpartition(".")[2] != t.text for t in rest)
-    sets = frozenset({(TEMPORARY_TABLE, name)}) if anew else frozenset()
+    sets = frozenset({(Kind.TEMPORARY_TABLE, name)}) if anew else frozenset()
     return Statement(changes=(change,), sets=sets)
 
 
@@ -159,11 +156,11 @@ def _judge_drop(tokens: Sequence[Token]) -> Statement:
     what, index = object_of(words_of(tokens))
     if what in ("TABLE", "TABLES", "SEQUENCE"):
         names = [dotted_name(one)[0] for one in split_at_commas(tokens[index:])]
-        ends = tuple(Change(END, TEMPORARY_TABLE, name) for name in names if name)
+        ends = tuple(Change(END, Kind.TEMPORARY_TABLE, name) for name in names if name)
         # Without TEMPORARY it would drop another table of that name where this one is lost.
         if words_of(tokens[1:5]) != ["TEMPORARY", "TABLE", "IF", "EXISTS"]:
             return Statement(changes=ends)
-        sets = frozenset((TEMPORARY_TABLE, name) for name in names)
+        sets = frozenset((Kind.TEMPORARY_TABLE, name) for name in names)
         return Statement(changes=ends, sets=sets, only_sets=True)
     return _prepared(END, tokens[2:]) if words_of(tokens[1:2]) == ["PREPARE"] else PLAIN
 
@@ -180,14 +177,14 @@ def _judge_alter(tokens: Sequence[Token]) -> Statement:
     names = [dotted_name(one)[0] for one in split_at_commas(tokens[index:])]
     if words[0] == "ALTER":
         names = names[:1]  # what follows is to be changed
-    return Statement(changes=tuple(Change(RENAME, TEMPORARY_TABLE, n) for n in names if n))
+    return Statement(changes=tuple(Change(RENAME, Kind.TEMPORARY_TABLE, n) for n in names if n))
 
 
 def _judge_execute(tokens: Sequence[Token]) -> Statement:
     if words_of(tokens[1:2]) == ["IMMEDIATE"]:
         return _OPAQUE
     name = dotted_name(tokens[1:])[0].lower()
-    return replace(_OPAQUE, changes=(Change(RUN, PREPARED, name),))
+    return replace(_OPAQUE, changes=(Change(RUN, Kind.PREPARED, name),))
 
 
 def _judge_prepare(tokens: Sequence[Token]) -> Statement:
@@ -199,7 +196,7 @@ def _judge_deallocate(tokens: Sequence[Token]) -> Statement:
 
 
 def _prepared(action: str, tokens: Sequence[Token]) -> Statement:
-    change = _named(action, PREPARED, tokens)
+    change = _named(action, Kind.PREPARED, tokens)
     return Statement(changes=(replace(change, name=change.name.lower()),))
 
 
@@ -209,7 +206,7 @@ def _judge_handler(tokens: Sequence[Token]) -> Statement:
     if action not in ("OPEN", "CLOSE"):
         return PLAIN
     alias = rest[2:] if words_of(rest[1:2]) == ["AS"] else rest[1:]
-    change = _named(BEGIN if action == "OPEN" else END, HANDLER, alias or tokens[1:])
+    change = _named(BEGIN if action == "OPEN" else END, Kind.HANDLER, alias or tokens[1:])
     return Statement(changes=(replace(change, name=change.name.rpartition(".")[2].lower()),))
 
 
@@ -228,9 +225,9 @@ def _judge_analyze(tokens: Sequence[Token]) -> Statement:
 def _judge_show(tokens: Sequence[Token]) -> Statement:
     match words_of(tokens[:6]):
         case ["SHOW", "WARNINGS" | "ERRORS" as what, *_]:
-            return Statement(reads=(Read("last statement", f"SHOW {what}"),))
+            return Statement(reads=(Read(Answer.LAST_STATEMENT, f"SHOW {what}"),))
         case ["SHOW", "COUNT", "(", "*", ")", "WARNINGS" | "ERRORS" as what]:
-            return Statement(reads=(Read("last statement", f"SHOW {what}"),))
+            return Statement(reads=(Read(Answer.LAST_STATEMENT, f"SHOW {what}"),))
     return PLAIN
 
 
@@ -239,13 +236,13 @@ def _judge_use(tokens: Sequence[Token]) -> Statement:
     if name and tokens[1].kind != WORD:
         quote = '"' if tokens[1].kind == DOUBLE else "`"
         name = name.replace(quote * 2, quote)
-    change = Change(BEGIN, DEFAULT_DATABASE, name, uncounted=not name)
+    change = Change(BEGIN, Kind.DEFAULT_DATABASE, name, uncounted=not name)
     return Statement(changes=(change,), only_sets=bool(name))
 
 
 _ALWAYS = {
     "CALL": _OPAQUE,
-    "GET": Statement(reads=(Read("last statement", "GET DIAGNOSTICS"),)),
+    "GET": Statement(reads=(Read(Answer.LAST_STATEMENT, "GET DIAGNOSTICS"),)),
     "INSERT": PLAIN_INSERT,
     "RELEASE": _NEVER_TWICE,
     "REPLACE": PLAIN_INSERT,

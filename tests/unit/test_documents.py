@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from fnmatch import fnmatch
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.db.utils import InterfaceError, OperationalError
 from django_mysql_recycle import errors
 from django_mysql_recycle.errors import NOT_NOW, Proof, judge
 from django_mysql_recycle.lifecycle import Action, Verdict, decide
+from django_mysql_recycle.session_state.kinds import Boundary, Kind
 from tests.comparison.table import GOOD, load
 
 from .test_lifecycle import ORDINARY
@@ -26,8 +28,9 @@ GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
 
 def rows(page: str, heading: str) -> list[list[str]]:
     """The cells of the first table under a heading, without its head."""
-    section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    table = [line for line in section.splitlines() if line.startswith("|")]
+    section = re.split(rf"\n##+ {re.escape(heading)}\n", page)[1]
+    after = dropwhile(lambda line: not line.startswith("|"), section.splitlines())
+    table = list(takewhile(lambda line: line.startswith("|"), after))
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table[2:]]
 
 
@@ -100,6 +103,30 @@ def test_a_row_decides_whatever_the_rows_below_it_say(number: int) -> None:
     for _, own, _ in reversed(ROWS[number:]):
         changes.update(own)
     assert decide(replace(NOTHING, **changes)) == ROWS[number][2]
+
+
+# ##### Kinds of session state #####
+
+
+def test_the_table_of_session_state_is_that_of_the_code() -> None:
+    table = {label: end for label, _, end in rows(HOW_IT_WORKS, "Session state")}
+    assert table == {kind.value.label: kind.value.ends_with for kind in Kind}
+
+
+def test_the_table_of_boundaries_says_what_becomes_of_each_kind() -> None:
+    told = {
+        Boundary.ROLLED_BACK: "closed, as in Django; the server rolls back",
+        Boundary.CLOSED: "closed",
+        Boundary.KEPT: "kept open",
+        Boundary.FORGOTTEN: "ended with the unit of work",
+    }
+    table = rows(HOW_IT_WORKS, "At the boundary of a unit of work")
+    said = [
+        (label.partition(" (")[0], cell) for kinds, cell in table for label in kinds.split(", ")
+    ]
+    assert sorted(label for label, _ in said) == sorted(kind.value.label for kind in Kind)
+    for kind in Kind:
+        assert dict(said)[kind.value.label].startswith(told[kind.value.boundary]), kind
 
 
 def test_every_module_has_its_reason_to_change() -> None:

@@ -16,13 +16,14 @@ from django_mysql_recycle.session_state import (
     PLAIN,
     PLAIN_INSERT,
     USUAL,
+    Kind,
     Reading,
     Statement,
     cache_get,
     examine,
     examine_callproc,
 )
-from django_mysql_recycle.session_state.answers import CALLED, INSERTED
+from django_mysql_recycle.session_state.kinds import CALLED, INSERTED
 
 SIGNS = {"begin": "+", "end": "-", "end_all": "--", "rename": "~", "run": "!"}
 
@@ -40,7 +41,7 @@ def effects(sql: str, reading: Reading = USUAL) -> list[str]:
         if change.inputs is not None:
             name = f"<{name}>"
         sign = "++" if change.uncounted and change.action == "begin" else SIGNS[change.action]
-        told.append(f"{sign}{change.kind} {name}".rstrip())
+        told.append(f"{sign}{change.kind.value.label} {name}".rstrip())
     return told + [f"?{read}" for read in statement.reads]
 
 
@@ -935,7 +936,7 @@ def test_procedure_called_through_the_driver_shows_nothing() -> None:
 
 
 def test_bytes_of_any_encoding_and_other_objects_are_examined() -> None:
-    assert examine(b"SELECT GET_LOCK('\xff', 1)").changes[0].kind == "named lock"
+    assert examine(b"SELECT GET_LOCK('\xff', 1)").changes[0].kind is Kind.NAMED_LOCK
     assert examine(bytearray(b"BEGIN")).enters_transaction
     assert examine(memoryview(b"BEGIN")).enters_transaction  # type: ignore[arg-type]
     assert examine(None) is PLAIN  # type: ignore[arg-type]
@@ -975,7 +976,11 @@ def test_nothing_is_overlooked_in_a_long_text(escaped: str) -> None:
     head = f"INSERT INTO t VALUES {escaped}{LONG}"
     assert examine(head) is PLAIN_INSERT
     lock = examine(f"{head}, (GET_LOCK(%s, 1)), {LONG}; SELECT @x")
-    assert [change.kind for change in lock.changes] == ["named lock", "named lock", "user variable"]
+    assert [change.kind for change in lock.changes] == [
+        Kind.NAMED_LOCK,
+        Kind.NAMED_LOCK,
+        Kind.USER_VARIABLE,
+    ]
     assert lock.changes[1].action == "ask"
     assert lock.changes[0].placeholder == 400
     assert not lock.single
@@ -1117,7 +1122,7 @@ def test_variable_is_read_unless_the_text_has_certainly_set_it(
 ) -> None:
     statement = examine(sql)
     assert [str(read) for read in statement.reads] == reads.split()
-    assert {f"@{name}" for kind, name in statement.sets if kind == "user variable"} == {
+    assert {f"@{name}" for kind, name in statement.sets if kind is Kind.USER_VARIABLE} == {
         *sets.split()
     }
 
@@ -1205,7 +1210,7 @@ def test_statement_that_sets_says_what_it_sets_and_what_it_depends_on(
     sql: str, only: bool, sets: str, depends: str
 ) -> None:
     statement = examine(sql)
-    named = {f"@{name}" if kind == "user variable" else name for kind, name in statement.sets}
+    named = {f"@{name}" if kind is Kind.USER_VARIABLE else name for kind, name in statement.sets}
     assert (statement.only_sets, named) == (only, {*sets.split()})
     assert {name for _, name in statement.depends} == {*depends.split()}
 

@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from django_mysql_recycle.session_state import INSERTED, PLAIN, PLAIN_INSERT, examine
-from django_mysql_recycle.session_state.statements import UNKNOWN
+from django_mysql_recycle.session_state import INSERTED, PLAIN, PLAIN_INSERT, Kind, examine
 
 MB = 1_000_000
 SIZE = 2 * MB
@@ -197,14 +196,14 @@ def test_statements_of_a_large_text_are_told_apart_from_the_first_that_matters()
     inserts = "INSERT INTO t VALUES (1, 'a@b'); " * 4000
     several = examine(inserts)
     assert (several.single, several.leaves, several.changes) == (False, INSERTED, ())
-    assert [c.kind for c in examine(inserts + "LOCK TABLES t READ").changes] == ["table lock"]
+    assert [c.kind for c in examine(inserts + "LOCK TABLES t READ").changes] == [Kind.TABLE_LOCK]
     assert examine(inserts + "SELECT a INTO @x FROM t").reads == ()
     assert [str(read) for read in examine(inserts + "SELECT @x").reads] == ["@x"]
 
 
 def test_what_is_not_read_of_a_text_counts_as_unknown_state() -> None:
     text = "SELECT 1; " + "SET @x = 1; " * 20_000
-    assert [c.kind for c in examine(text).changes][-1] == UNKNOWN
+    assert [c.kind for c in examine(text).changes][-1] is Kind.UNKNOWN
     assert examine(text).calls
 
 

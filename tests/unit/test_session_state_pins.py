@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from django_mysql_recycle.session_state import SessionState, examine
+from django_mysql_recycle.session_state import Kind, SessionState, examine
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def names(state: SessionState) -> list[str]:
 
 def tell(state: SessionState, held: Mapping[str, bool | None]) -> None:
     """What the server answers."""
-    state.locks_told({("named lock", name): is_held for name, is_held in held.items()})
+    state.locks_told({(Kind.NAMED_LOCK, name): is_held for name, is_held in held.items()})
 
 
 def answer(state: SessionState, sql: str, value: object, args: object = None) -> bool:

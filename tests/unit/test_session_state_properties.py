@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from django_mysql_recycle.session_state import PLAIN, PLAIN_INSERT, Statement, examine
+from django_mysql_recycle.session_state import PLAIN, PLAIN_INSERT, Kind, Statement, examine
 from django_mysql_recycle.session_state.meaning import judge
 
 # As many examples as the profile says; a deadline would measure the machine.
@@ -180,5 +180,7 @@ def test_neighbours_do_not_hide_a_lock(seed: int) -> None:
         items = randomly.choices([*LITERALS, "1", "a", "-1", "2*3", "b /* c */", "%s"], k=5)
         items.insert(randomly.randrange(5), "GET_LOCK('k', 1)")
         changes = examine("SELECT " + ", ".join(items)).changes
-        assert [(change.action, change.kind) for change in changes][:1] == [("begin", "named lock")]
-        assert {change.kind for change in changes} == {"named lock"}
+        assert [(change.action, change.kind) for change in changes][:1] == [
+            ("begin", Kind.NAMED_LOCK)
+        ]
+        assert {change.kind for change in changes} == {Kind.NAMED_LOCK}

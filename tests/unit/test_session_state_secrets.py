@@ -5,12 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from django_mysql_recycle.session_state import Reading, SessionState, examine
-from django_mysql_recycle.session_state.pin import _SENTENCES
+from django_mysql_recycle.session_state import Kind, Reading, SessionState, examine
 from django_mysql_recycle.session_state.statements import (
     BEGIN,
-    BY_HAND,
-    NAMED_LOCK,
     Change,
     Statement,
 )
@@ -119,12 +116,12 @@ def test_lock_is_told_by_its_name_alone(name: str, other: str) -> None:
 
 
 def test_every_kind_has_a_sentence() -> None:
-    for kind in _SENTENCES:
+    for kind in Kind:
         state = SessionState()
-        if kind == BY_HAND:
+        if kind is Kind.BY_HAND:
             state.hold("", 0.0)
         else:
-            name = "" if kind == NAMED_LOCK else "n"
+            name = "" if kind is Kind.NAMED_LOCK else "n"
             state._begin(Change(BEGIN, kind, name, uncounted=True), None, 0.0)
-        assert state.kinds() == (kind,)
+        assert state.kinds() == (kind.value.label,)
         assert state.describe(0.0)

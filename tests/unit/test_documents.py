@@ -59,7 +59,7 @@ ROWS: list[tuple[str, dict[str, Any], Verdict]] = [
         Verdict(Action.RECYCLE, "lost"),
     ),
     (
-        "pinned, or the statement asks, and the connection is gone",
+        "pinned, or the statement asks, and the connection is lost",
         {"pinned": True, "settable": False},
         Verdict(Action.STATE_LOST, "lost"),
     ),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from asyncio import _get_running_loop
 from collections.abc import Mapping
-from random import random
 from time import monotonic
 from types import FunctionType
 from typing import Any
@@ -26,7 +25,7 @@ from .drivers import Attempt
 from .keeper import CLOSED, NO_RECORD, NoAnswer
 from .liveness import clock
 from .option_files import sets_connect_timeout
-from .options import DEFAULT_CONNECT_TIMEOUT, Options, max_age_of
+from .options import DEFAULT_CONNECT_TIMEOUT, NO_MAX_AGE, Options, max_age_of
 from .processes import mark
 from .record import ConnectionRecord
 from .recycler import Recycler
@@ -67,6 +66,7 @@ class RecycleMixin(TransactionSeams):
         self.validation_class = with_server_checks(self.validation_class)
         super().__init__(*args, **kwargs)
         self.recycler = Recycler(self, driver)
+        self.max_age = NO_MAX_AGE
         #: The base backend has its own way of making cursors.
         self.foreign_cursors = (
             getattr(super()._cursor, "__func__", None) is not _djangos_cursor
@@ -152,13 +152,15 @@ class RecycleMixin(TransactionSeams):
             driver.finish_opening(made.connection)
 
     def _record_of(self, connection: Any, options: Options) -> ConnectionRecord:
-        max_age = max_age_of(self.alias, self.settings_dict)
-        if max_age is not None:
-            max_age *= 1 - (options.jitter or 0) * random()
-        record = ConnectionRecord(driver, connection, options, max_age)
+        connecting = self.recycler.is_connecting()
+        limit = self.max_age if connecting else max_age_of(self.alias, self.settings_dict)
+        record = ConnectionRecord(driver, connection, options, limit.drawn(options.jitter))
         record.exchange.wrapper = self.recycler._db
-        if self.recycler.is_connecting():  # else it is somebody's own, beside the one in use
+        if connecting:  # else it is one of the application's own, beside the one in use
             self.recycler.record = self.recycler.made = record
+            # Django's check goes by it. Django itself has computed it from CONN_MAX_AGE alone.
+            age = limit.at_boundary
+            self.close_at = None if age is None else monotonic() + age
         return record
 
     def ensure_connection(self) -> None:
@@ -196,7 +198,7 @@ class RecycleMixin(TransactionSeams):
         # decides, repeats or pins: a failure is a connect error. A connection that was opened
         # but could not be set up (isolation level, receivers) is dropped.
         # Before Django adds whatever CONN_MAX_AGE is to a clock and fails with a bare TypeError.
-        max_age_of(self.alias, self.settings_dict)
+        self.max_age = max_age_of(self.alias, self.settings_dict)
         if not mark[0]:
             processes.look()
         recycler = self.recycler
@@ -404,8 +406,7 @@ class RecycleMixin(TransactionSeams):
             recycler.boundary = was
             if held:
                 self.close_at = close_at
-        if held and self.connection is not None:
-            max_age = self.settings_dict["CONN_MAX_AGE"]
+        if held and self.connection is not None and (max_age := self.max_age.between_statements):
             age = monotonic() - close_at + max_age
             if recycler.record.kept(age / max_age):
                 events.kept(self.alias, age=age, max_age=max_age, state=held)
@@ -428,7 +429,7 @@ class RecycleMixin(TransactionSeams):
         recycler.pending()
         record = recycler.record
         at_boundary = recycler.at_boundary()
-        outlives = at_boundary and self.settings_dict.get("CONN_MAX_AGE", 0) != 0
+        outlives = at_boundary and not self.max_age.closes_at_boundary
         # A receiver's close() is another matter.
         if not (recycler.is_telling() or recycler.is_connecting()):
             recycler.unanswerable = {}  # as in Django, a new connection answers for itself

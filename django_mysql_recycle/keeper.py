@@ -698,7 +698,7 @@ class ConnectionKeeper:
             if self.carried is not None:
                 autocommit = db.settings_dict["AUTOCOMMIT"]
                 self.carried = Carried(autocommit, [], False, self.carried.ending)
-            if db.settings_dict["CONN_MAX_AGE"] == 0:
+            if db.max_age.closes_at_boundary:
                 self.database = self.refused = self.owed = None
         if record.connection is not db.connection:
             return

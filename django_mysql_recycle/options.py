@@ -5,15 +5,24 @@ Parsing, defaults and every ImproperlyConfigured text are here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from math import inf
+from random import random
 from sys import float_info
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 
-__all__ = ["DEFAULT_CONNECT_TIMEOUT", "Options", "is_number", "max_age_of", "path_of"]
+__all__ = [
+    "DEFAULT_CONNECT_TIMEOUT",
+    "NO_MAX_AGE",
+    "MaxAge",
+    "Options",
+    "is_number",
+    "max_age_of",
+    "path_of",
+]
 
 #: Seconds for all tries to connect together, unless the user sets ``connect_timeout``
 #: (mysqlclient alone waits 135 s for a silent host: measured).
@@ -91,18 +100,41 @@ def path_of(alias: str, key: str | None = None) -> str:
     return path if key is None else f"{path}[{key!r}]"
 
 
-def max_age_of(alias: str, settings: Mapping[str, Any]) -> float | None:
-    """``CONN_MAX_AGE`` as a limit between statements.
+class MaxAge(NamedTuple):
+    """How old a connection may become, in seconds, and which setting says so."""
 
-    ``None`` is no limit, and so is 0, which keeps Django's meaning: closed at the end of each
-    request, not replaced between two statements.
+    #: The limit at both ends of a request, which Django checks. ``None`` is no limit; 0 or less
+    #: closes the connection each time.
+    at_boundary: float | None
+    #: The limit between two statements, without jitter. ``None`` is no limit.
+    between_statements: float | None
+    setting: str = "CONN_MAX_AGE"
+
+    @property
+    def closes_at_boundary(self) -> bool:
+        """Whether every end of a request closes the connection, however old it is."""
+        return self.at_boundary is not None and self.between_statements is None
+
+    def drawn(self, jitter: float | None, draw: Callable[[], float] = random) -> float | None:
+        """The limit between statements for one connection, shortened at random by the jitter."""
+        limit = self.between_statements
+        return None if limit is None else limit * (1 - (jitter or 0) * draw())
+
+
+NO_MAX_AGE = MaxAge(None, None)
+
+
+def max_age_of(alias: str, settings: Mapping[str, Any]) -> MaxAge:
+    """The max age of the connections of `alias`. No other code reads ``CONN_MAX_AGE``.
+
+    Raises ImproperlyConfigured.
     """
     value = settings.get("CONN_MAX_AGE", 0)
     if value is None or value == inf:  # Django takes either
-        return None
+        return NO_MAX_AGE
     if not is_number(value):
         raise _improper(f"DATABASES[{alias!r}]['CONN_MAX_AGE']", "seconds or None", value)
-    return float(value) if value > 0 else None
+    return MaxAge(float(value), float(value) if value > 0 else None)
 
 
 def _checked(alias: str, key: str, value: Any) -> Any:

@@ -491,7 +491,7 @@ class Recycler(Decider):
             or not record.pins.pinned
             or monotonic() < close_at
             or db.in_atomic_block
-            or not db.settings_dict["CONN_MAX_AGE"]
+            or db.max_age.closes_at_boundary
             or record.gone
             or (not record.may_be_unread and record.is_closed())
         ):

@@ -168,15 +168,16 @@ def _check_idle_limit(
 def _check_age(
     alias: str, settings: Mapping[str, Any], options: Options, facts: ServerFacts
 ) -> Iterator[checks.CheckMessage]:
-    max_age = max_age_of(alias, settings)
+    limit = max_age_of(alias, settings)
+    max_age = limit.between_statements
     if max_age is None or facts.wait_timeout is None or max_age <= facts.wait_timeout:
         return
-    limit = idle_limit_of(facts.wait_timeout, options.idle_limit)
+    idle_limit = idle_limit_of(facts.wait_timeout, options.idle_limit)
     yield checks.Info(
-        f"DATABASES[{alias!r}]['CONN_MAX_AGE'] ({max_age:g}) is longer than the server lets a "
+        f"DATABASES[{alias!r}]: {limit.setting} ({max_age:g}) is longer than the server lets a "
         f"connection be silent (wait_timeout {facts.wait_timeout}): only one that is used more "
         "often than that becomes so old.",
-        hint=f"With this backend that does no harm: a silent one is replaced after {limit:g} s. "
+        hint=f"With this backend that does no harm: a silent one is replaced after {idle_limit:g} s. "
         "With Django's own the next statement would fail. Set CONN_MAX_AGE below wait_timeout, "
         "or to None.",
         id="django_mysql_recycle.I101",

@@ -123,9 +123,10 @@ def _check_as_long_as_the_system(
 def _check_age(
     alias: str, given: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> Iterator[checks.CheckMessage]:
-    if given.get("jitter") and max_age_of(alias, settings) is None:
+    limit = max_age_of(alias, settings)
+    if given.get("jitter") and limit.between_statements is None:
         yield checks.Warning(
-            f"{path_of(alias, 'jitter')} has no effect: CONN_MAX_AGE sets no limit on age.",
+            f"{path_of(alias, 'jitter')} has no effect: {limit.setting} sets no limit on age.",
             hint="Jitter shortens the max age. CONN_MAX_AGE = 0 closes at the end of each "
             "request, None never.",
             id="django_mysql_recycle.W006",

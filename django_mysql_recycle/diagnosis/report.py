@@ -114,21 +114,20 @@ def as_dict(
 
 
 def max_age_told(alias: str, settings: Mapping[str, Any], options: Options | None) -> Limit:
-    given = settings.get("CONN_MAX_AGE", 0)
-    if given is None:
-        return Limit(None, None, "CONN_MAX_AGE = None: no limit on age")
-    if not given:
-        return Limit(None, None, "CONN_MAX_AGE = 0: closed at the end of each request")
-    seconds = max_age_of(alias, settings)
-    if options is None or seconds is None:
-        return Limit(seconds, seconds, "CONN_MAX_AGE, looked at only at both ends of a request")
+    limit = max_age_of(alias, settings)
+    seconds, reason = limit.between_statements, limit.setting
+    if limit.at_boundary is None:
+        return Limit(None, None, f"{reason} = None: no limit on age")
+    if seconds is None:
+        return Limit(
+            None, None, f"{reason} = {limit.at_boundary:g}: closed at the end of each request"
+        )
+    if options is None:
+        return Limit(seconds, seconds, f"{reason}, looked at only at both ends of a request")
     if not options.jitter:
-        return Limit(seconds, seconds, "CONN_MAX_AGE")
-    return Limit(
-        seconds,
-        seconds * (1 - options.jitter),
-        f"CONN_MAX_AGE, for each connection shortened by up to {options.jitter:.0%} (jitter)",
-    )
+        return Limit(seconds, seconds, reason)
+    reason = f"{reason}, for each connection shortened by up to {options.jitter:.0%} (jitter)"
+    return Limit(seconds, limit.drawn(options.jitter, lambda: 1), reason)
 
 
 def idle_limit_told(wait_timeout: int | None, options: Options | None) -> Limit:

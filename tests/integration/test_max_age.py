@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from django.db import close_old_connections, transaction
 
+from django_mysql_recycle import base
+from django_mysql_recycle.options import MaxAge
+
 from .admin import Admin
 from .connections import STOCK, ConnectionFactory
 from .queries import connection_id, kill, run
@@ -129,3 +132,19 @@ def test_zero_closes_at_the_end_of_a_unit_of_work_and_none_does_not(
     run(connection, "DO 0")
     close_old_connections()
     assert (connection.connection is None) is (max_age == 0)
+
+
+@pytest.mark.parametrize("conn_max_age", [None, 0, 600])
+def test_limit_at_boundaries_comes_from_the_same_place_as_the_one_between_statements(
+    make_connection: ConnectionFactory, monkeypatch: pytest.MonkeyPatch, conn_max_age: int | None
+) -> None:
+    # Whatever setting decides on the max age, Django's own check at a boundary has to follow it.
+    limit = MaxAge(0.2, 0.2, "another setting")
+    monkeypatch.setattr(base, "max_age_of", lambda *_: limit)
+    connection = make_connection(CONN_MAX_AGE=conn_max_age, recycle={"jitter": None})
+    first = connection_id(connection)
+    close_old_connections()
+    assert connection_id(connection) == first
+    time.sleep(0.25)
+    close_old_connections()
+    assert connection.connection is None

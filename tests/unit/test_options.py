@@ -1,5 +1,7 @@
 """The settings: parsing, defaults, refusals."""
 
+import random
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.functional import SimpleLazyObject
@@ -117,7 +119,32 @@ def test_a_share_is_at_most_one():
     [(None, None), (float("inf"), None), (0, None), (-1, None), (60, 60.0), (0.5, 0.5)],
 )
 def test_conn_max_age_limits_the_age_between_statements(given, limit):
-    assert max_age_of("default", {"CONN_MAX_AGE": given}) == limit
+    assert max_age_of("default", {"CONN_MAX_AGE": given}).between_statements == limit
+
+
+@pytest.mark.parametrize(
+    ("given", "limit", "closes"),
+    [
+        (None, None, False),
+        (float("inf"), None, False),
+        (0, 0, True),
+        (-1, -1, True),
+        (60, 60, False),
+    ],
+)
+def test_conn_max_age_keeps_djangos_meaning_at_boundaries(given, limit, closes):
+    max_age = max_age_of("default", {"CONN_MAX_AGE": given})
+    assert (max_age.at_boundary, max_age.closes_at_boundary) == (limit, closes)
+
+
+def test_jitter_draws_no_random_number_without_a_max_age():
+    random.seed(1)
+    expected = random.random()
+    random.seed(1)
+    assert max_age_of("default", {"CONN_MAX_AGE": 0}).drawn(0.5) is None
+    assert random.random() == expected
+    random.seed(1)
+    assert max_age_of("default", {"CONN_MAX_AGE": 60}).drawn(0.5) == 60 * (1 - 0.5 * expected)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ QUICK_REST = 0.8
 QUICK_OBSERVED = 3.0
 QUICK_SETTINGS = {"ping_after": 0.5, "ping_timeout": 0.5, "network_timeout": 1}
 
-RESTED = "silent path, after a rest of more than ping_after"
-BUSY = "silent path, in the middle of work"
+RESTED = "unresponsive network, idle for longer than ping_after"
+BUSY = "unresponsive network, in the middle of work"
 NUMBER = 3
 
 
@@ -77,7 +77,7 @@ class SilentPath:
             self._there = Run(run.measure, run.driver, server, quick=run.quick)
             self._stack.callback(self._there.close)
             make_table(self._there)
-            self._thread = threading.Thread(target=self._play, name="silent path")
+            self._thread = threading.Thread(target=self._play, name="unresponsive network")
             self._thread.start()
         except BaseException:
             self._stack.close()

@@ -35,38 +35,42 @@ SERVERS = {"mariadb": "MariaDB", "mysql": "MySQL"}
 HEAD = """\
 # The fault matrix
 
-What becomes of the first statement after a fault, in every situation that a connection can be in. \
-Written by `python -m tests.fault_matrix` from real servers and real faults; the tests \
-(`tests/integration/test_fault_matrix.py`) hold this backend to it.
+This page says what happens to the first statement after a fault, in every situation that a \
+connection can be in. `python -m tests.fault_matrix` writes it from real servers and real faults. \
+The tests in `tests/integration/test_fault_matrix.py` check that this backend does what the page \
+says.
 
-Each field says what this backend does, and after the bar what Django's own does:
+Each cell says what this backend does, and after the bar what Django's own backend does:
 
 - **succeeds**: the statement ran, once, and so did everything before it in the same transaction.
-- **raises**: an error, and nothing is half done. Outside a transaction the statement ran once or \
-not at all; of a transaction nothing is there. Where session state was lost the error is a \
-`SessionStateLost` that says which. The next statement works.
-- **broken**: the same error, and the next statements fail too, until something closes the \
-connection.
-- **hangs**: no answer within 4 seconds; by Linux's default (tcp_retries2) the kernel gives up \
-after about 15 minutes.
+- **raises**: there is an error, and nothing is half done. Outside a transaction the statement ran \
+once or not at all; nothing of a transaction is committed. If session state was lost, the error is \
+a `SessionStateLost` that names it. The next statement works.
+- **broken**: there is the same error, and the next statements fail, too, until something closes \
+the connection.
+- **hangs**: there is no answer within 4 seconds. With Linux's default settings (tcp_retries2) the \
+kernel gives up after about 15 minutes.
 
-Where the first statements differ, the odd ones are named. They are: {firsts}. Faults:
+Every fault is tried with several kinds of first statement. They are: {firsts}. If their results \
+differ, the cell names those that differ from the others. The faults are:
 
-- *idle*: the server's `wait_timeout` passed. *KILL*: by an administrator. *restart*: stopped in \
-good order and started again. *crash*: SIGKILL.
-- *silent path*: the packets of the connection are dropped on the way, without a word to either \
-end, and then it rests.
-- *cut before arrival*: a proxy hangs up on the statement; the server never sees it. \
-*answer cut off*: the server runs the statement, and the proxy hangs up instead of passing on the \
-answer. No client can tell these two apart, which is why neither is repeated.
+- *idle*: the server's `wait_timeout` passed. *KILL*: an administrator ended the connection. \
+*restart*: the server was shut down and started again. *crash*: the server was ended with SIGKILL.
+- *unresponsive network*: the packets of the connection are dropped, without a sign to either end, \
+and then the connection is idle for a while.
+- *cut before arrival*: a proxy closes the connection when the statement arrives, and the server \
+never sees the statement. *answer cut off*: the server runs the statement, and the proxy closes \
+the connection instead of passing the answer on. No client can distinguish these two, so neither \
+is repeated.
 
-Over plain TCP, TLS and unix sockets where the fault exists there; all agree unless one is named.
+Each fault is tested over plain TCP, TLS and unix sockets, as far as it exists there. All of them \
+agree, unless a cell names one.
 
 {ground}
 """
 
 Cells = list[list[str]]
-#: By situation and fault: what becomes of it with ours, and with the stock backend.
+#: By situation and fault: what happens with this backend, and with the stock backend.
 Table = dict[str, dict[str, list[str]]]
 
 
@@ -143,7 +147,7 @@ def collect() -> dict[str, Any]:
         matrix = Matrix(factory, server, admin)
         for engine, fault in product((OURS, STOCK), TRANSPORTS):
             with ExitStack() as faults:
-                if fault == "silent path":
+                if fault == "unresponsive network":
                     namespace = faults.enter_context(Namespace())
 
                     def own_server(faults: ExitStack = faults, **options: Any) -> Server:

@@ -20,12 +20,12 @@ TITLES = {
     "idle_inside": "the same inside a request, in a command, task or thread",
     "idle_before_atomic": "the same, and then `atomic()` with a rollback",
     "killed": "`KILL` outside requests, then an INSERT",
-    "silent_path": "packets dropped in silence, then a rest of 11 s",
+    "silent_path": "packets dropped, after the connection was idle for 11 s",
     "lost_inside_atomic": "idle past `wait_timeout` inside `atomic()`",
-    "answer_lost": "answer to an INSERT lost on the way",
+    "answer_lost": "answer to an INSERT lost in the network",
     "duplicate_key": "INSERT with a duplicate key",
     "lock_lost": "named lock lost by a `KILL`",
-    "turned_read_only": "primary turned read-only, address moved",
+    "turned_read_only": "primary became read-only, address leads to another server",
     "forked": "parent, after a child of `fork()` has called `connections.close_all()`",
 }
 GOOD = {
@@ -39,7 +39,7 @@ WORDS = {
     "error once": "error, then goes on",
     "stays broken": "error, and stays broken",
     "error": "error that does not say so",
-    "hangs": "hangs",
+    "silent": "no error",
 }
 SERVERS = {"mariadb": "MariaDB", "mysql": "MySQL"}
 
@@ -65,7 +65,7 @@ def render(recorded: Recorded) -> str:
 
 
 def _cell(outcomes: dict[str, Any]) -> str:
-    """One text if the servers agree but for the error's number."""
+    """One text if the servers differ in nothing but the number of the error."""
     verdicts = {verdict for verdict, _ in outcomes.values()}
     if len(verdicts) > 1:
         return "; ".join(f"{SERVERS[s]}: {_text(*outcome)}" for s, outcome in outcomes.items())
@@ -81,7 +81,7 @@ def _text(verdict: str, *numbers: int | None) -> str:
 
 
 def into(page: str, recorded: Recorded) -> str:
-    """The page with its generated part made anew."""
+    """The page with a new generated part."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n\n{render(recorded)}\n\n{END}{after}"

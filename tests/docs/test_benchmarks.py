@@ -54,7 +54,7 @@ def test_recovery_is_timed_for_each_death_and_transport(server: Server) -> None:
             assert row["values"]["ours"]["median"] > 0
             assert "x a row" not in row["note"]  # the control: stock fails, and fails again
     if VENDOR == "mariadb":
-        values = rows["silent path, after a rest of more than ping_after, tcp"]["values"]
+        values = rows["unresponsive network, idle for longer than ping_after, tcp"]["values"]
         assert values["ours"]["high"] < values["stock, still waiting after"]["median"]
 
 

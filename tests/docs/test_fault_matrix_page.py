@@ -27,7 +27,7 @@ def test_the_page_says_of_this_backend_what_its_tests_expect() -> None:
     head, _, *lines = table()
     for situation, *cells in lines:
         for fault, cell in zip(head[1:], cells, strict=True):
-            firsts = SILENT if fault == "silent path" else FIRST
+            firsts = SILENT if fault == "unresponsive network" else FIRST
             verdicts = {
                 (transport, first): expected(fault, situation, first)
                 for transport in TRANSPORTS[fault]

@@ -29,7 +29,7 @@ Wrapper = BaseDatabaseWrapper
 
 SUCCEEDS, RAISES = "succeeds", "raises"
 
-#: Longer than any bound that the silent path's settings allow.
+#: Longer than any bound that the settings of the unresponsive network allow.
 PATIENCE = 4.0
 
 # First statements. Each leaves traces that tell how often it ran.
@@ -197,7 +197,7 @@ SITUATIONS: dict[str, Situation] = {
 
 # Faults.
 
-LOST_BEFORE = ("idle", "KILL", "restart", "crash", "silent path")
+LOST_BEFORE = ("idle", "KILL", "restart", "crash", "unresponsive network")
 CUT = ("cut before arrival", "answer cut off")
 FAULTS = (*LOST_BEFORE, *CUT)
 
@@ -207,7 +207,7 @@ TRANSPORTS: dict[str, tuple[str, ...]] = {
     "KILL": ("tcp", "tls", "socket"),
     "restart": ("tcp", "tls", "socket"),
     "crash": ("tcp", "tls", "socket"),
-    "silent path": ("tcp",),
+    "unresponsive network": ("tcp",),
     "cut before arrival": ("tcp", "tls"),
     "answer cut off": ("tcp", "tls"),
 }

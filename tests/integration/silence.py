@@ -27,6 +27,8 @@ TABLES = (
     " name VARCHAR(50), account_id BIGINT, created DATETIME(6))",
 )
 
+FAULT = "unresponsive network"
+
 
 def silent_cells(
     engine: str,
@@ -46,7 +48,7 @@ def silent_cells(
         options: dict[str, Any] = {"recycle": SHORT} if engine == OURS else {}
         alias = factory(engine, server=server, CONN_MAX_AGE=None, **options).alias
         cells = [
-            Cell(engine, "tcp", "silent path", situation, first, "", lambda: connections[alias])
+            Cell(engine, "tcp", FAULT, situation, first, "", lambda: connections[alias])
             for situation in SITUATIONS
             for first in firsts
         ]

@@ -344,7 +344,7 @@ class SessionState:
         if change.placeholder is not None:
             text = value_of(args, change.placeholder)
             return (Change(BEGIN, Kind.UNKNOWN),) if text is None else judge_inner(text).changes
-        # It was prepared where that was not seen, or it does not exist.
+        # It was prepared where that was not seen, or it does not exist, or its verb is not known.
         return (Change(BEGIN, Kind.UNKNOWN),) if certain and not change.uncounted else ()
 
     def _forget_name(self, name: str = "") -> None:

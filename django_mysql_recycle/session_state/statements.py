@@ -21,6 +21,7 @@ __all__ = [
     "PLAIN_INSERT",
     "RENAME",
     "RUN",
+    "RUNS_UNKNOWN",
     "Change",
     "Key",
     "Parameter",
@@ -36,7 +37,7 @@ __all__ = [
 BEGIN = "begin"
 END = "end"
 END_ALL = "end_all"
-RUN = "run"  #: a prepared statement: what its text begins, begins now
+RUN = "run"  #: what the text begins that was prepared; of another text it is not known
 RENAME = "rename"  #: it goes on under another name
 ASK = "ask"  #: which ones of the kind there are after it, only the server can tell
 
@@ -231,6 +232,19 @@ def together(parts: Iterable[Statement]) -> Statement:
     )
 
 
+#: What a statement begins that is not known, if it runs.
+RUNS_UNKNOWN = Change(RUN, Kind.UNKNOWN)
+
+
+def _before_others(statement: Statement) -> Statement:
+    """If the text fails, this one may have run all the same; the last one has not."""
+    if RUNS_UNKNOWN not in statement.changes:
+        return statement
+    begun = Change(BEGIN, Kind.UNKNOWN)
+    changes = tuple(begun if c == RUNS_UNKNOWN else c for c in statement.changes)
+    return replace(statement, changes=changes)
+
+
 def in_turn(statements: Sequence[Statement], verbs: Sequence[str]) -> Statement:
     """The statements of one text. Each runs only if those before it have succeeded."""
     reads: list[Read] = []
@@ -252,7 +266,7 @@ def in_turn(statements: Sequence[Statement], verbs: Sequence[str]) -> Statement:
             alone = sets
             only_sets = statement.only_sets
     return replace(
-        together(statements),
+        together((*map(_before_others, statements[:-1]), *statements[-1:])),
         reads=tuple(dict.fromkeys(reads)),
         sets=alone,
         only_sets=only_sets,

@@ -1,4 +1,7 @@
-"""What the verb of a statement does to the session."""
+"""What the verb of a statement does to the session.
+
+A verb that is not known leaves state that is not known, until the end of the unit of work.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ from .statements import (
     PLAIN_INSERT,
     RENAME,
     RUN,
+    RUNS_UNKNOWN,
     Change,
     Read,
     Statement,
     begins_of,
     together,
 )
-from .table_locks import judge_backup, judge_flush, judge_lock, judge_unlock
 from .text import DOUBLE, NAME, WORD, Token, dotted_name, split_at_commas, words_of
 
 __all__ = ["COMPOUND", "is_stored", "judge_verb", "object_of"]
@@ -37,10 +40,21 @@ _OBJECTS = _STORED | {
 }
 
 _OPAQUE = Statement(calls=True, leaves=CALLED, repeatable=False)
+_UNKNOWN = replace(_OPAQUE, changes=(RUNS_UNKNOWN,))
 _NEVER_TWICE = Statement(repeatable=False)
+_BEGUN = Statement(changes=(Change(BEGIN, Kind.TRANSACTION),))
 _ENDED = Statement(
     changes=(Change(END, Kind.TRANSACTION),), repeatable=False, ends_transaction=True
 )
+_MESSAGES = {
+    f"SHOW {count}{what}": Statement(reads=(Read(Answer.LAST_STATEMENT, f"SHOW {what}"),))
+    for count in ("", "COUNT ( * ) ")
+    for what in ("WARNINGS", "ERRORS")
+}
+
+
+def _locked(action: str, name: str) -> Statement:
+    return Statement(changes=(Change(action, Kind.TABLE_LOCK, name),))
 
 
 def is_stored(words: Sequence[str]) -> bool:
@@ -63,12 +77,16 @@ def judge_verb(tokens: Sequence[Token], inside: bool = False) -> Statement:
     stated = words_of(tokens[:2]) == ["SET", "STATEMENT"]
     if stated:  # MariaDB: for the one statement after FOR
         tokens = _after_for(tokens)
-    verb = tokens[0].word if tokens else ""
-    judge = _VERBS.get(verb)
-    if judge is None or (inside and (verb in COMPOUND or verb == "BEGIN")):
-        return _ALWAYS.get(verb, PLAIN)
-    meaning = judge(tokens)
-    return replace(meaning, sets=frozenset(), only_sets=False) if stated else meaning
+    words = words_of(tokens[:_LONGEST_KNOWN])
+    if inside and words[:1] and (words[0] in COMPOUND or words[0] == "BEGIN"):
+        return PLAIN
+    for length in range(len(words), 0, -1):
+        known = _KNOWN.get(" ".join(words[:length]))
+        if known is not None:
+            meaning = known if isinstance(known, Statement) else known(tokens)
+            return replace(meaning, sets=frozenset(), only_sets=False) if stated else meaning
+    # The parts of a compound statement need not begin with a verb.
+    return PLAIN if inside or not tokens else _UNKNOWN
 
 
 def _after_for(tokens: Sequence[Token]) -> Sequence[Token]:
@@ -83,7 +101,7 @@ def _after_for(tokens: Sequence[Token]) -> Sequence[Token]:
 def _judge_begin(tokens: Sequence[Token]) -> Statement:
     words = words_of(tokens[:2])
     if words in (["BEGIN"], ["BEGIN", "WORK"]):
-        return Statement(changes=(Change(BEGIN, Kind.TRANSACTION),), enters_transaction=True)
+        return replace(_BEGUN, enters_transaction=True)
     return _judge_compound(tokens)
 
 
@@ -104,22 +122,8 @@ def _judge_compound(tokens: Sequence[Token]) -> Statement:
 
 
 def _judge_start(tokens: Sequence[Token]) -> Statement:
-    words = words_of(tokens)
-    if words[1:2] != ["TRANSACTION"]:
-        return PLAIN  # a replica, group replication
-    read_only = ("READ", "ONLY") in pairwise(words)
-    return Statement(
-        changes=(Change(BEGIN, Kind.TRANSACTION),), enters_transaction=True, read_only=read_only
-    )
-
-
-def _judge_xa(tokens: Sequence[Token]) -> Statement:
-    match words_of(tokens[:2]):
-        case ["XA", "START" | "BEGIN"]:
-            return Statement(changes=(Change(BEGIN, Kind.TRANSACTION),))
-        case ["XA", "COMMIT" | "ROLLBACK"]:
-            return _ENDED
-    return _NEVER_TWICE
+    read_only = ("READ", "ONLY") in pairwise(words_of(tokens))
+    return replace(_BEGUN, enters_transaction=True, read_only=read_only)
 
 
 def _judge_transaction_end(tokens: Sequence[Token]) -> Statement:
@@ -127,7 +131,7 @@ def _judge_transaction_end(tokens: Sequence[Token]) -> Statement:
     if "TO" in words:
         return _NEVER_TWICE  # ROLLBACK TO a savepoint
     if ("AND", "CHAIN") in pairwise(words):
-        return replace(_ENDED, changes=(*_ENDED.changes, Change(BEGIN, Kind.TRANSACTION)))
+        return replace(_ENDED, changes=(*_ENDED.changes, *_BEGUN.changes))
     return _ENDED
 
 
@@ -210,6 +214,12 @@ def _judge_handler(tokens: Sequence[Token]) -> Statement:
     return Statement(changes=(replace(change, name=change.name.rpartition(".")[2].lower()),))
 
 
+def _judge_flush(tokens: Sequence[Token]) -> Statement:
+    pairs = set(pairwise(words_of(tokens)))
+    locks = not pairs.isdisjoint({("READ", "LOCK"), ("FOR", "EXPORT")})
+    return _locked(BEGIN, "tables") if locks else PLAIN
+
+
 def _judge_load(tokens: Sequence[Token]) -> Statement:
     # LOCAL: the client has read its file, or half of it.
     local = "LOCAL" in words_of(tokens)
@@ -222,15 +232,6 @@ def _judge_analyze(tokens: Sequence[Token]) -> Statement:
     return Statement(leaves=INSERTED if inserts else 0)
 
 
-def _judge_show(tokens: Sequence[Token]) -> Statement:
-    match words_of(tokens[:6]):
-        case ["SHOW", "WARNINGS" | "ERRORS" as what, *_]:
-            return Statement(reads=(Read(Answer.LAST_STATEMENT, f"SHOW {what}"),))
-        case ["SHOW", "COUNT", "(", "*", ")", "WARNINGS" | "ERRORS" as what]:
-            return Statement(reads=(Read(Answer.LAST_STATEMENT, f"SHOW {what}"),))
-    return PLAIN
-
-
 def _judge_use(tokens: Sequence[Token]) -> Statement:
     name = tokens[1].text if len(tokens) == 2 and tokens[1].kind in (WORD, NAME, DOUBLE) else ""
     if name and tokens[1].kind != WORD:
@@ -240,36 +241,53 @@ def _judge_use(tokens: Sequence[Token]) -> Statement:
     return Statement(changes=(change,), only_sets=bool(name))
 
 
-_ALWAYS = {
-    "CALL": _OPAQUE,
-    "GET": Statement(reads=(Read(Answer.LAST_STATEMENT, "GET DIAGNOSTICS"),)),
-    "INSERT": PLAIN_INSERT,
-    "RELEASE": _NEVER_TWICE,
-    "REPLACE": PLAIN_INSERT,
-    "SAVEPOINT": _NEVER_TWICE,
-}
-_VERBS: dict[str, Callable[[Sequence[Token]], Statement]] = {
+#: Of these nothing is left in the session, apart from what functions and variables in them do.
+_LEAVE_NOTHING = """
+    SELECT VALUES TABLE WITH UPDATE DELETE DO
+    TRUNCATE CHECK CHECKSUM OPTIMIZE REPAIR SHOW EXPLAIN DESCRIBE DESC HELP
+    KILL SHUTDOWN RESTART GRANT REVOKE PURGE RESET CHANGE STOP CLONE CACHE IMPORT INSTALL UNINSTALL
+    SIGNAL RESIGNAL
+"""
+#: How statements begin and what they do, or who says so. The longest beginning counts. What is not
+#: here is not known.
+_KNOWN: dict[str, Statement | Callable[[Sequence[Token]], Statement]] = {
+    **dict.fromkeys(_LEAVE_NOTHING.split(), PLAIN),
+    **dict.fromkeys(("INSERT", "REPLACE"), PLAIN_INSERT),
+    **dict.fromkeys(("SAVEPOINT", "RELEASE", "XA"), _NEVER_TWICE),
+    **dict.fromkeys(("COMMIT", "ROLLBACK"), _judge_transaction_end),
+    **dict.fromkeys(("XA COMMIT", "XA ROLLBACK"), _ENDED),
+    **dict.fromkeys(("XA START", "XA BEGIN"), _BEGUN),
+    **dict.fromkeys(
+        ("START REPLICA", "START SLAVE", "START ALL", "START GROUP_REPLICATION"), PLAIN
+    ),
+    **dict.fromkeys(("LOCK TABLES", "LOCK TABLE"), _locked(BEGIN, "tables")),
+    **dict.fromkeys(("UNLOCK TABLES", "UNLOCK TABLE"), _locked(END, "tables")),
+    "LOCK INSTANCE": _locked(BEGIN, "instance"),
+    "UNLOCK INSTANCE": _locked(END, "instance"),
+    "BACKUP STAGE": _locked(BEGIN, "backup stage"),
+    "BACKUP STAGE END": _locked(END, "backup stage"),
+    "BACKUP LOCK": _locked(BEGIN, "backup lock"),
+    "BACKUP UNLOCK": _locked(END, "backup lock"),
+    **_MESSAGES,
     "ALTER": _judge_alter,
     "ANALYZE": _judge_analyze,
-    "BACKUP": judge_backup,
     "BEGIN": _judge_begin,
-    "COMMIT": _judge_transaction_end,
+    "CALL": _OPAQUE,
     "CREATE": _judge_create,
     "DEALLOCATE": _judge_deallocate,
     "DROP": _judge_drop,
     "EXECUTE": _judge_execute,
-    "FLUSH": judge_flush,
+    "FLUSH": _judge_flush,
+    "GET": Statement(reads=(Read(Answer.LAST_STATEMENT, "GET DIAGNOSTICS"),)),
     "HANDLER": _judge_handler,
     "LOAD": _judge_load,
-    "LOCK": judge_lock,
     "PREPARE": _judge_prepare,
     "RENAME": _judge_alter,
-    "ROLLBACK": _judge_transaction_end,
     "SET": judge_set,
-    "SHOW": _judge_show,
-    "START": _judge_start,
-    "UNLOCK": judge_unlock,
+    "START TRANSACTION": _judge_start,
     "USE": _judge_use,
-    "XA": _judge_xa,
-    **dict.fromkeys(COMPOUND, _judge_compound),
+    **dict.fromkeys((*COMPOUND, "ELSE", "ELSEIF"), _judge_compound),
+    # What is left of one behind its last semicolon.
+    **dict.fromkeys(("END", "UNTIL", "LEAVE", "ITERATE"), PLAIN),
 }
+_LONGEST_KNOWN = max(len(beginning.split()) for beginning in _KNOWN)

@@ -15,6 +15,9 @@ import pytest
 from django.db import Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from django_mysql_recycle import session_state
+from django_mysql_recycle.session_state import verbs
+
 from .acts import insert
 from .admin import Admin
 from .connections import ConnectionFactory
@@ -54,7 +57,11 @@ DATABASES = [
         "USE nowhere",
         "USE elsewhere; SELECT 1",
     ),
-    *("SELECT 1; USE {here}", "USE elsewhere; nonsense", "USE {here}; USE nowhere; USE elsewhere"),
+    *(
+        "SELECT 1; USE {here}",
+        "USE elsewhere; nonsense",
+        "USE {here}; USE nowhere; USE elsewhere",
+    ),
     *("EXECUTE IMMEDIATE 'USE elsewhere'", "EXECUTE IMMEDIATE 'USE {here}'"),
 ]
 OTHERS = ["USE elsewhere", "PREPARE p FROM 'SELECT 1'", "DEALLOCATE PREPARE p", "SET @x = 1"]
@@ -151,6 +158,38 @@ def test_whatever_the_session_carries_is_pinned(
         assert found.keys() <= kinds, texts
         assert ("named lock" in kinds) <= ("named lock" in found), texts
         connection.close()
+
+
+#: Verbs that begin something, each of which this backend might not know.
+VERBS = ["PREPARE", "CREATE", "BEGIN", "START TRANSACTION", "XA START", "SET", "ALTER", "USE"]
+
+
+@pytest.fixture(params=range(4))
+def unlisted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """As if some of the verbs had been invented since."""
+    for verb in random.Random(request.param).sample(VERBS, 3):
+        monkeypatch.delitem(verbs._KNOWN, verb)
+    session_state._cache.clear()
+    yield request.param
+    session_state._cache.clear()
+
+
+def test_whatever_the_session_carries_is_pinned_where_a_verb_is_not_known(
+    make_connection: ConnectionFactory, admin: Admin, somewhere: str, unlisted: int
+) -> None:
+    randomly = random.Random(unlisted)
+    hidden = 0
+    for _ in range(30):
+        connection: Any = make_connection(**SEVERAL)
+        texts = statements(randomly)
+        run_all(connection, texts)
+        run_all(connection, ["DO 0"])
+        kinds = set(connection.recycler.record.pins.kinds())
+        found = carried(connection, somewhere)
+        assert "unknown state" in kinds or found.keys() <= {*kinds, "transaction"}, texts
+        hidden += not found.keys() <= kinds
+        connection.close()
+    assert hidden
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -164,6 +164,108 @@ DJANGO = [
 ]
 
 
+#: Statements of both manuals whose verb leaves nothing in the session.
+LEAVE_NOTHING = """
+ALTER DATABASE d CHARACTER SET utf8mb4
+ALTER EVENT e DISABLE
+ALTER INSTANCE ROTATE INNODB MASTER KEY
+ALTER SERVER s OPTIONS (USER 'sally')
+ALTER TABLESPACE ts RENAME TO tt
+ALTER USER 'jeffrey'@'localhost' ACCOUNT LOCK
+ANALYZE TABLE t PERSISTENT FOR ALL
+CACHE INDEX t1, t2 IN hot_cache
+CHANGE MASTER TO MASTER_HOST='source2'
+CHANGE REPLICATION SOURCE TO SOURCE_HOST='source2'
+CHANGE REPLICATION FILTER REPLICATE_DO_DB = (d1)
+CHECK TABLE t1 FOR UPGRADE
+CHECKSUM TABLE t1 EXTENDED
+CLONE LOCAL DATA DIRECTORY = '/tmp/clone'
+CREATE DATABASE IF NOT EXISTS d
+CREATE LOGFILE GROUP lg ADD UNDOFILE 'undo.dat' ENGINE = NDB
+CREATE ROLE 'r1', 'r2'
+CREATE SEQUENCE s START WITH 100
+CREATE SPATIAL REFERENCE SYSTEM 4120 NAME 'Greek'
+CREATE UNIQUE INDEX i ON t (a)
+DELETE QUICK FROM t LIMIT 5
+DESC t
+DESCRIBE EXTENDED SELECT 1
+DROP USER 'jeffrey'@'localhost'
+DROP PACKAGE p
+EXPLAIN ANALYZE SELECT 1
+EXPLAIN FOR CONNECTION 4
+FLUSH BINARY LOGS, STATUS
+FLUSH TABLES t1, t2
+GRANT PROXY ON 'a'@'b' TO 'c'@'d'
+HELP 'contents'
+IMPORT TABLE FROM '/tmp/t.sdi'
+INSTALL COMPONENT 'file://component_validate_password'
+INSTALL SONAME 'ha_rocksdb'
+KILL QUERY ID 17
+KILL SOFT CONNECTION 5
+LOAD INDEX INTO CACHE t1, t2 IGNORE LEAVES
+OPTIMIZE LOCAL TABLE t
+PURGE BINARY LOGS BEFORE '2019-04-02 22:46:26'
+REPAIR TABLE t QUICK
+RESET BINARY LOGS AND GTIDS
+RESET PERSIST IF EXISTS a
+RESET QUERY CACHE
+RESTART
+REVOKE ALL PRIVILEGES, GRANT OPTION FROM 'u'@'h'
+SHOW ENGINE INNODB STATUS
+SHOW EXPLAIN FOR 5
+SHUTDOWN WAIT FOR ALL SLAVES
+SIGNAL SQLSTATE '01000' SET MESSAGE_TEXT = 'x'
+START ALL SLAVES
+START GROUP_REPLICATION
+START REPLICA IO_THREAD
+START SLAVE 'a' UNTIL MASTER_LOG_FILE = 'x', MASTER_LOG_POS = 4
+STOP ALL SLAVES
+STOP REPLICA FOR CHANNEL 'c'
+TABLE t ORDER BY a LIMIT 3
+TRUNCATE t
+UNINSTALL PLUGIN p
+VALUES ROW(1,-2), ROW(5,7)
+WITH RECURSIVE c AS (SELECT 1) SELECT * FROM c
+XA PREPARE 'x'
+""".strip().splitlines()
+
+#: Statements that no list has, or of which no list can say what they leave.
+NOT_KNOWN = """
+BINLOG 'SgrXYg8BAAAA'
+BACKUP SERVER TO '/tmp/b'
+LOCK STATS t
+UNLOCK STATS t
+START COLLECTING
+ADMIN CHECK TABLE t
+SPLIT TABLE t BETWEEN (0) AND (1000) REGIONS 4
+{CALL p()}
+/* who knows */ NEWVERB a = 1
+SET STATEMENT max_statement_time = 1 FOR NEWVERB
+(NEWVERB)
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("sql", LEAVE_NOTHING)
+def test_verb_that_is_known_to_leave_nothing_pins_nothing(sql: str) -> None:
+    statement = examine(sql)
+    assert (statement.changes, statement.calls) == ((), False)
+
+
+@pytest.mark.parametrize(
+    "sql", [*NOT_KNOWN, "NEWVERB; SELECT 1", "SELECT 1; NEWVERB", "EXECUTE IMMEDIATE 'NEWVERB'"]
+)
+def test_verb_that_is_not_known_pins_until_the_unit_of_work_ends(sql: str) -> None:
+    state = SessionState()
+    statement = examine(sql)
+    state.apply_begins(statement, None, 0.0)
+    assert state.pinned is (sql == "NEWVERB; SELECT 1")  # where it may have run before it failed
+    state.apply(statement, None, 0.0)
+    assert (state.kinds(), state.database_unknown) == (UNKNOWN, True)
+    assert not statement.repeatable or sql.startswith("EXECUTE")
+    state.end_unit_of_work()
+    assert not state.pinned
+
+
 @pytest.mark.parametrize(("sql", "kinds"), MANUALS + MYSQLDUMP + DJANGO)
 def test_statement_of_the_control_list_pins(sql: str, kinds: tuple[str, ...]) -> None:
     state = SessionState()

@@ -26,7 +26,7 @@ def rows(run: Run) -> Iterator[Row]:
             wrapper.ensure_connection()
             samples = alternate(
                 {
-                    "check": timed(wrapper.recycler.record.is_closed, 2000),
+                    "check": timed(wrapper.guard.connection.peer_closed, 2000),
                     "ping": timed(_ping(run, wrapper), 50),
                 },
                 run.rounds(100),
@@ -55,7 +55,7 @@ def _over_distance(run: Run) -> Iterator[Row]:
             for wrapper in (stock, ours):
                 wrapper.ensure_connection()
             calls: dict[str, Callable[[], object]] = {
-                "liveness check": ours.recycler.record.is_closed,
+                "liveness check": ours.guard.connection.peer_closed,
                 "ping()": _ping(run, ours),
                 "first statement of a request, ours": _first_statement(ours),
                 "first statement of a request, stock with health checks": _first_statement(stock),

@@ -112,13 +112,13 @@ def _in_a_loop(run: Run, wrapper: Any) -> AbstractContextManager[None]:  # noqa:
 @contextmanager
 def after_a_pause(run: Run, wrapper: Any) -> Iterator[None]:  # noqa: ARG001
     """Every statement looks at the socket, as if the last one were more than a millisecond ago."""
-    from django_mysql_recycle import cursors
+    from django_mysql_recycle import connection
 
-    window, cursors.WINDOW = cursors.WINDOW, -1.0
+    window, connection.WINDOW = connection.WINDOW, -1.0  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        cursors.WINDOW = window
+        connection.WINDOW = window  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -1,39 +1,39 @@
-"""The seams in Django; those where transactions begin and end are in transactions.py.
+"""Django's methods: connecting, cursors, transactions, closing. Each hands on.
 
-What Django does at each of them, and what changes, is said there; what is decided is in
-lifecycle.py, and done in decider.py and recycler.py.
+What is done is in connecting.py, guard.py, transactions.py and boundary.py; what is decided is in
+policy.py.
 """
 
 from __future__ import annotations
 
-import sys
 from asyncio import _get_running_loop
 from collections.abc import Mapping
-from time import monotonic
+from functools import partial
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core import checks
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.asyncio import async_unsafe
 
-from . import events, processes
+from . import boundary, connecting, processes, transactions
 from .checks import check_settings
-from .connecting import open_in_time
-from .cursors import QuietCursorWrapper, RecyclingCursor, StreamingCursor
+from .connection import NO_CONNECTION
+from .cursors import RecyclingCursor, StreamingCursor, UnloggedCursorWrapper
 from .drivers import Attempt
-from .keeper import CLOSED, NO_RECORD, NoAnswer
-from .liveness import clock
+from .guard import Guard
 from .option_files import sets_connect_timeout
-from .options import DEFAULT_CONNECT_TIMEOUT, NO_MAX_AGE, Options, max_age_of
+from .options import DEFAULT_CONNECT_TIMEOUT, Options
 from .processes import mark
-from .record import ConnectionRecord
-from .recycler import Recycler
-from .session_state import Kind, SessionState, examine
+from .session_state import Kind, examine
 from .stock import DatabaseWrapper as MySQLDatabaseWrapper
 from .stock import driver
-from .transactions import TransactionSeams
 from .validation import with_server_checks
+
+if TYPE_CHECKING:
+    from .stock import Base
+else:
+    Base = object
 
 __all__ = ["DatabaseWrapper", "RecycleMixin"]
 
@@ -52,47 +52,43 @@ _MAKES_CURSORS = {"cursor", "_cursor", "create_cursor"}
 _ENDS_TRANSACTIONS = {"_set_autocommit", "_commit", "_rollback"}
 
 
-class RecycleMixin(TransactionSeams):
+class RecycleMixin(Base):
     """Replaces a stale connection before the next statement runs.
 
     A mixin over Django's MySQL wrapper or a subclass of it; put it first among the bases.
     """
 
-    validation_class: Any
-    close_at: Any
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Django's makes one of it. The wrapper below may have a class of its own.
-        self.validation_class = with_server_checks(self.validation_class)
+        validation_class: Any = self.validation_class
+        self.validation_class = with_server_checks(validation_class)
         super().__init__(*args, **kwargs)
-        self.recycler = Recycler(self, driver)
-        self.max_age = NO_MAX_AGE
+        self.guard = Guard(self, driver)
         #: The base backend has its own way of making cursors.
         self.foreign_cursors = (
             getattr(super()._cursor, "__func__", None) is not _djangos_cursor
             or getattr(super().create_cursor, "__func__", None) is not _djangos_create_cursor
         )
-        #: The base backend has its own way of making sure that there is a connection.
         mro = type(self).__mro__
-        between = mro[mro.index(RecycleMixin) + 1 : mro.index(BaseDatabaseWrapper)]
+        place = mro.index(RecycleMixin)
+        between = mro[place + 1 : mro.index(BaseDatabaseWrapper)]
+        #: The base backend has its own way of making sure that there is a connection.
         self.foreign_connecting = any("ensure_connection" in vars(base) for base in between)
+        #: The base backend may run statements of its own where transactions begin and end.
         self.foreign_transactions = any(
             not _ENDS_TRANSACTIONS.isdisjoint(vars(base))
             for base in between
-            if not base.__module__.startswith((f"{__package__}.", "django."))
+            if not base.__module__.startswith("django.")
         )
         #: A subclass, or the base backend, may set a connection up where it makes cursors.
         self.sets_up_with_cursors = (
-            any(
-                not _MAKES_CURSORS.isdisjoint(vars(base)) for base in mro[: mro.index(RecycleMixin)]
-            )
+            any(not _MAKES_CURSORS.isdisjoint(vars(base)) for base in mro[:place])
             or getattr(super()._cursor, "__func__", None) is not _djangos_cursor
         )
         #: Something has been put in the place of Django's ensure_connection(), and runs.
         self.connecting_elsewise = False
         #: The driver's cursors are unbuffered ones, whatever stands around them.
         self.streams = False
-        processes.track(self.recycler)
 
     # ##### Connecting #####
 
@@ -110,29 +106,29 @@ class RecycleMixin(TransactionSeams):
         # Django connects once. 'Not now' is worth another try within the same time.
         options = Options.of(self.alias, self.settings_dict).within(conn_params)
         command = conn_params.get("init_command")
-        turned_on = self.recycler.is_connecting() and self.settings_dict["AUTOCOMMIT"]
+        turned_on = self.guard.calls.is_connecting() and self.settings_dict["AUTOCOMMIT"]
         if turned_on and not (command and _may_begin_a_transaction(command)):
             # connect() goes on with set_autocommit(True). The drivers turn autocommit off before
             # that unless they are told, which is a round trip or two for nothing. Only where it
             # was off does turning it on commit what init_command has begun.
             conn_params = {"autocommit": driver.leaves_autocommit, **conn_params}
         theirs = super().get_new_connection
-        connection = open_in_time(
+        connection = connecting.open_in_time(
             self._open if _only_calls_the_driver(theirs) else lambda given, *_: theirs(given),
             driver,
             self.alias,
             conn_params,
             tries_left=options.connect_retries or 0,
         )
-        if not self.recycler.is_connecting():
+        if not self.guard.calls.is_connecting():
             driver.finish_opening(connection)
         if turned_on:
             driver.distrust_autocommit(connection)
-        record = self._record_of(connection, options)
+        made = self.guard.adopt(connection, options)
         if not command:
-            record.opened_in = conn_params.get("db") or conn_params.get("database")
+            made.opened_in = conn_params.get("db") or conn_params.get("database")
         if not _is_surely_a_unix_socket(conn_params):
-            record.watch_path()
+            made.watch_path()
         return connection
 
     @async_unsafe
@@ -144,24 +140,13 @@ class RecycleMixin(TransactionSeams):
         # What Django sends here keeps to connect_timeout. What receivers of connection_created
         # and subclasses send after it is the application's.
         super().init_connection_state()
-        self._finish_opening()
+        self.finish_opening()
 
-    def _finish_opening(self) -> None:
-        made = self.recycler.made
+    def finish_opening(self) -> None:
+        """End the deadline that connecting has put on the new connection."""
+        made = self.guard.replacement.made
         if made is not None:
-            driver.finish_opening(made.connection)
-
-    def _record_of(self, connection: Any, options: Options) -> ConnectionRecord:
-        connecting = self.recycler.is_connecting()
-        limit = self.max_age if connecting else max_age_of(self.alias, self.settings_dict)
-        record = ConnectionRecord(driver, connection, options, limit.drawn(options.jitter))
-        record.exchange.wrapper = self.recycler._db
-        if connecting:  # else it is one of the application's own, beside the one in use
-            self.recycler.record = self.recycler.made = record
-            # Django's check goes by it. Django itself has computed it from CONN_MAX_AGE alone.
-            age = limit.at_boundary
-            self.close_at = None if age is None else monotonic() + age
-        return record
+            driver.finish_opening(made.raw)
 
     def ensure_connection(self) -> None:
         # Django's sees a connection where a child of fork() still has its parent's.
@@ -194,99 +179,13 @@ class RecycleMixin(TransactionSeams):
                 self.connecting_elsewise = False
 
     def connect(self) -> None:
-        # Django's, whether for the first time or as a replacement. Until it returns no seam
-        # decides, repeats or pins: a failure is a connect error. A connection that was opened
-        # but could not be set up (isolation level, receivers) is dropped.
-        # Before Django adds whatever CONN_MAX_AGE is to a clock and fails with a bare TypeError.
-        self.max_age = max_age_of(self.alias, self.settings_dict)
-        if not mark[0]:
-            processes.look()
-        recycler = self.recycler
-        nested = recycler.connecting if recycler.is_connecting() else None
-        carried = recycler.carried
-        shadowed: dict[str, Any] = {}
-        recycler.made = None
-        forks = recycler.forks
-        try:
-            recycler.connecting = sys._getframe()
-            if carried is not None:
-                # connection.queries, assertNumQueries and wrappers see what the application ran,
-                # not what a replacement runs. A first connect is logged as in Django. The methods
-                # are shadowed rather than overridden: Django calls them for every statement.
-                for name in ("make_cursor", "make_debug_cursor"):
-                    shadowed[name] = self.__dict__.get(name)
-                    self.__dict__[name] = self._make_quiet_cursor
-            super().connect()
-            self._finish_opening()  # a subclass may have an init_connection_state() of its own
-            if not mark[0]:
-                processes.look()  # a receiver may have forked
-            if recycler.made is None and self.connection is not None:
-                # A subclass has a get_new_connection() of its own, which does not call ours.
-                options = Options.of(self.alias, self.settings_dict)
-                self._record_of(self.connection, options.within(self.settings_dict["OPTIONS"]))
-            if (
-                recycler.database is not None
-                and self.connection is not None
-                and recycler.forks == forks
-                and not nested
-            ):
-                recycler.select_database()
-            if carried is not None and recycler.forks == forks:
-                if self.autocommit != carried.autocommit:
-                    made = recycler.made
-                    if made is not None and not self.foreign_transactions:
-                        made.exchange.under_way = True  # the driver sends it past its query()
-                    self.set_autocommit(carried.autocommit)
-                    if made is not None:
-                        made.exchange.under_way = False
-                self.run_on_commit = carried.run_on_commit
-                self.run_commit_hooks_on_set_autocommit_on = carried.run_hooks
-                recycler.carried = None
-        except BaseException:
-            if self.connection is not None and not nested:
-                if recycler.made is not None:
-                    recycler.abandon(recycler.made)
-                self.connection = None
-            raise
-        finally:
-            recycler.connecting = nested
-            for name, instrumented in shadowed.items():
-                self.__dict__.pop(name, None)
-                if instrumented is not None:
-                    self.__dict__[name] = instrumented
-        if self.connection is None:
-            # A receiver of connection_created has closed it, or has forked: then this is the
-            # child, and the connection is its parent's.
-            if recycler.forks != forks:
-                self.connect()
-            return
-        record = recycler.record
-        if record.connection is not self.connection:
-            record.connection = self.connection  # a subclass has put it into a proxy
-            record.exchange.plain = False
+        connecting.connect(self, super().connect)
         cursor_class = getattr(self.connection, "cursorclass", None)
         self.streams = isinstance(cursor_class, type) and issubclass(cursor_class, unbuffered)
-        record.contact = clock()
-        record.exchange.connected()
-        record.dirty = False
-        record.read_only_declared = _declares_read_only(self.settings_dict)
-        escapes, ansi = driver.escapes(self.connection), _quotes_names(self.settings_dict)
-        if ansi or not escapes:
-            record.reads_literals(escapes=escapes, ansi=ansi)
-        record.forget_answers()
-        recycler.settle()
-        if carried is not None and carried.ending is not None and not nested:
-            recycler.tell(carried.ending)
-            if not mark[0]:
-                processes.look()
-            if self.connection is None:  # a receiver has closed it, or this is a child of its
-                if recycler.forks == forks:
-                    carried.ending = None
-                    recycler.carried = carried
-                self.connect()
 
-    def _make_quiet_cursor(self, cursor: Any) -> QuietCursorWrapper:
-        return QuietCursorWrapper(cursor, self)
+    def make_unlogged_cursor(self, cursor: Any) -> UnloggedCursorWrapper:
+        """In the place of Django's make_cursor() while a connection is replaced."""
+        return UnloggedCursorWrapper(cursor, self)
 
     # ##### Statements #####
 
@@ -310,7 +209,7 @@ class RecycleMixin(TransactionSeams):
             or BaseDatabaseWrapper.ensure_connection is not _djangos_ensure_connection
         ):
             if self.sets_up_with_cursors:
-                self.recycler.decide_before_cursor()
+                self.guard.decide_before_cursor()
             return super()._cursor(name)
         with self.wrap_database_errors:
             return self._prepare_cursor(self.create_cursor(name))
@@ -318,19 +217,18 @@ class RecycleMixin(TransactionSeams):
     def create_cursor(self, name: str | None = None) -> Any:
         # Django makes a new one for nearly every statement; some are held across a pause. Its own
         # puts the driver's cursor into a CursorWrapper, and ours is one.
-        recycler = self.recycler
-        connecting = recycler.connecting and recycler.is_connecting()
-        foreign = self.foreign_cursors or connecting
-        connection, record = self.connection, recycler.record
-        exchange = record.exchange
-        if exchange.plain and record.connection is connection and not foreign:
+        guard = self.guard
+        is_connecting = guard.calls.connecting and guard.calls.is_connecting()
+        foreign = self.foreign_cursors or is_connecting
+        raw, exchange = self.connection, guard.connection.exchange
+        if exchange.plain and guard.connection.raw is raw and not foreign:
             # What both drivers do in their cursor(), which is left to the application.
-            inner = connection.cursorclass(connection)
+            inner = raw.cursorclass(raw)
         else:
             exchange.ours = True
-            inner = super().create_cursor(name) if foreign else connection.cursor()
+            inner = super().create_cursor(name) if foreign else raw.cursor()
             exchange.ours = False
-        if connecting:
+        if is_connecting:
             return inner
         made_by_driver = getattr(inner, "cursor", inner) if foreign else inner
         streams = self.streams or isinstance(made_by_driver, unbuffered)
@@ -344,149 +242,120 @@ class RecycleMixin(TransactionSeams):
 
     def create_inner_cursor(self, name: str | None) -> Any:
         """What stands inside a cursor of ours, made anew on a new connection."""
-        exchange = self.recycler.record.exchange
+        exchange = self.guard.connection.exchange
         exchange.ours = True
         inner = super().create_cursor(name) if self.foreign_cursors else self.connection.cursor()
         exchange.ours = False
         return inner
 
+    # ##### Transactions #####
+
+    def get_autocommit(self) -> bool:
+        # With autocommit off atomic() enters through here and a savepoint.
+        calls = self.guard.calls
+        if calls.django_check and self.connection is not None and self.autocommit:
+            return True  # without Django's look for a running event loop
+        if super().get_autocommit():
+            return True
+        if not (self.in_atomic_block or calls.in_django_check() or calls.is_connecting()):
+            self.guard.current()
+            self.guard.decide()
+        return self.autocommit
+
+    def set_autocommit(
+        self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False
+    ) -> None:
+        # Django opens the connection, logs a BEGIN, sets the flag and runs on_commit hooks.
+        was, guard = self.autocommit, self.guard
+        try:
+            if not autocommit:
+                guard.off_for_atomic = force_begin_transaction_with_broken_autocommit
+            if (
+                guard.calls.connecting
+                and guard.calls.is_connecting()
+                and guard.replacement.state is not None
+            ):
+                self._set_autocommit(autocommit)  # the log would show it as the application's
+                self.autocommit = autocommit
+            else:
+                super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
+        except BaseException as error:
+            transactions.mode_cut_short(self, error, autocommit, was)
+            raise
+
+    def _set_autocommit(self, autocommit: bool) -> None:
+        send = partial(super()._set_autocommit, autocommit)
+        transactions.switch_autocommit(self, autocommit, send)
+
+    def _commit(self) -> None:
+        transactions.send_commit(self, super()._commit)
+
+    def _rollback(self) -> None:
+        transactions.send_rollback(self, super()._rollback)
+
+    def commit(self) -> None:
+        try:
+            if not mark[0]:
+                processes.look()
+            super().commit()
+        except BaseException as error:
+            transactions.cut_short(self, error)
+            raise
+
+    def rollback(self) -> None:
+        try:
+            if not mark[0]:
+                processes.look()
+            super().rollback()
+        except BaseException as error:
+            transactions.cut_short(self, error)
+            raise
+
+    def _savepoint_allowed(self) -> bool:
+        if not mark[0]:
+            processes.look()
+        if self.closed_in_transaction and self.guard.connection is NO_CONNECTION:
+            # A child of fork() is in a block of its parent. As for every block whose connection
+            # was closed in it, Atomic sets no savepoint and ends none.
+            return False
+        return bool(super()._savepoint_allowed())
+
+    def _savepoint(self, sid: str) -> None:
+        # With autocommit off Atomic.__enter__ declares the block open before its savepoint is
+        # set (Django 5.2 and 6.1), and would leave it so, with rollback() forbidden in it.
+        try:
+            super()._savepoint(sid)
+        except BaseException:
+            if not self.atomic_blocks:
+                self.in_atomic_block = False
+            raise
+
     # ##### Django's own checks, closing #####
 
     def is_usable(self) -> bool:
-        # Django's ping waits for ever on a silent path.
-        record = self.recycler.current()
-        if record is None or record.gone:
-            return False
-        in_the_middle = record.exchange.under_way and self.recycler.in_the_middle(record)
-        if record.unread is not None or in_the_middle:
-            return True  # a ping would fail or destroy the rows
-        try:
-            self.recycler.ask(record, b"DO 0")
-        except (NoAnswer, self.Database.Error):
-            return not (record.gone or record.wrong_node)
-        return True
+        return boundary.is_usable(self)
 
     def close_if_health_check_failed(self) -> None:
         # Called for every cursor and at both ends of a transaction; Django's condition first.
         if self.connection is None or not self.health_check_enabled or self.health_check_done:
             return
-        record = self.recycler.current()
-        if record is None or self.in_atomic_block or record.is_executing():
-            return
-        if record.exchange.under_way and self.recycler.in_the_middle(record):
-            return
-        if not self.autocommit and (record.dirty or self.settings_dict["AUTOCOMMIT"]):
-            return  # inside a transaction, or leaving one
-        was = self.recycler.boundary
-        try:
-            self.recycler.boundary = sys._getframe()
-            super().close_if_health_check_failed()
-        finally:
-            self.recycler.boundary = was
+        boundary.close_if_health_check_failed(self, super().close_if_health_check_failed)
 
     def close_if_unusable_or_obsolete(self) -> None:
-        # The boundary of a unit of work: Django closes what is too old or has met errors. What
-        # holds a lock stays open.
-        if not mark[0]:
-            processes.look()
-        recycler = self.recycler
-        if recycler.record.exchange.under_way and recycler.in_the_middle(recycler.record):
-            return  # a signal handler in the middle of a statement
-        was = recycler.boundary
-        close_at = self.close_at
-        held: tuple[str, ...] = ()
-        if close_at is not None and not recycler.record.calm:
-            held = recycler.held_past(close_at)
-        try:
-            recycler.boundary = sys._getframe()
-            if held:
-                self.close_at = None
-            super().close_if_unusable_or_obsolete()
-        finally:
-            recycler.boundary = was
-            if held:
-                self.close_at = close_at
-        if held and self.connection is not None and (max_age := self.max_age.between_statements):
-            age = monotonic() - close_at + max_age
-            if recycler.record.kept(age / max_age):
-                events.kept(self.alias, age=age, max_age=max_age, state=held)
-        if not self.in_atomic_block:
-            record = recycler.record
-            if record.calm and not recycler.unanswerable:
-                record.unit_ended()  # nothing else to end
-            else:
-                if recycler.is_in_use(record) and record.pins.database_unknown:
-                    recycler.ask_database(record)  # it outlives the unit of work
-                recycler.unit_of_work_ended()
+        boundary.close_if_unusable_or_obsolete(self, super().close_if_unusable_or_obsolete)
 
     def close(self) -> None:
-        # Django closes and forgets. Session state that was lost before, or that Django's own
-        # check at a boundary ends by closing, makes the next statement raise. CONN_MAX_AGE = 0
-        # closes at each boundary by the user's own wish: only a transaction that has written
-        # something is reported there, so that its second half is never committed alone.
-        processes.look()
-        recycler = self.recycler
-        recycler.pending()
-        record = recycler.record
-        at_boundary = recycler.at_boundary()
-        outlives = at_boundary and not self.max_age.closes_at_boundary
-        # A receiver's close() is another matter.
-        if not (recycler.is_telling() or recycler.is_connecting()):
-            recycler.unanswerable = {}  # as in Django, a new connection answers for itself
-            if not outlives:
-                recycler.owed = None
-        if record is NO_RECORD or record.connection is not self.connection:
-            super().close()
-            recycler.carried = None
-            if not (at_boundary or recycler.is_connecting()):
-                recycler.database = recycler.refused = None
-            return
-        if at_boundary:
-            record.pins.end_unit_of_work()
-            if not record.gone:
-                recycler.look_for_autocommit(record)
-            recycler.confirm_transaction(record)
-        if recycler.is_connecting():
-            pass  # a receiver's: what is to be selected is to be selected on the next one
-        elif outlives or recycler.is_telling():
-            if record.pins.database_unknown:
-                recycler.ask_database(record)
-            recycler.remember_database()
-        else:
-            recycler.database = recycler.refused = None
-        pinned = record.pins.pinned
-        if pinned and not record.gone and not record.may_be_unread and record.is_closed():
-            record.mark_lost("closed")
-        raised = pinned and (outlives or (record.pins.uncommitted if at_boundary else True))
-        if pinned and (record.gone or (raised and at_boundary)):
-            # First of all: once it is closed, an interruption would keep the loss from being known.
-            self.validate_thread_sharing()
-            idle = clock() - record.contact
-            reason = self._why_closed(record)
-            recycler.state_lost(record, idle, raised=raised, reason=reason)
-        super().close()
-        recycler.carried = None  # closed by the application: the next connection starts as new
-        if pinned:
-            record.pins = SessionState()
-        if self.connection is None:
-            record.connection = CLOSED  # and with it goes the last result
-
-    def _why_closed(self, record: ConnectionRecord) -> str:
-        """Why Django's check at a boundary has closed a living connection."""
-        if record.wrong_node:
-            return "wrong node"
-        too_old = self.close_at is not None and monotonic() >= self.close_at
-        return "max age" if too_old else "closed"
+        boundary.close(self, super().close)
 
     def _close(self) -> None:
-        record = self.recycler.record
-        if record is NO_RECORD or record.connection is not self.connection:
+        connection = self.guard.connection
+        if connection is NO_CONNECTION or connection.raw is not self.connection:
             super()._close()
-        elif record.gone:
-            self.recycler.abandon(record)
+        elif not connection.usable:
+            connection.discard()
         else:
             super()._close()
-            record.forget_descriptor()
+            connection.discarded()
 
 
 _ensure_connection = RecycleMixin.ensure_connection
@@ -516,18 +385,6 @@ def _may_begin_a_transaction(command: Any) -> bool:
     statement = examine(command)
     begins = (change.kind is Kind.TRANSACTION and not change.ends for change in statement.changes)
     return statement.calls or any(begins)
-
-
-def _declares_read_only(settings: dict[str, Any]) -> bool:
-    """Whether each connection begins read-only by the user's own wish (error 1792)."""
-    command = (settings.get("OPTIONS") or {}).get("init_command")
-    return isinstance(command, (str, bytes)) and examine(command).read_only
-
-
-def _quotes_names(settings: dict[str, Any]) -> bool:
-    """Whether each connection begins with ANSI_QUOTES by the user's own wish."""
-    options = settings.get("OPTIONS") or {}
-    return "ANSI" in f"{options.get('sql_mode')} {options.get('init_command')}".upper()
 
 
 class DatabaseWrapper(RecycleMixin, MySQLDatabaseWrapper):

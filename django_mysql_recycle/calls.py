@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from types import FrameType, TracebackType
 
-__all__ = ["has_left", "is_in_a_statement", "runs"]
+__all__ = ["Calls", "has_left", "is_in_a_statement", "runs"]
 
 _PACKAGE = __name__.rpartition(".")[0] + "."
 #: Where an exception has not reached the application yet.
@@ -17,8 +17,9 @@ _INSIDE = (_PACKAGE, "django.db.backends.")
 _DRIVERS = ("MySQLdb", "pymysql")
 #: What of the package is on the stack while a statement is under way.
 _SENDING = {
-    *("execute", "executemany", "callproc", "run", "_enter", "_leave", "_commit", "_rollback"),
-    *("guard", "ask", "watched_query", "watched_store_result", "watched_use_result"),
+    *("execute", "executemany", "callproc", "run", "_enter", "_leave"),
+    *("send_commit", "send_rollback"),
+    *("fetch", "ask", "watched_query", "watched_store_result", "watched_use_result"),
 }
 
 
@@ -31,6 +32,41 @@ def runs(frame: FrameType | None) -> bool:
     except RuntimeError:
         return True
     return False
+
+
+class Calls:
+    """The calls of one wrapper that are under way. The attributes are for who makes the call."""
+
+    __slots__ = ("connecting", "django_check", "notifying", "reporting")
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """In a child after fork(): the calls are the parent's."""
+        #: The call of connect(), in which nothing is decided, repeated or pinned.
+        self.connecting: FrameType | None = None
+        #: Django's own check of the connection between two units of work.
+        self.django_check: FrameType | None = None
+        #: The call of the receivers of connection_recycled.
+        self.notifying: FrameType | None = None
+        #: The call in which a loss of session state is reported, receivers included.
+        self.reporting: FrameType | None = None
+
+    def is_connecting(self) -> bool:
+        if self.connecting is not None and not runs(self.connecting):
+            self.connecting = None
+        return self.connecting is not None
+
+    def in_django_check(self) -> bool:
+        if self.django_check is not None and not runs(self.django_check):
+            self.django_check = None
+        return self.django_check is not None
+
+    def is_notifying(self) -> bool:
+        if self.notifying is not None and not runs(self.notifying):
+            self.notifying = None
+        return self.notifying is not None
 
 
 def has_left(trace: TracebackType | None) -> bool:

@@ -1,20 +1,131 @@
-"""Opening a connection: several tries within the time of one."""
+"""Opening a connection: Django's connect(), and several tries within the time of one."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from math import inf
 from random import uniform
 from time import sleep
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import events, network_path, option_files
+from . import events, network_path, option_files, processes
 from .drivers import Attempt, Driver
 from .errors import NOT_NOW, code_of
 from .liveness import clock
-from .options import DEFAULT_CONNECT_TIMEOUT, is_number
+from .options import DEFAULT_CONNECT_TIMEOUT, Options, is_number, max_age_of
+from .session_state import examine
 
-__all__ = ["open_in_time"]
+if TYPE_CHECKING:
+    from .connection import PhysicalConnection
+    from .guard import Guard
+    from .replacement import WrapperState
+    from .wrapper import Wrapper
+
+__all__ = ["connect", "open_in_time"]
+
+
+def connect(wrapper: Wrapper, djangos: Callable[[], None]) -> None:
+    """Django's connect(), whether for the first time or for a replacement.
+
+    Until it returns nothing is decided, repeated or pinned: a failure is a connect error. A
+    connection that was opened but could not be set up (isolation level, receivers) is dropped.
+    """
+    # Before Django adds whatever CONN_MAX_AGE is to a clock and fails with a bare TypeError.
+    max_age = max_age_of(wrapper.alias, wrapper.settings_dict)
+    if not processes.mark[0]:
+        processes.look()
+    guard = wrapper.guard
+    calls, replacement = guard.calls, guard.replacement
+    guard.max_age = max_age
+    outer = calls.connecting if calls.is_connecting() else None
+    state = replacement.state
+    forks = replacement.begin_connecting()
+    try:
+        calls.connecting = sys._getframe()
+        if state is None:
+            djangos()
+        else:
+            _unlogged(wrapper, djangos)
+        wrapper.finish_opening()  # a subclass may have an init_connection_state() of its own
+        if not processes.mark[0]:
+            processes.look()  # a receiver may have forked
+        if replacement.forks == forks:
+            _carry_over(wrapper, guard, state, nested=outer is not None)
+    except BaseException:
+        if wrapper.connection is not None and outer is None:
+            if replacement.made is not None:
+                replacement.made.discard()
+            wrapper.connection = None
+        raise
+    finally:
+        calls.connecting = outer
+    if wrapper.connection is None:
+        # A receiver of connection_created has closed it, or has forked: then this is the
+        # child, and the connection is its parent's.
+        if replacement.forks != forks:
+            wrapper.connect()
+        return
+    _connected(wrapper, guard.connection)
+    guard.losses.watch()
+    if state is not None and state.ending is not None and outer is None:
+        replacement.notify(state.ending)
+        if not processes.mark[0]:
+            processes.look()
+        if wrapper.connection is None:  # a receiver has closed it, or this is a child of its
+            if replacement.forks == forks:
+                state.ending = None
+                replacement.state = state
+            wrapper.connect()
+
+
+def _unlogged(wrapper: Wrapper, djangos: Callable[[], None]) -> None:
+    """connection.queries, assertNumQueries and wrappers see what the application ran.
+
+    A first connect is logged as in Django, a replacement is not. The methods are shadowed rather
+    than overridden: Django calls them for every statement.
+    """
+    shadowed: dict[str, Any] = {}
+    try:
+        for name in ("make_cursor", "make_debug_cursor"):
+            shadowed[name] = wrapper.__dict__.get(name)
+            wrapper.__dict__[name] = wrapper.make_unlogged_cursor
+        djangos()
+    finally:
+        for name, instrumented in shadowed.items():
+            wrapper.__dict__.pop(name, None)
+            if instrumented is not None:
+                wrapper.__dict__[name] = instrumented
+
+
+def _carry_over(
+    wrapper: Wrapper, guard: Guard, state: WrapperState | None, *, nested: bool
+) -> None:
+    """Give the new connection what the wrapper had before."""
+    replacement = guard.replacement
+    if wrapper.connection is not None:
+        if replacement.made is None:
+            # A subclass has a get_new_connection() of its own, which does not call the backend's.
+            options = Options.of(wrapper.alias, wrapper.settings_dict)
+            guard.adopt(wrapper.connection, options.within(wrapper.settings_dict["OPTIONS"]))
+        if not nested:
+            refused = replacement.select_database(guard.connection)
+            if refused is not None:
+                guard.losses.refused = refused
+    if state is not None:
+        replacement.restore(state)
+
+
+def _connected(wrapper: Wrapper, connection: PhysicalConnection) -> None:
+    options = wrapper.settings_dict.get("OPTIONS") or {}
+    command = options.get("init_command")
+    connection.connected(
+        wrapper.connection,
+        # Each connection begins read-only by the user's own wish (error 1792).
+        read_only=isinstance(command, (str, bytes)) and examine(command).read_only,
+        # Each connection begins with ANSI_QUOTES by the user's own wish.
+        ansi="ANSI" in f"{options.get('sql_mode')} {command}".upper(),
+    )
 
 
 def open_in_time(

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError
 from django.db.backends import utils
 
+from .drivers import only_value
 from .liveness import clock
 from .processes import look, mark
+from .rollbacks import look_for_rollback
 from .session_state import (
-    INSERTED,
     PLAIN,
     PLAIN_INSERT,
     USUAL,
@@ -21,20 +22,15 @@ from .session_state import (
     examine,
     examine_callproc,
 )
-from .session_state.effects import may_touch_tables
 from .stock import CursorWrapper
 
 if TYPE_CHECKING:
-    from .record import ConnectionRecord
+    from .wrapper import Wrapper
 
-__all__ = ["QuietCursorWrapper", "RecyclingCursor", "StreamingCursor", "only_value"]
-
-#: Seconds after the last statement in which the liveness check is skipped: a loop that never
-#: rests does not pay for a system call at each turn.
-WINDOW = 0.001
+__all__ = ["RecyclingCursor", "StreamingCursor", "UnloggedCursorWrapper"]
 
 
-class QuietCursorWrapper(utils.CursorWrapper):
+class UnloggedCursorWrapper(utils.CursorWrapper):
     """Django's cursor without execute_wrappers: for what the application did not run."""
 
     def _execute_with_wrappers(self, sql: Any, params: Any, many: Any, executor: Any) -> Any:
@@ -42,100 +38,88 @@ class QuietCursorWrapper(utils.CursorWrapper):
 
 
 class RecyclingCursor(CursorWrapper):
-    """Django's wrapper of the driver's cursor, which looks at the connection before it executes.
+    """Django's wrapper of the driver's cursor, which asks the guard before it executes.
 
     It outlives its connection: between a replacement and its own next statement it keeps its
     buffered rows, so that a loop over them goes on to the last one.
     """
 
     name: str | None = None
+    #: The driver leaves rows at the server until they are fetched.
+    streams = False
     _closed = False
 
-    def __init__(self, cursor: Any, db: Any) -> None:
+    def __init__(self, cursor: Any, wrapper: Wrapper) -> None:
         self.cursor = cursor
-        self._db = db
-        self._record: ConnectionRecord = db.recycler.record
+        self._db = wrapper
+        self._connection = wrapper.guard.connection
 
     def execute(self, query: Any, args: Any = None) -> Any:
         db = self._db
-        record = self._record
+        connection = self._connection
         try:
             statement = cache_get(query) or examine(query)
         except TypeError:  # unhashable
             statement = examine(query)
         if (
-            record.calm  # which the record of a connection that was replaced is not
-            and (statement is PLAIN or statement is PLAIN_INSERT)
-            and record.connection is db.connection
-            and not record.exchange.under_way
+            (statement is PLAIN or statement is PLAIN_INSERT)
+            and connection.raw is db.connection
+            and not connection.exchange.under_way
+            and mark[0]
         ):
-            # The common path: nothing but the clocks and the socket can matter. It does what
-            # Django's execute() does, in place: a call costs as much as all the rest.
+            # The common path: it does what Django's execute() does, in place.
             if db.in_atomic_block:
-                if mark[0]:
+                if connection.ready and connection.ledger.settled:
                     try:
                         result = self.cursor.execute(query, args)
                     except BaseException as error:
-                        db.recycler.failed(
-                            record, error, statement, args, 0.0, safe=False, sql=query
+                        db.guard.failed(
+                            connection, error, statement, args, 0.0, safe=False, sql=query
                         )
                         self._raise_mapped(error)
                         raise
-                    record.exchange.under_way = False
-                    record.dirty = True
-                    if not record.touched:
-                        # A SELECT may do without a table, and begin nothing at the server.
-                        record.touched = query[:1] in ("I", "U") or may_touch_tables(query)
-                    if statement is PLAIN_INSERT:
-                        record.left |= INSERTED
+                    connection.ordinary_succeeded_in_transaction(statement, query)
                     return result
             elif db.autocommit and not db._thread_sharing_count:
                 now = clock()
-                idle = now - record.contact
-                if (
-                    mark[0]
-                    and now < record.age_due
-                    and (idle < WINDOW or (idle < record.quiet and not record.hung_up()))
-                ):
+                if connection.needs_no_decision(now):
+                    idle = now - connection.last_activity
                     try:
                         result = self.cursor.execute(query, args)
                     except BaseException as error:
-                        if db.recycler.failed(record, error, statement, args, idle, safe=True):
+                        if db.guard.failed(connection, error, statement, args, idle, safe=True):
                             return self.execute(query, args)
                         self._raise_mapped(error)
                         raise
-                    record.exchange.under_way = False
-                    record.contact = clock()
-                    if statement is PLAIN_INSERT:
-                        record.left |= INSERTED
+                    connection.ordinary_succeeded(statement)
                     return result
         return self._execute_with_care(statement, query, args)
 
     def _execute_with_care(self, statement: Statement, query: Any, args: Any) -> Any:
         # Apart from execute(), for which the function below would cost as much as the clocks.
-        record = self._db.recycler.record
-        if record.reading is not USUAL and not record.gone:
-            statement = examine(query, record.reading)
+        guard = self._db.guard
+        connection = guard.connection
+        if connection.reading is not USUAL and connection.usable:
+            statement = examine(query, connection.reading)
         run = super().execute
-        return self._db.recycler.run(self, statement, args, lambda: run(query, args), sql=query)
+        return guard.run(self, statement, args, lambda: run(query, args), sql=query)
 
     def _raise_mapped(self, error: BaseException) -> None:
         """Raise what Django's execute() makes of some of the driver's errors."""
-        wrong_class = self._db.Database.OperationalError
+        wrong_class = self._db.guard.driver.operational_error
         if isinstance(error, wrong_class) and error.args[0] in self.codes_for_integrityerror:
             raise IntegrityError(*error.args)
 
     def executemany(self, query: Any, args: Any) -> Any:
         # The driver splits it into several statements, and the rows may be an iterator that
         # has begun: the check before the first one covers it, but it is never repeated.
-        statement = examine(query, self._db.recycler.record.reading)
+        guard = self._db.guard
+        statement = examine(query, guard.connection.reading)
         run = super().executemany
-        return self._db.recycler.run(
-            self, statement, args, lambda: run(query, args), many=True, sql=query
-        )
+        return guard.run(self, statement, args, lambda: run(query, args), many=True, sql=query)
 
     def callproc(self, procname: str, *args: Any, **kwargs: Any) -> Any:
-        return self._db.recycler.run(
+        return self._db.guard.run(
             self,
             examine_callproc(procname),
             None,
@@ -148,76 +132,83 @@ class RecyclingCursor(CursorWrapper):
     def nextset(self) -> Any:
         if not mark[0]:
             look()
+        guard = self._db.guard
         if not self.is_current():
-            raise self._db.Database.ProgrammingError(
+            raise guard.driver.programming_error(
                 "the connection of this cursor has been replaced; its result sets are lost"
             )
-        more = self._db.recycler.guard(self._record, self.cursor.nextset)
-        self._db.recycler.note_unread(self, doubtful=bool(more))
+        more = guard.fetch(self._connection, self.cursor.nextset)
+        guard.note_pending(self, doubtful=bool(more))
         return more
 
     def close(self) -> None:
-        recycler = self._db.recycler
-        if recycler.untold is not None:
+        guard = self._db.guard
+        losses = guard.losses
+        if losses.pending_error is not None:
             # Raised by this cursor and on its way through the application's `with` statement.
-            recycler.in_flight = sys.exc_info()[1] is recycler.untold
+            losses.in_flight = sys.exc_info()[1] is losses.pending_error
         self._closed = True
         if not mark[0]:
             look()
-        record = self._record
+        connection = self._connection
+        ledger = connection.ledger
         try:
-            if record.exchange.under_way and recycler.in_the_middle(record):
+            if connection.exchange.under_way and guard.in_the_middle(connection):
                 # The driver's close() would read the answer of that statement. A cursor that is
                 # only dropped has left nothing at the server.
                 pass
-            elif record.calm:
+            elif connection.ready and ledger.settled:
                 self.cursor.close()
-            elif self.is_current() and not record.gone:
+            elif self.is_current() and connection.usable:
                 # A connection that is lost or no longer in use has nothing left to read;
                 # mysqlclient's close() would raise a bare 2006.
-                self._db.recycler.guard(record, self.cursor.close)
-                if record.unread is self:
-                    self._db.recycler.note_unread(self, rows_read=True)
+                guard.fetch(connection, self.cursor.close)
+                if ledger.pending_result is self:
+                    guard.note_pending(self, rows_read=True)
         except BaseException as error:
-            self._db.recycler.take_note(record, error, ran=False)
-            self._db.recycler.look_for_rollback(record, error)
-            if not record.lost:
-                # It has read what earlier statements of the text have done.
-                self._db.recycler.look_at_status(record)
+            lost = guard.note_error(connection, error, ran=False).is_loss
+            look_for_rollback(self._db, connection, error)
+            if not lost:
+                if connection.usable:
+                    # It has read what earlier statements of the text have done.
+                    connection.look_at_status(self._db.autocommit)
                 raise
         finally:
-            if not record.calm and record.unread is self:
-                record.unread = None
-        recycler.in_flight = False
+            if ledger.may_be_pending and ledger.pending_result is self:
+                connection.set_pending(None)
+        losses.in_flight = False
 
     def is_current(self) -> bool:
         """Whether the inner cursor belongs to the connection in use."""
-        record = self._db.recycler.record
-        return self._record is record and record.connection is self._db.connection
+        connection = self._db.guard.connection
+        return self._connection is connection and connection.raw is self._db.connection
 
     def bring_up_to_date(self) -> None:
         """Make the inner cursor anew if the connection has been replaced."""
         db = self._db
         if self._closed:
-            raise db.Database.ProgrammingError("cursor closed")
+            raise db.guard.driver.programming_error("cursor closed")
         if not self.is_current():
             self.cursor = db.create_inner_cursor(self.name)
-            self._record = db.recycler.record
+            self._connection = db.guard.connection
 
     def discard_leftovers(self) -> None:
-        """Do what the driver's execute() begins with, before anybody looks at the socket."""
+        """Do what the driver's execute() begins with, before anything looks at the socket."""
         while self.cursor.nextset():
             pass
 
     def only_value(self) -> Any:
+        """The one value of the result, left in place for the application; else ``...``."""
         return only_value(self.cursor)
 
 
 class StreamingCursor(RecyclingCursor):
     """The same around an unbuffered cursor: fetching rows talks to the server."""
 
+    streams = True
+
     def execute(self, query: Any, args: Any = None) -> Any:
-        # No common path: whatever it runs leaves rows to keep books of.
+        # No common path: whatever it runs leaves a pending result.
         return self._execute_with_care(examine(query), query, args)
 
     def __iter__(self) -> Iterator[Any]:
@@ -239,24 +230,8 @@ class StreamingCursor(RecyclingCursor):
     def _fetch(self, fetch: Callable[[], Any], is_last: Callable[[Any], bool]) -> Any:
         if not mark[0]:
             look()
-        recycler = self._db.recycler
-        result = recycler.guard(self._record, fetch)
-        if self._record.unread is self and is_last(result):
-            recycler.note_unread(self, rows_read=True)
+        guard = self._db.guard
+        result = guard.fetch(self._connection, fetch)
+        if self._connection.ledger.pending_result is self and is_last(result):
+            guard.note_pending(self, rows_read=True)
         return result
-
-
-def only_value(cursor: Any) -> Any:
-    """The one value of a one-row result, left in place for the application; else ....
-
-    `cursor` is one of the driver's that has read its rows.
-    """
-    rows = cursor.fetchall()
-    if len(rows) != 1 or len(rows[0]) != 1:
-        value = ...
-    else:
-        row = rows[0]
-        value = next(iter(row.values())) if isinstance(row, dict) else row[0]
-    if rows:
-        cursor.scroll(0, "absolute")
-    return value

@@ -16,9 +16,9 @@ __all__ = [
     "PASSING",
     "Proof",
     "SessionStateLost",
+    "classify",
     "code_of",
     "is_of_the_server",
-    "judge",
     "may_roll_back",
 ]
 
@@ -144,10 +144,10 @@ def is_of_the_server(error: BaseException) -> bool:
     return code != 0 and not (2000 <= code < 3000 or 5000 <= code < 6000)
 
 
-def judge(error: BaseException, *, mariadb: bool) -> Proof:
+def classify(error: BaseException, *, mariadb: bool) -> Proof:
     """What a database error, the driver's or Django's copy of it, proves by its number.
 
-    A number can be made up, and is no proof before the connection has been looked at (keeper.py).
+    A number can be made up, and is no proof before the connection has been looked at (evidence.py).
     """
     code = code_of(error)
     if code is None:

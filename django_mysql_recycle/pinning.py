@@ -8,6 +8,8 @@ from typing import Any
 
 from django.db.utils import DEFAULT_DB_ALIAS
 
+from .guard import Guard
+
 __all__ = ["pinned"]
 
 
@@ -28,11 +30,11 @@ def pinned(using: str | Any = DEFAULT_DB_ALIAS, reason: str = "held by hand") ->
         connection: Any = connections[using]
     else:
         connection = using
-    recycler = getattr(connection, "recycler", None)
-    if recycler is None:
+    guard = getattr(connection, "guard", None)
+    if not isinstance(guard, Guard):
         yield
         return
-    release = recycler.hold(reason)
+    release = guard.hold(reason)
     try:
         yield
     finally:

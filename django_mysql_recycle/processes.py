@@ -55,9 +55,9 @@ _tracked: weakref.WeakSet[Any] = weakref.WeakSet()
 _left: list[Any] = []
 
 
-def track(recycler: _Forgets) -> None:
-    """Have `recycler` forget its connection in every child that is forked from here."""
-    _tracked.add(recycler)
+def track(holder: _Forgets) -> None:
+    """Have `holder` forget what it has of its parent in every child that is forked from here."""
+    _tracked.add(holder)
 
 
 def leave(connection: Any) -> None:
@@ -73,8 +73,8 @@ def look() -> None:
 
 def _in_child() -> None:
     mark[0] = 1
-    for recycler in list(_tracked):
-        recycler.forget_parent()
+    for holder in list(_tracked):
+        holder.forget_parent()
 
 
 if hasattr(os, "register_at_fork"):

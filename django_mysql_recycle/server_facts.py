@@ -1,6 +1,6 @@
 """What a server says of itself, read through a connection of Django's.
 
-The command and the system checks judge these facts; nothing is judged here.
+The command and the system checks classify these facts; nothing is classifyd here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db.utils import Error
 
-from .errors import Proof, code_of, judge
+from .errors import Proof, classify, code_of
 
 __all__ = ["ServerFacts", "read"]
 
@@ -131,7 +131,7 @@ class _Questions:
                 return list(cursor.fetchall())
         except Error as error:
             # 4031 has two meanings; here either would end the questions.
-            if judge(error, mariadb=False) is not Proof.ALIVE:
+            if classify(error, mariadb=False) is not Proof.ALIVE:
                 raise
             self.refusals.append((code_of(error), str(error.args[-1]) if error.args else ""))
             return []

@@ -17,8 +17,8 @@ from . import network_path, server_facts
 from .checks.driver import authority_findings
 from .drivers import choose
 from .drivers.versions import numbers, text
-from .lifecycle import idle_limit_of
 from .options import Options, max_age_of, path_of
+from .policy import idle_limit_of
 from .server_facts import ServerFacts
 
 __all__ = ["ServerValidation", "server_findings", "tls_findings", "with_server_checks"]

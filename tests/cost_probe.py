@@ -69,12 +69,12 @@ def operations(run: Run, engine: str) -> Iterator[tuple[str, Act]]:
         if engine == STOCK:
             reconnect()
         else:
-            wrapper.recycler.record.mark_unanswered()
+            wrapper.guard.connection.mark_unanswered()
             select()
 
     def select_after_a_rest() -> None:
         if engine != STOCK:
-            wrapper.recycler.record.contact -= 1.0
+            wrapper.guard.connection.last_activity -= 1.0
         select()
 
     # So that a slow machine does not make a first rest of any of the others.
@@ -114,13 +114,13 @@ def stubbed(wrapper: Any) -> Act:
 @contextmanager
 def window(seconds: float) -> Iterator[None]:
     """How long after a statement the next one does not look at the socket, whatever time it is."""
-    from django_mysql_recycle import cursors
+    from django_mysql_recycle import connection
 
-    usual, cursors.WINDOW = cursors.WINDOW, seconds
+    usual, connection.WINDOW = connection.WINDOW, seconds
     try:
         yield
     finally:
-        cursors.WINDOW = usual
+        connection.WINDOW = usual
 
 
 # ##### Calls #####
@@ -217,13 +217,13 @@ def add(addition: str) -> None:
     execute = cursors.RecyclingCursor.execute
 
     def dearer(self: Any, query: Any, args: Any = None) -> Any:
-        record = self._record
+        record = self._connection
         if addition == "poll":
             liveness.wait_until_readable(record.descriptor, 0)
         elif addition == "clock":
             cursors.clock()  # type: ignore[attr-defined]
         elif addition == "statement":
-            self._db.recycler.ask(record, b"DO 0")
+            record.ask(b"DO 0")
         # "call": this function itself.
         return execute(self, query, args)
 

@@ -14,7 +14,7 @@ from django.db.utils import Error, load_backend
 
 from ..checks import check_settings, settings_findings
 from ..drivers import Driver, choose
-from ..errors import Proof, code_of, judge
+from ..errors import Proof, classify, code_of
 from ..option_files import sets_connect_timeout
 from ..options import DEFAULT_CONNECT_TIMEOUT, Options, is_number, max_age_of, path_of
 from ..server_facts import read
@@ -96,7 +96,7 @@ class Inquiry:
             return finding("unreachable", told, connect_hint(code_of(error)))
         facts = self.report.server
         mariadb = facts is None or facts.is_mariadb
-        if isinstance(error, Error) and judge(error, mariadb=mariadb) is Proof.ALIVE:
+        if isinstance(error, Error) and classify(error, mariadb=mariadb) is Proof.ALIVE:
             return finding("refused", f"The server refused a question: {told}")
         return finding("lost", told)
 
@@ -148,7 +148,7 @@ class Inquiry:
         raw, driver = connection.connection, choose()
         descriptor = driver.descriptor(raw)
         transport = transport_of(descriptor)
-        asked = connection.recycler.current().path_options if self.report.guarded else {}
+        asked = connection.guard.current().path_options if self.report.guarded else {}
         kernel = kernel_options(descriptor, asked)
         encrypted = driver.is_encrypted(raw)
         tls = tls_of(raw, facts, settings, library_of(driver))

@@ -11,8 +11,8 @@ import django
 from django.core.exceptions import ImproperlyConfigured
 
 from ..drivers import choose
-from ..lifecycle import idle_limit_of
 from ..options import Options, max_age_of
+from ..policy import idle_limit_of
 from ..server_facts import ServerFacts
 from .findings import Finding
 from .kinds import ERROR, WARNING

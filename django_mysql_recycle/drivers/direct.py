@@ -78,7 +78,7 @@ def watched_connection(kind: Any) -> Any:
             exchange = getattr(self.query, "exchange", None)
             wrapper = exchange and exchange.wrapper and exchange.wrapper()
             if wrapper is not None:
-                wrapper.recycler.hold_directly(exchange, "change_user()")
+                wrapper.guard.hold_directly(exchange, "change_user()")
             return result
 
     for name in ("set_character_set", "set_charset", "set_sql_mode", "change_user"):
@@ -96,7 +96,7 @@ def _named_like(watched: Any, kind: Any) -> Any:
 def _report(connection: Any, sql: Any, args: Any = None, cursor: Any = None) -> None:
     exchange = getattr(connection.query, "exchange", None)
     wrapper = exchange and exchange.wrapper and exchange.wrapper()
-    if wrapper is not None and wrapper.recycler.ran_directly(exchange, sql, args, cursor):
+    if wrapper is not None and wrapper.guard.ran_directly(exchange, sql, args, cursor):
         for name in _ENDS:
             setattr(connection, name, _watched_end(weakref.ref(connection), name))
 

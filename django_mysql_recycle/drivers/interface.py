@@ -11,7 +11,16 @@ from typing import Any, Protocol
 from ..liveness import clock
 from .exchange import Exchange
 
-__all__ = ["Attempt", "Common", "Driver", "Origin", "code_objects", "seconds_left"]
+__all__ = [
+    "Attempt",
+    "Common",
+    "Driver",
+    "DriverConnection",
+    "Origin",
+    "code_objects",
+    "only_value",
+    "seconds_left",
+]
 
 
 class Origin(Enum):
@@ -39,10 +48,31 @@ class Attempt:
         return False
 
 
+class DriverConnection(Protocol):
+    """What is used of a driver's connection object, or of a proxy in front of it."""
+
+    encoding: str
+    #: The class of the cursors that ``cursor()`` makes.
+    cursorclass: Any
+    ProgrammingError: type[Exception]
+
+    def cursor(self) -> Any: ...
+    def close(self) -> None: ...
+    def thread_id(self) -> int: ...
+    def get_server_info(self) -> str: ...
+
+    def get_autocommit(self) -> bool:
+        """By the server's status flags: no round trip."""
+
+
 class Driver(Protocol):
     """The differences between mysqlclient and PyMySQL."""
 
     name: str
+    #: The driver's exceptions: the base class of all, and two of them.
+    error: type[Exception]
+    operational_error: type[Exception]
+    programming_error: type[Exception]
     #: It does not say whether a transaction is open, so that `Exchange.cursors` is counted.
     hides_transactions: bool
     #: The class of the driver's cursors that leave rows at the server until they are fetched.
@@ -50,31 +80,33 @@ class Driver(Protocol):
     #: The parameter ``autocommit`` with which connecting leaves it to a later autocommit(True).
     leaves_autocommit: bool | None
 
-    def descriptor(self, connection: Any) -> int | None:
+    def descriptor(self, connection: DriverConnection) -> int | None:
         """The socket's descriptor, or None if the driver holds no open one."""
 
-    def distrust_autocommit(self, connection: Any) -> None:
+    def distrust_autocommit(self, connection: DriverConnection) -> None:
         """Have the autocommit(True) to come rely on no flag from before init_connect ran."""
 
-    def is_mariadb(self, connection: Any) -> bool:
+    def is_mariadb(self, connection: DriverConnection) -> bool:
         """By the server's greeting: no round trip."""
 
-    def has_more_results(self, connection: Any, cursor: Any, *, doubtful: bool) -> bool:
+    def has_more_results(
+        self, connection: DriverConnection, cursor: Any, *, doubtful: bool
+    ) -> bool:
         """Whether further result sets are waiting. `doubtful`: the statement can have some."""
 
-    def in_transaction(self, connection: Any) -> bool:
+    def in_transaction(self, connection: DriverConnection) -> bool:
         """Whether the server says so, as far as the driver lets on. No round trip."""
 
-    def escapes(self, connection: Any) -> bool:
+    def escapes(self, connection: DriverConnection) -> bool:
         """Whether a backslash escapes in literals, by the server's status. No round trip."""
 
-    def send(self, connection: Any, sql: bytes) -> None:
+    def send(self, connection: DriverConnection, sql: bytes) -> None:
         """Send a statement of the backend's own and do not wait for the answer."""
 
-    def receive(self, connection: Any) -> tuple[Any, ...]:
+    def receive(self, connection: DriverConnection) -> tuple[Any, ...]:
         """Read the answer to `send`: its rows."""
 
-    def watch(self, connection: Any) -> Exchange:
+    def watch(self, connection: DriverConnection) -> Exchange:
         """Begin to watch whether a statement is under way on the connection.
 
         Its attribute ``query`` refuses a statement in the middle of another one.
@@ -89,7 +121,7 @@ class Driver(Protocol):
         Nothing but further rows of an unbuffered result is under way then.
         """
 
-    def abandon(self, connection: Any) -> None:
+    def abandon(self, connection: DriverConnection) -> None:
         """Release a connection whose descriptor was detached or is lost, without a command."""
 
     def attempt(
@@ -103,19 +135,19 @@ class Driver(Protocol):
     def asks_for_tls(self, params: Mapping[str, Any]) -> bool:
         """Whether these parameters want a connection that is encrypted, and no other."""
 
-    def is_encrypted(self, connection: Any) -> bool:
+    def is_encrypted(self, connection: DriverConnection) -> bool:
         """Whether an open connection is. True where the object does not tell. No round trip."""
 
-    def open(self, params: dict[str, Any], deadline: float, attempt: Attempt) -> Any:
+    def open(self, params: dict[str, Any], deadline: float, attempt: Attempt) -> DriverConnection:
         """What the driver's ``connect(**params)`` gives, all of it within the deadline.
 
         The deadline goes on for what the connection is asked next, until `finish_opening`.
         """
 
-    def hasten(self, connection: Any, deadline: float) -> None:
+    def hasten(self, connection: DriverConnection, deadline: float) -> None:
         """Give what a connection is asked next a deadline, if it is of the driver's own class."""
 
-    def finish_opening(self, connection: Any) -> None:
+    def finish_opening(self, connection: DriverConnection) -> None:
         """End the deadline: from now on the connection is as the driver makes it."""
 
 
@@ -125,7 +157,15 @@ class Common:
     #: The driver's connection class with a deadline, of drivers/connecting_*.py.
     _connecting: Any
     _converting: frozenset[CodeType]
+    error: type[Exception]
+    operational_error: type[Exception]
+    programming_error: type[Exception]
     _reading: frozenset[CodeType] = frozenset()
+
+    def _take_exceptions(self, module: Any) -> None:
+        self.error = module.Error
+        self.operational_error = module.OperationalError
+        self.programming_error = module.ProgrammingError
 
     def is_mariadb(self, connection: Any) -> bool:
         return "mariadb" in str(connection.get_server_info()).lower()
@@ -164,3 +204,19 @@ def seconds_left(deadline: float) -> float:
     if left <= 0:
         raise TimeoutError("timed out")
     return left
+
+
+def only_value(cursor: Any) -> Any:
+    """The one value of a one-row result, left in place for the application; else ....
+
+    `cursor` is one of the driver's that has read its rows.
+    """
+    rows = cursor.fetchall()
+    if len(rows) != 1 or len(rows[0]) != 1:
+        value = ...
+    else:
+        row = rows[0]
+        value = next(iter(row.values())) if isinstance(row, dict) else row[0]
+    if rows:
+        cursor.scroll(0, "absolute")
+    return value

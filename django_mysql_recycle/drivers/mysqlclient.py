@@ -27,6 +27,7 @@ class MySQLClient(Common):
     leaves_autocommit: bool | None = True
 
     def __init__(self) -> None:
+        self._take_exceptions(import_module("MySQLdb"))
         cursors = import_module("MySQLdb.cursors")
         self.unbuffered: type = cursors.CursorUseResultMixIn
         # A buffered result has been stored as a whole before its first value is converted.

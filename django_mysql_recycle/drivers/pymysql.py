@@ -32,6 +32,7 @@ class PyMySQL(Common):
     leaves_autocommit: bool | None = None
 
     def __init__(self) -> None:
+        self._take_exceptions(import_module("pymysql"))
         cursors = import_module("pymysql.cursors")
         self.unbuffered: type = cursors.SSCursor
         connections = import_module("pymysql.connections")

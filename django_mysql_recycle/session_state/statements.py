@@ -128,6 +128,11 @@ class Statement:
     read_only: bool = False  #: declares READ ONLY: error 1792 is then the user's own doing
     lone_lock_call: str = ""  #: its only answer tells whether this function got or freed the lock
 
+    @property
+    def shows_in_status(self) -> bool:
+        """Whether the server's status flags tell more than the text."""
+        return self.sets_autocommit or self.sets_sql_mode or self.calls or not self.single
+
     def sets_all(self, lost: frozenset[Hashable]) -> bool:
         """Whether it sets all of this state again, however the session is like."""
         return lost <= self.sets and lost.isdisjoint(self.depends)

@@ -79,13 +79,13 @@ class Lane:
     def snapshot(self) -> dict[str, Any]:
         """What the page shows of it. Touches no driver."""
         now = monotonic()
-        recycler = getattr(self._db, "recycler", None)
+        guard = getattr(self._db, "guard", None)
         return {
             "connection": self.connection,
             "about": self.about,
             "age": now - self._opened if self.connection else None,
             "idle": now - self._contact if self.connection else None,
-            "idle_limit": getattr(getattr(recycler, "record", None), "idle_limit", None),
+            "idle_limit": getattr(getattr(guard, "connection", None), "idle_limit", None),
             "max_age": settings.DATABASES[self.alias]["CONN_MAX_AGE"],
             "pins": self.pins,
             "transaction": self._atomic is not None,
@@ -218,8 +218,8 @@ class Lane:
         """The record is the backend's own business; the page is allowed to be curious."""
         if self._db.connection is None:
             self.connection = None
-        record = getattr(getattr(self._db, "recycler", None), "record", None)
-        session_state = getattr(record, "pins", None)
+        physical = getattr(getattr(self._db, "guard", None), "connection", None)
+        session_state = getattr(getattr(physical, "ledger", None), "pins", None)
         pins = session_state.kinds() if session_state and self._db.connection else ()
         if pins != self.pins:
             self.pins = pins

@@ -81,11 +81,12 @@ def rest(connection: BaseDatabaseWrapper, seconds: float = REST) -> None:
 
     For rests that matter to the backend alone. A server's own clock needs a real rest.
     """
-    record = connection.recycler.record  # type: ignore[attr-defined]
-    nothing_left = record.nothing_left_at == record.contact
-    record.contact -= seconds
+    record = connection.guard.connection  # type: ignore[attr-defined]
+    ledger = record.ledger
+    nothing_left = ledger.nothing_left_at == record.last_activity
+    record.last_activity -= seconds
     if nothing_left:
-        record.nothing_left_at = record.contact
+        ledger.nothing_left_at = record.last_activity
 
 
 def code_of(error: BaseException) -> Any:

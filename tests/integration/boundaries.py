@@ -85,7 +85,7 @@ def lose(connection: BaseDatabaseWrapper) -> None:
     with closing(socket.socket(fileno=os.dup(descriptor(connection)))) as own:
         own.shutdown(socket.SHUT_RDWR)
     # In the first millisecond after a statement the socket is not looked at.
-    connection.recycler.record.contact -= 0.01  # type: ignore[attr-defined]
+    connection.guard.connection.last_activity -= 0.01  # type: ignore[attr-defined]
 
 
 def each_boundary(

@@ -106,7 +106,7 @@ def test_worker_that_only_asks_is_recycled_at_its_limits(
         for question in QUESTIONS[:-1]:
             ask(connection, question)
             if limit == "max age":
-                connection.recycler.record.opened -= 61  # type: ignore[attr-defined]
+                connection.guard.connection.opened_at -= 61  # type: ignore[attr-defined]
             rest(connection, 61)
     assert told.recycled == [limit] * (len(QUESTIONS) - 2)
 
@@ -234,7 +234,7 @@ def test_statements_after_the_replacement_take_the_common_path_again(
     four(connection)
     kill(admin, connection)
     run(connection, "SELECT 1")
-    assert connection.recycler.record.calm  # type: ignore[attr-defined]
+    assert connection.guard.connection.ready  # type: ignore[attr-defined]
 
 
 @pytest.mark.core
@@ -489,7 +489,7 @@ def test_text_that_sets_a_variable_and_then_reads_it_asks_for_nothing_earlier(
             "UPDATE testapp_account SET balance = 9; SELECT ROW_COUNT()",
         )
     ):
-        connection.recycler.unit_of_work_ended()  # type: ignore[attr-defined]
+        connection.guard.unit_of_work_ended()  # type: ignore[attr-defined]
         insert(connection, f"b{number}")
         kill(admin, connection)
         with listening(connection) as told, connection.cursor() as cursor:

@@ -322,8 +322,8 @@ def test_unknown_state_does_not_keep_a_connection_past_its_max_age_in_a_loop_wit
     run(connection, sql)
     run(connection, "SELECT 1")
     session = session_id(connection)
-    record = connection.recycler.record
-    for clock in ("opened", "contact", "age_due"):
+    record = connection.guard.connection
+    for clock in ("opened_at", "last_activity", "expires_at"):
         setattr(record, clock, getattr(record, clock) - 2 * MAX_AGE)
     with listening(connection) as told:
         run(connection, sql)

@@ -703,7 +703,7 @@ def test_backend_that_sets_up_each_connection_when_it_makes_a_cursor_sees_the_ne
             kill(admin, tenanted)
         else:
             rest(tenanted, 200)
-            tenanted.recycler.record.unit_ended_at -= 200
+            tenanted.guard.connection.unit_ended_at -= 200
     assert len(recycles) == 2
     assert (notes(admin, main), len(notes(admin, "tenant_a"))) == ([], 3)
 

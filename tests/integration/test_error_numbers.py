@@ -224,7 +224,7 @@ def test_statement_after_an_idle_timeout_that_the_driver_can_prove_is_run_once_m
     # As if its wait_timeout were not known: nothing is decided before the statement.
     connection = make_connection(recycle=BLIND, options=options, **arguments)
     run(connection, "SELECT 1")
-    connection.recycler.record.set_wait_timeout(None)  # type: ignore[attr-defined]
+    connection.guard.connection.set_wait_timeout(None)  # type: ignore[attr-defined]
     wait_until_hung_up(connection)
     through_a_proxy = way in ("haproxy", "proxy")
     proved = way == "socket" or (

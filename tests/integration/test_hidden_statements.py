@@ -168,7 +168,7 @@ def test_lock_of_the_locking_service_pins_until_it_is_released(
     run(connection, f"DO service_get_{kind}_locks('ns', 'a', 0)")
     run(connection, f"DO service_get_{kind}_locks('ns', 'b', 0)")
     run(connection, "SELECT service_release_locks('other')")
-    assert connection.recycler.record.pins.kinds() == ("service lock",)
+    assert connection.guard.connection.ledger.pins.kinds() == ("service lock",)
     run(connection, "SELECT service_release_locks('ns') > 0")
     assert_recycles_unheard(connection, admin)
 

@@ -321,10 +321,10 @@ def test_limit_that_was_refused_once_is_asked_for_after_the_next_rest(
             time.sleep(REST)
             assert connection_id(connection) == first  # refused
             assert connection_id(connection) == first
-            assert (forger.forged, connection.recycler.record.idle_limit) == (1, None)
+            assert (forger.forged, connection.guard.connection.idle_limit) == (1, None)
             time.sleep(REST)
             assert connection_id(connection) == first  # and answered
-            assert (forger.forged, connection.recycler.record.idle_limit) == (2, 2.5)
+            assert (forger.forged, connection.guard.connection.idle_limit) == (2, 2.5)
         # Of an error that says nothing about the next time nobody is warned.
         warned = [record for record in caplog.records if record.levelno == logging.WARNING]
         assert len(warned) == (words != PASSING)

@@ -77,8 +77,8 @@ def works(connection: BaseDatabaseWrapper, where: str = "") -> None:
     assert connection.autocommit, where
     assert value(connection, "SELECT @@SESSION.autocommit") == 1, where
     assert not connection.in_atomic_block, where
-    recycler = connection.recycler
-    assert not (recycler.is_connecting() or recycler.at_boundary() or recycler.is_telling())
+    calls = connection.guard.calls
+    assert not (calls.is_connecting() or calls.in_django_check() or calls.is_notifying())
 
 
 def losses_told(connection: BaseDatabaseWrapper) -> int:

@@ -71,7 +71,7 @@ def end_unit_of_work(connection: Any) -> None:
 
 def assert_recycles_unheard(connection: Any, admin: Admin) -> None:
     end_unit_of_work(connection)  # user variables pin until then
-    assert repr(connection.recycler.record.pins) == "<SessionState: not pinned>"
+    assert repr(connection.guard.connection.ledger.pins) == "<SessionState: not pinned>"
     kill(admin, connection)
     with listening(connection) as told:
         assert value(connection, "SELECT 1") == 1
@@ -114,7 +114,7 @@ def test_lock_that_was_taken_twice_is_held_until_its_second_release(
     run(connection, take, "l")
     run(connection, "SELECT GET_LOCK('l', 0)")
     while True:
-        assert connection.recycler.record.pins.kinds()[:1] == ("named lock",)
+        assert connection.guard.connection.ledger.pins.kinds()[:1] == ("named lock",)
         run(connection, release)
         end_unit_of_work(connection)
         if value(connection, "SELECT IS_FREE_LOCK('l')"):
@@ -150,7 +150,7 @@ def test_lock_that_is_named_by_an_expression_pins_while_it_is_held(
     if not granted:
         admin.rows(f"SELECT GET_LOCK({name}, 0)", "x")
     run(connection, f"SELECT 1, GET_LOCK({name}, 0)", "x")
-    assert connection.recycler.record.pins.pinned is granted
+    assert connection.guard.connection.ledger.pins.pinned is granted
     run(connection, f"SELECT RELEASE_LOCK({name}) IS NOT NULL", "x")
     assert_recycles_unheard(connection, admin)
 
@@ -166,7 +166,7 @@ def test_lock_of_a_statement_that_failed_pins_while_it_is_held(
     with pytest.raises(DatabaseError):
         run(connection, sql)
     run(connection, "SELECT 1")
-    assert connection.recycler.record.pins.kinds() == ("named lock",)
+    assert connection.guard.connection.ledger.pins.kinds() == ("named lock",)
     run(connection, "SELECT RELEASE_LOCK('l')")
     assert_recycles_unheard(connection, admin)
 
@@ -213,7 +213,7 @@ def test_names_of_locks_do_not_stay_in_memory(connection: Any) -> None:
         run(connection, RELEASES[number % 3], f"l{number}")
         run(connection, "DO GET_LOCK(%s, 0)", f"m{number}")
         run(connection, "SELECT RELEASE_LOCK(%s), 1", f"m{number}")
-    assert len(connection.recycler.record.pins._pins) == 0
+    assert len(connection.guard.connection.ledger.pins._pins) == 0
 
 
 # The question to the server, and what can happen to it.
@@ -258,7 +258,7 @@ def test_server_is_asked_once_the_rows_of_an_unbuffered_cursor_are_read(
         cursor.execute("SELECT GET_LOCK('l', 0) UNION ALL SELECT 2")
         assert list(cursor.fetchall()) == [(int(granted),), (2,)]
     run(connection, "SELECT 1")
-    assert connection.recycler.record.pins.pinned is granted
+    assert connection.guard.connection.ledger.pins.pinned is granted
 
 
 @pytest.mark.parametrize("sql", ["SELECT 1; SELECT GET_LOCK('l', 0)", "DO GET_LOCK('l', 0); DO 1"])
@@ -274,7 +274,7 @@ def test_server_is_asked_once_all_results_of_several_statements_are_read(
         while cursor.nextset():
             pass
     run(connection, "SELECT 1")
-    assert connection.recycler.record.pins.pinned is granted
+    assert connection.guard.connection.ledger.pins.pinned is granted
 
 
 @pytest.mark.parametrize("granted", [True, False])
@@ -286,7 +286,7 @@ def test_server_is_asked_with_autocommit_off(
         admin.rows("SELECT GET_LOCK('l', 0)")
     insert(connection, "somebody")
     run(connection, "DO GET_LOCK('l', 0)")
-    assert connection.recycler.record.pins.pinned is granted
+    assert connection.guard.connection.ledger.pins.pinned is granted
     connection.commit()
     assert owners(admin) == ["somebody"]
 

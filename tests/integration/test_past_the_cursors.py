@@ -233,7 +233,7 @@ def test_literals_are_read_by_the_mode_that_was_set_past_djangos_cursors(
         method("NO_BACKSLASH_ESCAPES")
     # If a backslash escaped, the call would stand in a literal.
     run(connection, r"SELECT 'a\', GET_LOCK('b', 0), 'c\'")
-    assert "named lock" in connection.recycler.record.pins.kinds()  # type: ignore[attr-defined]
+    assert "named lock" in connection.guard.connection.ledger.pins.kinds()  # type: ignore[attr-defined]
 
 
 def test_cursor_of_the_driver_is_of_the_class_that_was_asked_for(

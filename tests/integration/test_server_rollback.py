@@ -21,8 +21,7 @@ from django.db.transaction import TransactionManagementError
 from django.db.utils import DatabaseError, Error, OperationalError
 from django.test import TestCase
 
-from django_mysql_recycle import pinned
-from django_mysql_recycle.recycler import Recycler
+from django_mysql_recycle import pinned, rollbacks
 from servers import FaultProxy, Server
 
 from .acts import alarm, assert_works, code_of, insert, kill, owners, session_id
@@ -371,7 +370,7 @@ def test_statement_after_a_deadlock_in_a_transaction_begun_by_sql_raises_once(
     assert owners(admin) == []
     insert(connection, "third")
     assert owners(admin) == ["third"]
-    assert not connection.recycler.record.pins.pinned
+    assert not connection.guard.connection.ledger.pins.pinned
 
 
 @pytest.mark.parametrize("how", ["pinned()", "cursor()"])
@@ -558,13 +557,13 @@ def stalling(
 ) -> Iterator[FaultProxy]:
     """A path that falls silent just before the question."""
     between = proxy()
-    ask = Recycler.look_for_rollback
+    ask = rollbacks.look_for_rollback
 
-    def stall_and_ask(recycler: Recycler, record: Any, error: BaseException) -> None:
+    def stall_and_ask(wrapper: Any, physical: Any, error: BaseException) -> None:
         between.stall()
-        ask(recycler, record, error)
+        ask(wrapper, physical, error)
 
-    monkeypatch.setattr(Recycler, "look_for_rollback", stall_and_ask)
+    monkeypatch.setattr(rollbacks, "look_for_rollback", stall_and_ask)
     yield between
     between.resume()
 

@@ -147,11 +147,11 @@ def test_whatever_the_session_carries_is_pinned(
         connection = make_connection(**SEVERAL)
         texts = statements(randomly)
         run_all(connection, texts)
-        record: Any = connection.recycler.record  # type: ignore[attr-defined]
+        record: Any = connection.guard.connection  # type: ignore[attr-defined]
         # What has failed may have left something, and a lock may be in doubt: the next answer tells.
-        if record.flags_unknown or record.pins.doubtful:
+        if record.status_unknown or record.ledger.pins.doubtful:
             run_all(connection, ["DO 0"])
-        kinds = set(record.pins.kinds())
+        kinds = set(record.ledger.pins.kinds())
         if "autocommit off" in kinds:
             kinds.add("transaction")  # each statement begins one
         found = carried(connection, somewhere)
@@ -184,7 +184,7 @@ def test_whatever_the_session_carries_is_pinned_where_a_verb_is_not_known(
         texts = statements(randomly)
         run_all(connection, texts)
         run_all(connection, ["DO 0"])
-        kinds = set(connection.recycler.record.pins.kinds())
+        kinds = set(connection.guard.connection.ledger.pins.kinds())
         found = carried(connection, somewhere)
         assert "unknown state" in kinds or found.keys() <= {*kinds, "transaction"}, texts
         hidden += not found.keys() <= kinds
@@ -202,13 +202,13 @@ def test_default_database_of_the_session_is_the_remembered_one_or_pins(
         chosen = [randomly.choice(DATABASES) for _ in range(randomly.randint(1, 5))]
         texts = [text.format(here=somewhere) for text in chosen]
         run_all(connection, texts)
-        pins = connection.recycler.record.pins
+        pins = connection.guard.connection.ledger.pins
         with contextlib.closing(connection.connection.cursor()) as cursor:
             cursor.execute("SELECT DATABASE()")
             ((selected,),) = cursor.fetchall()
         assert pins.database_unknown or (pins.database or somewhere) == selected, texts
         # Asked for, it is known.
         assert run(connection, "SELECT DATABASE()") == [(selected,)]
-        pins = connection.recycler.record.pins
+        pins = connection.guard.connection.ledger.pins
         assert (pins.database or somewhere, pins.pinned) == (selected, False), texts
         connection.close()

@@ -589,7 +589,7 @@ def test_worker_whose_statement_sets_its_variables_first_is_recycled(
             if end == "closed":
                 kill(admin, connection)
             else:
-                connection.recycler.record.opened -= 61  # type: ignore[attr-defined]
+                connection.guard.connection.opened_at -= 61  # type: ignore[attr-defined]
                 rest(connection, 61)
     assert (told.lost, told.recycled) == ([], [end] * 3)
 

@@ -38,7 +38,7 @@ def test_escaped_quote_in_a_literal_pins_nothing(
     connection = make_connection()
     for sql in (APOLOGY, APOLOGY.encode()):
         run(connection, sql)
-        assert not connection.recycler.record.pins.pinned  # type: ignore[attr-defined]
+        assert not connection.guard.connection.ledger.pins.pinned  # type: ignore[attr-defined]
         assert_recycles_unheard(connection, admin)
 
 
@@ -138,14 +138,14 @@ def test_sql_mode_that_was_set_is_read_again_and_the_usual_one_needs_no_care(
     run(connection, "SELECT 1")
     time.sleep(0.6)
     run(connection, "SELECT 1")
-    assert connection.recycler.record.calm
+    assert connection.guard.connection.ready
     run(connection, "SET sql_mode = 'ANSI_QUOTES'")
     connection.close_if_unusable_or_obsolete()
     time.sleep(0.6)
     run(connection, "SELECT 1")
-    assert connection.recycler.record.reading.ansi
+    assert connection.guard.connection.reading.ansi
     run(connection, "SET sql_mode = ''")
     connection.close_if_unusable_or_obsolete()
     time.sleep(0.6)
     run(connection, "SELECT 1")
-    assert connection.recycler.record.calm
+    assert connection.guard.connection.ready

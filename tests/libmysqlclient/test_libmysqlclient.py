@@ -48,7 +48,7 @@ def test_statement_on_a_killed_connection_that_was_not_looked_at_raises_2013(
     run(connection, "SELECT 1")
     kill(admin, connection)
     rest(connection)
-    connection.recycler.record.set_wait_timeout(None)  # type: ignore[attr-defined]
+    connection.guard.connection.set_wait_timeout(None)  # type: ignore[attr-defined]
     with listening(connection) as told:
         with pytest.raises(OperationalError) as caught:
             insert(connection, "new")
@@ -69,7 +69,7 @@ def test_statement_after_an_idle_timeout_is_run_once_more(
         options={"init_command": "SET SESSION wait_timeout = 1"},
     )
     run(connection, "SELECT 1")
-    connection.recycler.record.set_wait_timeout(None)  # type: ignore[attr-defined]
+    connection.guard.connection.set_wait_timeout(None)  # type: ignore[attr-defined]
     wait_until_hung_up(connection)
     with listening(connection) as told:
         insert(connection, "new")

@@ -8,7 +8,7 @@ from types import FrameType
 
 from django.db.backends import utils
 
-from django_mysql_recycle import calls, keeper
+from django_mysql_recycle import calls, guard
 
 
 def raised(error: Exception) -> Exception:
@@ -50,7 +50,7 @@ def test_call_of_another_thread_runs_as_well() -> None:
 
 def test_exception_has_left_once_a_frame_outside_of_the_backend_has_seen_it() -> None:
     caught: list[BaseException] = []
-    inside = {"__name__": keeper.__name__, "caught": caught}
+    inside = {"__name__": guard.__name__, "caught": caught}
     exec(
         "def fail(error):\n    try:\n        raise error\n"
         "    except Exception as found:\n        caught.append(found)\n        raise\n",

@@ -13,12 +13,12 @@ import pytest
 from django.db.utils import InterfaceError, OperationalError
 
 from django_mysql_recycle import errors
-from django_mysql_recycle.errors import NOT_NOW, Proof, judge
-from django_mysql_recycle.lifecycle import Action, Verdict, decide
+from django_mysql_recycle.errors import NOT_NOW, Proof, classify
+from django_mysql_recycle.policy import Action, Verdict, decide
 from django_mysql_recycle.session_state.kinds import Boundary, Kind
 from tests.comparison.table import GOOD, load
 
-from .test_lifecycle import ORDINARY
+from .test_policy import ORDINARY
 
 ROOT = Path(__file__).resolve().parents[2]
 HOW_IT_WORKS = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
@@ -37,14 +37,14 @@ def rows(page: str, heading: str) -> list[list[str]]:
 # ##### The decision table #####
 
 NOTHING = replace(ORDINARY, age=0.0, idle_limit=None, ping_after=None)
-ALIVE: dict[str, Any] = {"lost": "", "interrupted": False, "closed": lambda: False}
+ALIVE: dict[str, Any] = {"reason": "", "peer_closed": lambda: False}
 
 #: How each row of the table begins, what makes it apply, what decide() then says.
 ROWS: list[tuple[str, dict[str, Any], Verdict]] = [
     ("in a transaction", {"safe": False, "interrupted": False}, Verdict(Action.RUN)),
     (
         "a result of another",
-        {"unread": True, "lost": "", "interrupted": False},
+        {"pending": True, "reason": ""},
         Verdict(Action.RUN),
     ),
     (
@@ -63,14 +63,14 @@ ROWS: list[tuple[str, dict[str, Any], Verdict]] = [
         {"pinned": True, "settable": False},
         Verdict(Action.STATE_LOST, "lost"),
     ),
-    ("marked lost", {"lost": "lost"}, Verdict(Action.RECYCLE, "lost")),
+    ("marked lost", {"reason": "lost"}, Verdict(Action.RECYCLE, "lost")),
     ("on a node", {"wrong_node": True}, Verdict(Action.RECYCLE, "wrong node")),
     (
         "idle reached the idle",
         {"idle": 30.0, "idle_limit": 30.0},
         Verdict(Action.RECYCLE, "idle limit"),
     ),
-    ("the liveness check", {"closed": lambda: True}, Verdict(Action.RECYCLE, "closed")),
+    ("the liveness check", {"peer_closed": lambda: True}, Verdict(Action.RECYCLE, "closed")),
     (
         "age reached",
         {"age": 60.0, "max_age": 60.0, "idle": 30.0},
@@ -172,18 +172,18 @@ def test_a_documented_number_proves_what_the_code_says(number: int, cell: str, p
     error = OperationalError(number, "is running with the --read-only option")
     for mariadb, only in ((True, "MariaDB only"), (False, "MySQL only")):
         expected = Proof.ALIVE if " only" in cell and only not in cell else PROOFS[proof]
-        assert judge(error, mariadb=mariadb) is expected
+        assert classify(error, mariadb=mariadb) is expected
 
 
-def test_every_judged_number_is_documented() -> None:
-    judged = {
+def test_every_classifyd_number_is_documented() -> None:
+    classifyd = {
         number
         for name, numbers in vars(errors).items()
         if isinstance(numbers, set) and name.isupper()
         for number in numbers
     }
-    assert len(judged) > 20
-    assert judged <= {number for number, _, _ in DOCUMENTED}
+    assert len(classifyd) > 20
+    assert classifyd <= {number for number, _, _ in DOCUMENTED}
 
 
 def test_the_numbers_after_which_connecting_is_tried_again_are_those_of_the_code() -> None:
@@ -194,7 +194,7 @@ def test_the_numbers_after_which_connecting_is_tried_again_are_those_of_the_code
 
 def test_errors_without_a_number_prove_what_the_page_says() -> None:
     for mariadb in (True, False):
-        assert judge(InterfaceError(0, ""), mariadb=mariadb) is Proof.NEVER_RAN
+        assert classify(InterfaceError(0, ""), mariadb=mariadb) is Proof.NEVER_RAN
     assert "`InterfaceError (0, '')` means never ran" in TROUBLESHOOTING
 
 

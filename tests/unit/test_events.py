@@ -160,22 +160,14 @@ def test_each_reason_is_counted_by_its_name_and_logged_by_its_level(
 
 
 def _reasons_in_the_code() -> Iterator[str]:
-    """What mark_lost() is called with, what `lost` is set to, what verdicts say, `gone`."""
+    """What mark_lost() and _worsen() are called with, and what verdicts say."""
     package = Path(events.__file__).parent
     for module in package.rglob("*.py"):
         for node in ast.walk(ast.parse(module.read_text())):
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-                if name in ("mark_lost", "Verdict"):
+                if name in ("mark_lost", "_worsen", "Verdict"):
                     yield from _texts(*node.args)
-            elif isinstance(node, ast.Assign):
-                if any(getattr(target, "attr", "") == "lost" for target in node.targets):
-                    yield from _texts(node.value)
-            elif isinstance(node, ast.FunctionDef) and node.name == "gone":
-                returned = (part.value for part in ast.walk(node) if isinstance(part, ast.Return))
-                yield from _texts(
-                    *(part for value in returned if value for part in ast.walk(value))
-                )
 
 
 def _texts(*nodes: ast.AST) -> Iterator[str]:

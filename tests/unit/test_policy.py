@@ -7,23 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from django_mysql_recycle.lifecycle import (
+from django_mysql_recycle.policy import (
     REST,
     Action,
     Facts,
     Verdict,
     decide,
     idle_limit_of,
-    quiet_for,
+    short_idle_of,
 )
 
 ORDINARY = Facts(
     safe=True,
-    unread=False,
+    pending=False,
     pinned=False,
     settable=False,
     reads_state=False,
-    lost="",
+    reason="",
     interrupted=False,
     wrong_node=False,
     unit_begins=False,
@@ -33,7 +33,7 @@ ORDINARY = Facts(
     max_age=None,
     ping_after=10.0,
     limit_unread=False,
-    closed=lambda: False,
+    peer_closed=lambda: False,
 )
 
 
@@ -53,14 +53,14 @@ def verdict(**changes):
     ("changes", "expected"),
     [
         ({}, Verdict(Action.RUN)),
-        ({"lost": "lost"}, Verdict(Action.RECYCLE, "lost")),
-        ({"interrupted": True}, Verdict(Action.RECYCLE, "interrupted")),
+        ({"reason": "lost"}, Verdict(Action.RECYCLE, "lost")),
+        ({"reason": "interrupted", "interrupted": True}, Verdict(Action.RECYCLE, "interrupted")),
         ({"wrong_node": True}, Verdict(Action.RECYCLE, "wrong node")),
         ({"idle": 25.0}, Verdict(Action.RECYCLE, "idle limit")),
         ({"idle": 24.9}, Verdict(Action.PING)),
         ({"idle": 9.9}, Verdict(Action.RUN)),
         ({"idle": 10.0, "ping_after": None}, Verdict(Action.RUN)),
-        ({"closed": closed}, Verdict(Action.RECYCLE, "closed")),
+        ({"peer_closed": closed}, Verdict(Action.RECYCLE, "closed")),
         ({"limit_unread": True, "idle": REST}, Verdict(Action.READ_LIMIT)),
         ({"limit_unread": True, "idle": REST - 0.01}, Verdict(Action.RUN)),
         # max age: a pause, an overrun of 10 % and at least 5 s, or a unit of work that begins
@@ -74,30 +74,33 @@ def verdict(**changes):
         # session state
         ({"pinned": True, "idle": 24.9}, Verdict(Action.RUN)),
         ({"pinned": True, "idle": 9999.0}, Verdict(Action.RUN)),
-        ({"pinned": True, "closed": closed}, Verdict(Action.STATE_LOST, "closed")),
-        ({"pinned": True, "lost": "lost"}, Verdict(Action.STATE_LOST, "lost")),
+        ({"pinned": True, "peer_closed": closed}, Verdict(Action.STATE_LOST, "closed")),
+        ({"pinned": True, "reason": "lost"}, Verdict(Action.STATE_LOST, "lost")),
         ({"pinned": True, "settable": True, "idle": 9999.0}, Verdict(Action.RUN)),
-        ({"pinned": True, "settable": True, "closed": closed}, Verdict(Action.RECYCLE, "closed")),
-        ({"pinned": True, "settable": True, "lost": "lost"}, Verdict(Action.RECYCLE, "lost")),
         (
-            {"pinned": True, "settable": True, "reads_state": True, "lost": "lost"},
+            {"pinned": True, "settable": True, "peer_closed": closed},
+            Verdict(Action.RECYCLE, "closed"),
+        ),
+        ({"pinned": True, "settable": True, "reason": "lost"}, Verdict(Action.RECYCLE, "lost")),
+        (
+            {"pinned": True, "settable": True, "reads_state": True, "reason": "lost"},
             Verdict(Action.STATE_LOST, "lost"),
         ),
         ({"reads_state": True, "idle": 9999.0}, Verdict(Action.RUN)),
-        ({"reads_state": True, "closed": closed}, Verdict(Action.STATE_LOST, "closed")),
+        ({"reads_state": True, "peer_closed": closed}, Verdict(Action.STATE_LOST, "closed")),
     ],
 )
 def test_the_first_row_that_applies_decides(changes, expected):
     assert verdict(**changes) == expected
 
 
-@pytest.mark.parametrize("changes", [{"safe": False}, {"unread": True}, {"idle": 25.0}])
+@pytest.mark.parametrize("changes", [{"safe": False}, {"pending": True}, {"idle": 25.0}])
 def test_nobody_looks_at_the_socket_where_it_would_tell_nothing(changes):
-    verdict(closed=must_not_look, lost="", **changes)
+    verdict(peer_closed=must_not_look, reason="", **changes)
 
 
 def test_an_interrupted_transaction_refuses_every_statement():
-    assert verdict(safe=False, interrupted=True).action is Action.INTERRUPTED
+    assert verdict(safe=False, reason="interrupted", interrupted=True).action is Action.INTERRUPTED
 
 
 @pytest.mark.parametrize(
@@ -133,12 +136,12 @@ limits = st.none() | st.floats(0.1, 60)
 facts = st.builds(
     Facts,
     safe=st.booleans(),
-    unread=st.booleans(),
+    pending=st.booleans(),
     pinned=st.booleans(),
     settable=st.booleans(),
     reads_state=st.booleans(),
-    lost=st.sampled_from(["", "", "lost"]),
-    interrupted=st.booleans(),
+    reason=st.sampled_from(["", "", "lost", "interrupted"]),
+    interrupted=st.just(False),
     wrong_node=st.booleans(),
     unit_begins=st.booleans(),
     idle=seconds,
@@ -147,29 +150,29 @@ facts = st.builds(
     max_age=limits,
     ping_after=limits,
     limit_unread=st.booleans(),
-    closed=st.sampled_from([closed, lambda: False]),
+    peer_closed=st.sampled_from([closed, lambda: False]),
 )
 
 
 @given(facts)
 def test_what_would_be_lost_is_never_replaced(given_facts):
     if decide(given_facts).action is Action.RECYCLE:
-        lost = given_facts.lost or given_facts.interrupted or given_facts.closed()
+        lost = given_facts.reason or given_facts.peer_closed()
         set_again = given_facts.settable and lost
         assert given_facts.safe
         assert not given_facts.pinned or set_again
         assert not given_facts.reads_state
-        assert not given_facts.unread or given_facts.lost or given_facts.interrupted
+        assert not given_facts.pending or given_facts.reason
 
 
 @given(facts)
-def test_below_the_quiet_span_only_the_socket_matters(f):
-    """The caller's short cut is the policy: it need not ask below `quiet_for`."""
-    calm = not (f.pinned or f.lost or f.interrupted or f.wrong_node or f.unit_begins or f.unread)
+def test_below_the_short_idle_time_only_the_socket_matters(f):
+    """The caller's short cut is the policy: it need not ask below `short_idle_of`."""
+    ready = not (f.pinned or f.reason or f.wrong_node or f.unit_begins or f.pending)
     young = f.max_age is None or f.age < f.max_age
-    if f.safe and calm and young and not f.reads_state:
-        if f.idle < quiet_for(f.idle_limit, f.ping_after, f.limit_unread):
-            expected = Verdict(Action.RECYCLE, "closed") if f.closed() else Verdict(Action.RUN)
+    if f.safe and ready and young and not f.reads_state:
+        if f.idle < short_idle_of(f.idle_limit, f.ping_after, f.limit_unread):
+            expected = Verdict(Action.RECYCLE, "closed") if f.peer_closed() else Verdict(Action.RUN)
             assert decide(f) == expected
 
 
@@ -180,7 +183,7 @@ class Lifecycle(RuleBasedStateMachine):
         super().__init__()
         self.wait_timeout = 20.0
         self.max_age = 30.0
-        self.in_transaction = self.pinned = self.unread = False
+        self.in_transaction = self.pinned = self.pending = False
         self.open()
 
     def open(self):
@@ -223,10 +226,10 @@ class Lifecycle(RuleBasedStateMachine):
         self.in_transaction = inside
 
     @precondition(lambda self: self.alive)
-    @rule(pinned=st.booleans(), unread=st.booleans())
-    def session_state(self, pinned, unread):
+    @rule(pinned=st.booleans(), pending=st.booleans())
+    def session_state(self, pinned, pending):
         self.statement()
-        self.pinned, self.unread = pinned, unread
+        self.pinned, self.pending = pinned, pending
 
     @rule()
     def statement(self):
@@ -242,7 +245,7 @@ class Lifecycle(RuleBasedStateMachine):
                 self.pinned, self.lost = False, True
                 continue
             if found.action in (Action.PING, Action.READ_LIMIT):
-                assert not (self.in_transaction or self.pinned or self.unread)
+                assert not (self.in_transaction or self.pinned or self.pending)
                 if not self.alive:
                     self.lost = True
                     continue
@@ -254,10 +257,10 @@ class Lifecycle(RuleBasedStateMachine):
             break
         else:
             raise AssertionError("the decision does not come to an end")
-        if self.in_transaction or self.pinned or self.unread:
+        if self.in_transaction or self.pinned or self.pending:
             if not self.alive:
                 # The driver's own error; what it held is gone with the connection.
-                self.lost, self.in_transaction, self.unread = True, False, False
+                self.lost, self.in_transaction, self.pending = True, False, False
                 return
         else:
             assert self.alive, "a statement went to a connection past its idle limit"
@@ -268,11 +271,11 @@ class Lifecycle(RuleBasedStateMachine):
     def facts(self):
         return Facts(
             safe=not self.in_transaction,
-            unread=self.unread,
+            pending=self.pending,
             pinned=self.pinned,
             settable=False,
             reads_state=False,
-            lost="lost" if self.lost else "",
+            reason="lost" if self.lost else "",
             interrupted=False,
             wrong_node=False,
             unit_begins=False,
@@ -282,12 +285,12 @@ class Lifecycle(RuleBasedStateMachine):
             max_age=self.max_age,
             ping_after=10.0,
             limit_unread=self.known is None,
-            closed=lambda: not self.alive,
+            peer_closed=lambda: not self.alive,
         )
 
     def check_replacement(self, facts, reason):
         assert not self.in_transaction and not self.pinned
-        assert not self.unread or self.lost
+        assert not self.pending or self.lost
         past_idle = facts.idle_limit is not None and self.idle >= facts.idle_limit
         past_age = self.max_age is not None and self.age >= self.max_age
         assert past_idle or past_age or not self.alive or self.lost, "within all its limits"

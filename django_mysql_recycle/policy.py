@@ -1,7 +1,8 @@
 """The policy: keep, recycle or refuse. No clock, no socket, no Django.
 
 `decide` is the table of docs/how-it-works.md as code; the first row that applies decides.
-`quiet_for` tells the caller for how long it need not even ask.
+Its short cut for an ordinary statement is `PhysicalConnection.needs_no_decision`, for as long as
+`short_idle_of` says.
 """
 
 from __future__ import annotations
@@ -11,11 +12,24 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
 
-__all__ = ["REST", "Action", "Facts", "Verdict", "decide", "idle_limit_of", "quiet_for"]
+__all__ = [
+    "REST",
+    "WINDOW",
+    "Action",
+    "Facts",
+    "Verdict",
+    "decide",
+    "idle_limit_of",
+    "short_idle_of",
+]
 
 #: Seconds of rest after which the session's ``wait_timeout`` is read, and from which on an
 #: error like 2006 counts as one 'on a connection that had been idle'.
 REST = 0.5
+
+#: Seconds after the last statement in which the liveness check is skipped: a loop that never
+#: rests does not pay for a system call at each turn.
+WINDOW = 0.001
 
 #: Seconds without a statement that make a pause: statements that belong together stay on
 #: one connection.
@@ -44,12 +58,12 @@ class Facts:
     """What is known at the moment of the decision. Seconds; ``None`` is no limit."""
 
     safe: bool  #: autocommit on (or nothing run since COMMIT), no atomic, not shared
-    unread: bool  #: rows or result sets of an earlier statement are still to be read
+    pending: bool  #: rows or result sets of an earlier statement are still to be read
     pinned: bool
     settable: bool  #: all that is pinned can be set again, and the statement does nothing else
     reads_state: bool  #: the statement asks for what an earlier one left in the session
-    lost: str  #: why the connection is marked lost; empty if it is not
-    interrupted: bool  #: a statement was cut short: what is read next may be its answer
+    reason: str  #: why the connection cannot be used any more; empty if it can
+    interrupted: bool  #: the reason is that a statement was cut short, among others
     wrong_node: bool
     unit_begins: bool  #: nothing has run since the boundary of the unit of work
     idle: float
@@ -58,7 +72,7 @@ class Facts:
     max_age: float | None
     ping_after: float | None
     limit_unread: bool  #: the session's wait_timeout has not been read yet
-    closed: Callable[[], bool]  #: the liveness check
+    peer_closed: Callable[[], object]  #: the liveness check
     unknown_only: bool = False  #: pinned by nothing but statements that are not known
 
 
@@ -68,16 +82,16 @@ def decide(facts: Facts) -> Verdict:
         # Half a transaction must never be committed by its second half. What an interrupted
         # statement left in the pipe would be read as the answer to the next one.
         return Verdict(Action.INTERRUPTED if facts.interrupted else Action.RUN)
-    if facts.unread and not (facts.lost or facts.interrupted):
+    if facts.pending and not facts.reason:
         # Readable would mean 'rows waiting', and a ping would destroy them.
         return Verdict(Action.RUN)
-    lost = facts.lost or ("interrupted" if facts.interrupted else "")
+    lost = facts.reason
     if facts.pinned or facts.reads_state:
-        # The state is still there, or its loss must be heard about.
-        if not lost and facts.closed():
+        # The state is still there, or its loss must be reported.
+        if not lost and facts.peer_closed():
             lost = "closed"
         if lost and facts.settable and not facts.reads_state:
-            # What the statement does not set again is still owed.
+            # What the statement does not set again is reported later.
             return Verdict(Action.RECYCLE, lost)
         if not lost and facts.unknown_only and not facts.reads_state and _too_old(facts):
             # Whether there is any state is not known, and CONN_MAX_AGE would do nothing.
@@ -91,7 +105,7 @@ def decide(facts: Facts) -> Verdict:
     if facts.idle_limit is not None and facts.idle >= facts.idle_limit:
         # The server has closed it or is about to: no use in asking.
         return Verdict(Action.RECYCLE, "idle limit")
-    if facts.closed():
+    if facts.peer_closed():
         return Verdict(Action.RECYCLE, "closed")
     if _too_old(facts):
         return Verdict(Action.RECYCLE, "max age")
@@ -100,7 +114,7 @@ def decide(facts: Facts) -> Verdict:
         # is this harmless read that fails.
         return Verdict(Action.READ_LIMIT)
     if facts.ping_after is not None and facts.idle >= facts.ping_after:
-        # What a silent path swallows is then the ping and not the application's write.
+        # An unresponsive network then swallows the ping and not the application's write.
         return Verdict(Action.PING)
     # The connection was open a microsecond ago.
     return Verdict(Action.RUN)
@@ -128,7 +142,7 @@ def idle_limit_of(wait_timeout: float | None, own: float | None) -> float | None
 
 
 @lru_cache(maxsize=64)  # each new connection of an alias asks the same
-def quiet_for(idle_limit: float | None, ping_after: float | None, limit_unread: bool) -> float:
+def short_idle_of(idle_limit: float | None, ping_after: float | None, limit_unread: bool) -> float:
     """Idle seconds below which, at a safe point, only the liveness check can matter."""
     spans = [float("inf")]
     if idle_limit is not None:

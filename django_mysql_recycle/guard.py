@@ -1,0 +1,716 @@
+"""The guard of one connection wrapper: it decides, runs, and acts on what that proves.
+
+policy.py says what to do, connection.py what is known of the connection, losses.py what is still
+to be reported, replacement.py how a connection is replaced. Nothing else acts.
+"""
+
+from __future__ import annotations
+
+import _thread
+import sys
+import weakref
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.db.utils import OperationalError
+
+from . import events, processes, questions, rollbacks
+from .calls import Calls, is_in_a_statement
+from .connection import CLOSED, NO_CONNECTION, PhysicalConnection
+from .drivers import ANSWERED, Driver, DriverConnection, Exchange, only_value, refuse
+from .errors import Proof, code_of
+from .liveness import clock
+from .losses import Ending, Losses
+from .options import NO_MAX_AGE, Options, max_age_of
+from .policy import REST, Action, Facts, decide
+from .replacement import Replacement, WrapperState
+from .session_state import PLAIN, Statement, examine, transactions_only
+from .session_state.effects import commits, may_touch_tables
+
+if TYPE_CHECKING:
+    from .cursors import RecyclingCursor
+    from .wrapper import Wrapper
+
+__all__ = ["Guard", "interrupted"]
+
+T = TypeVar("T")
+
+#: Replacements for one statement. One is enough unless receivers lose the new connection.
+_MOST = 3
+
+#: What is decided for where there is no statement.
+_NOTHING = Statement()
+
+
+class Guard:
+    """Stands between the statements of one wrapper and its connection.
+
+    It owns what belongs to the wrapper: which connection is in use, what the next one takes over,
+    and the losses that are still to be reported.
+    """
+
+    def __init__(self, wrapper: Wrapper, driver: Driver) -> None:
+        # Weak: a wrapper, and the connection of a thread that has ended, goes with its last
+        # reference and does not wait for the garbage collector.
+        self._wrapper = weakref.ref(wrapper)
+        self.driver = driver
+        #: The connection in use, as far as it came from connect().
+        self.connection: PhysicalConnection = NO_CONNECTION
+        self.calls = Calls()
+        self.losses = Losses(self._wrapper, self.calls)
+        self.replacement = Replacement(self._wrapper, self.calls)
+        #: How old the connection in use may become, as the settings said when it was opened.
+        self.max_age = NO_MAX_AGE
+        #: Autocommit was last switched off by Atomic, which switches it on again.
+        self.off_for_atomic = False
+        processes.track(self)
+
+    @property
+    def wrapper(self) -> Wrapper:
+        wrapper = self._wrapper()
+        assert wrapper is not None
+        return wrapper
+
+    # ##### The connection in use #####
+
+    def current(self) -> PhysicalConnection | None:
+        """The connection in use, or None if there is none."""
+        if not processes.mark[0]:
+            processes.look()
+        wrapper, connection = self.wrapper, self.connection
+        if connection.raw is wrapper.connection:
+            return connection
+        if wrapper.connection is None:
+            return None
+        # It was put there without connect().
+        if connection is not NO_CONNECTION:
+            connection.discarded()  # no cursor that was made with it may take it for ready
+        options = Options.of(wrapper.alias, wrapper.settings_dict)
+        options = options.within(wrapper.settings_dict["OPTIONS"])
+        connection = self.connection = self._physical(wrapper.connection, options, None)
+        connection.exchange.plain = False
+        self.losses.watch()
+        return connection
+
+    def adopt(self, raw: DriverConnection, options: Options) -> PhysicalConnection:
+        """What is known from now on of a connection that the driver has opened."""
+        wrapper = self.wrapper
+        connecting = self.calls.is_connecting()
+        limit = self.max_age if connecting else max_age_of(wrapper.alias, wrapper.settings_dict)
+        connection = self._physical(raw, options, limit.drawn(options.jitter))
+        if connecting:  # else it is one of the application's own, beside the one in use
+            self.connection = self.replacement.made = connection
+            # Django's check goes by it. Django itself has computed it from CONN_MAX_AGE alone.
+            age = limit.at_boundary
+            wrapper.close_at = None if age is None else monotonic() + age
+        return connection
+
+    def _physical(
+        self, raw: DriverConnection, options: Options, max_age: float | None
+    ) -> PhysicalConnection:
+        connection = PhysicalConnection(self.driver, raw, options, max_age)
+        connection.exchange.wrapper = self._wrapper
+        return connection
+
+    def is_in_use(self, connection: PhysicalConnection) -> bool:
+        return connection is self.connection and connection.raw is self.wrapper.connection
+
+    def is_safe(self, connection: PhysicalConnection) -> bool:
+        """Whether replacing the connection can lose nothing, pins and results aside."""
+        wrapper = self.wrapper
+        return (
+            not wrapper.in_atomic_block
+            and (wrapper.autocommit or not connection.dirty)
+            and not connection.is_executing()
+            and connection.rolled_back is None
+            and not wrapper._thread_sharing_count
+            and wrapper._thread_ident == _thread.get_ident()
+        )
+
+    def nothing_is_open(self, connection: PhysicalConnection) -> bool:
+        """Whether it is proved that no transaction is open in which something has run.
+
+        Both drivers keep what the server said last of autocommit, PyMySQL of transactions, too.
+        """
+        if (
+            connection.dirty
+            or connection.is_executing()
+            or connection.status_unknown
+            or connection.ledger.pins.pinned
+        ):
+            return False
+        if not connection.usable:
+            return True  # what the driver says of it dates from before the loss
+        if self.driver.hides_transactions and connection.exchange.was_used_past:
+            return False
+        try:
+            in_mode = bool(connection.raw.get_autocommit()) is self.wrapper.autocommit
+        except self.driver.error:
+            return False  # the application has closed it past Django
+        return in_mode and not self.driver.in_transaction(connection.raw)
+
+    # ##### A statement in the middle of another one #####
+
+    def in_the_middle(self, connection: PhysicalConnection) -> bool:
+        """Whether another statement is under way on the connection."""
+        under_way = connection.exchange.under_way
+        if not under_way:
+            return False
+        if under_way is ANSWERED:
+            return connection.exchange.is_taking()
+        if self.wrapper._thread_sharing_count or is_in_a_statement():
+            return True
+        # An interruption has kept its end from being seen.
+        connection.mark_interrupted()
+        connection.mark_dirty()
+        connection.exchange.settle()
+        return False
+
+    def refuse_in_the_middle(self, connection: PhysicalConnection) -> None:
+        """Raise ProgrammingError if another statement is under way; nothing is touched then."""
+        if connection.exchange.under_way and self.in_the_middle(connection):
+            with self.wrapper.wrap_database_errors:
+                raise refuse(connection.raw)
+
+    # ##### Before a statement #####
+
+    def decide_before_cursor(self) -> None:
+        """Decide before the statement is known, for a backend that sets up each new connection.
+
+        Such a backend looks at the connection when it makes a cursor: one that is replaced later,
+        by the first statement of that cursor, would not be set up. Whatever depends on the
+        statement is left to it.
+        """
+        connection, losses = self.current(), self.losses
+        if (
+            connection is None
+            or self.calls.is_connecting()
+            or losses.pending_error is not None
+            or losses.unset is not None
+            or losses.refused is not None
+            or self.in_the_middle(connection)
+            or connection.ledger.pins.pinned
+            or not self.is_safe(connection)
+            or connection.has_pending_result()
+        ):
+            return
+        ledger = connection.ledger
+        if (
+            not (ledger.left or ledger.arguments)
+            or not connection.usable
+            or connection.peer_closed()
+        ):
+            # Any statement leaves ROW_COUNT() and warnings, which a question would destroy.
+            self.decide(asks=not connection.done)
+
+    def decide(
+        self,
+        statement: Statement = _NOTHING,
+        cursor: RecyclingCursor | None = None,
+        *,
+        asks: bool = True,
+    ) -> float:
+        """Do what the policy says. Returns the idle seconds of the connection that is left.
+
+        Without a statement nothing is about to be sent but what begins a transaction. `asks`: the
+        server may be asked something, which changes what the next statement reads.
+        """
+        connection = self.connection
+        if self.in_the_middle(connection):
+            return 0.0  # in the middle of a statement nothing is asked or replaced
+        safe = self.is_safe(connection)
+        self._before_deciding(connection, statement, cursor, safe=safe)
+        replacements = 0
+        while True:
+            now = clock()
+            idle = connection.idle(now)
+            verdict = decide(self._facts(connection, statement, cursor, now, safe=safe))
+            if verdict.action is Action.RUN:
+                return idle
+            if verdict.action is Action.RECYCLE:
+                if (
+                    not replacements
+                    and connection.usable
+                    and connection.look_for_autocommit(self.wrapper.autocommit)
+                ):
+                    continue  # it was switched off past the cursors
+                # Receivers that have lost two are not called for the third.
+                self.replace(verdict.reason, signal=replacements < 2)
+                connection = self.connection
+                replacements += 1
+                self.losses.raise_refused(None if statement is _NOTHING else statement)
+                sound = connection.usable and not connection.wrong_node
+                rested = clock() - connection.last_activity >= REST
+                if sound and (not rested or replacements == _MOST):
+                    return 0.0
+                if replacements == _MOST:
+                    raise OperationalError(
+                        connection.code or 2006,
+                        f"each new connection of {self.wrapper.alias!r} was lost "
+                        f"({connection.reason or 'wrong node'}) before its first statement",
+                    )
+                # Receivers took their time, in which the server may have closed it again, or a
+                # statement of theirs was cut short.
+                safe = self.is_safe(connection)
+            elif verdict.action is Action.STATE_LOST:
+                connection.mark_lost(verdict.reason)
+                raise self.losses.state_lost(connection, idle, statement)
+            elif verdict.action is Action.INTERRUPTED:
+                raise interrupted(connection)
+            elif not asks:
+                return idle
+            # Either the connection has talked to the server now, or it is marked lost.
+            elif verdict.action is Action.PING:
+                questions.ping(connection)
+            elif not questions.read_limit(connection):
+                events.limit_unknown(self.wrapper.alias)
+
+    def _before_deciding(
+        self,
+        connection: PhysicalConnection,
+        statement: Statement,
+        cursor: RecyclingCursor | None,
+        *,
+        safe: bool,
+    ) -> None:
+        """Raise what is still to be reported, and ask for what the ledger does not know."""
+        wrapper, losses = self.wrapper, self.losses
+        if safe and self.off_for_atomic and not wrapper.autocommit:
+            # An interruption has kept Atomic from entering its block, or from switching it on.
+            wrapper.set_autocommit(True)
+        if safe and losses.pending_error is not None:
+            losses.raise_pending()
+        losses.raise_refused(None if statement is _NOTHING else statement)
+        unset = losses.unset
+        if (
+            unset is not None
+            and not self.calls.is_notifying()
+            and not statement.may_set_again(unset.keys)
+        ):
+            raise losses.unset_lost(unset)
+        pins = connection.ledger.pins
+        if safe and not statement.reads:
+            if pins.pinned and pins.database_unknown:
+                questions.ask_database(connection, cursor)
+            if pins.doubtful:
+                questions.ask_locks(connection, cursor)
+        if losses.unanswerable and statement.reads:
+            losses.raise_unanswerable(connection, statement, cursor)
+
+    def _facts(
+        self,
+        connection: PhysicalConnection,
+        statement: Statement,
+        cursor: RecyclingCursor | None,
+        now: float,
+        *,
+        safe: bool,
+    ) -> Facts:
+        pins = connection.ledger.pins
+        sets = statement.only_sets or bool(statement.sets)
+        settable = pins.settable if sets and pins.pinned else None
+        return Facts(
+            safe=safe,
+            pending=connection.has_pending_result(cursor),
+            pinned=pins.pinned and not (settable is not None and statement.sets_all(settable)),
+            settable=settable is not None and statement.may_set_again(settable),
+            reads_state=any(map(connection.has_left, statement.reads)),
+            reason=connection.reason,
+            interrupted=connection.was_interrupted,
+            wrong_node=connection.wrong_node,
+            unit_begins=connection.unit_begins,
+            idle=connection.idle(now),
+            age=connection.age(now),
+            idle_limit=connection.idle_limit,
+            max_age=connection.max_age,
+            ping_after=connection.options.ping_after,
+            limit_unread=connection.limit_unread and now >= connection.limit_due,
+            peer_closed=connection.peer_closed,
+            unknown_only=pins.pinned and pins.unknown_only,
+        )
+
+    def replace(self, reason: str, *, signal: bool = True) -> None:
+        """Close the connection and open a new one through Django's connect(). At a safe point.
+
+        `signal`: call the receivers; the log and the counters have it in any case.
+        """
+        ending = Ending.of(self.connection, reason, signal=signal)
+        self.losses.connection_replaced(self.connection, ending)
+        self.replacement.replace(self.connection, ending)
+
+    # ##### The statement #####
+
+    def run(
+        self,
+        cursor: RecyclingCursor,
+        statement: Statement,
+        args: Any,
+        call: Callable[[], T],
+        *,
+        many: bool = False,
+        arguments: str = "",
+        again: bool = False,
+        sql: Any = None,
+    ) -> T:
+        """Run `call`, which executes on what is inside `cursor`, with everything that takes.
+
+        `many`: the driver makes several statements of it, so it is never repeated. `again`: this
+        is the repetition, and there is no second one. `sql`: the text, as far as there is one.
+        """
+        if self.calls.connecting and self.calls.is_connecting():
+            cursor.bring_up_to_date()
+            return call()
+        if statement.sends_file:
+            call = partial(self._without_network_timeout, statement, call)
+        wrapper = self.wrapper
+        connection = self.current()
+        if connection is None:
+            wrapper.ensure_connection()
+            connection = self.connection
+        self.refuse_in_the_middle(connection)
+        if statement.changes and not connection.options.pin_session_state:
+            statement = transactions_only(statement)
+        if connection.ledger.pending_result is cursor and connection.usable:
+            self._discard_leftovers(cursor, connection)
+        rollbacks.after_rollback(wrapper, connection, statement, sql)
+        idle = self.decide(statement, cursor)
+        cursor.bring_up_to_date()
+        connection = self.connection
+        safe = self.is_safe(connection) and not connection.has_pending_result(cursor)
+        exchange = connection.exchange
+        cursors = exchange.cursors
+        outer = connection.executes(sys._getframe())
+        try:
+            result = call()
+            exchange.under_way = False
+            exchange.cursors = cursors  # `call` may be several statements to the driver
+            if self.is_in_use(connection):  # a signal handler or a lazy row may have closed it
+                self._succeeded(connection, statement, args, cursor, many, arguments, sql)
+                if connection.ledger.pins.doubtful and outer is None:
+                    questions.ask_locks(connection)
+        except BaseException as error:
+            repeat = self.failed(
+                connection, error, statement, args, idle, safe=safe, many=many, again=again, sql=sql
+            )
+            if not repeat:
+                raise
+        else:
+            return result
+        finally:
+            connection.executes(outer)
+        return self.run(cursor, statement, args, call, again=True, sql=sql)
+
+    def _without_network_timeout(self, statement: Statement, call: Callable[[], T]) -> T:
+        """Run a statement during which the server may take no data for a long time.
+
+        It may be waiting for a row lock in the middle of the client's file. To the kernel the data
+        that was sent stays unacknowledged.
+        """
+        connection = self.connection
+        connection.lift_network_timeout()
+        try:
+            result = call()
+        except BaseException:
+            connection.restore_network_timeout()
+            raise
+        if statement.single:
+            connection.restore_network_timeout()
+        # Else nextset() may send the file: the limit is restored after the last result.
+        return result
+
+    def _succeeded(
+        self,
+        connection: PhysicalConnection,
+        statement: Statement,
+        args: Any,
+        cursor: RecyclingCursor,
+        many: bool,
+        arguments: str,
+        sql: Any,
+    ) -> None:
+        ledger, losses, wrapper = connection.ledger, self.losses, self.wrapper
+        connection.ran(statement)
+        if not connection.touched and (wrapper.in_atomic_block or not wrapper.autocommit):
+            connection.mark_touched(may_touch_tables(sql))
+        begins = statement.calls or not statement.single  # a transaction, maybe, without a sign
+        ends = statement.ends_transaction and statement.single
+        if ends and not any(not change.ends for change in statement.changes):
+            connection.mark_dirty(False)
+        elif begins or not wrapper.autocommit:
+            connection.mark_dirty()
+        if arguments:
+            ledger.left_arguments(arguments)
+        has_rows = getattr(cursor, "description", None) is not None
+        losses.note_answers(rows=has_rows and not statement.asks_only, arguments=arguments)
+        ledger.forget_after()
+        losses.database_selected(statement)
+        losses.set_again(statement, args, many=many)
+        if statement is not PLAIN:
+            answer = cursor.only_value() if statement.lone_lock_call and not many else ...
+            connection.note_changes(
+                statement, args, answer, many=many, autocommit=wrapper.autocommit
+            )
+        if ledger.pins.pinned and _may_write(statement, has_rows=has_rows):
+            ledger.written()
+        if connection.status_unknown and not has_rows:
+            connection.status_is_unknown(False)
+            connection.look_at_status(wrapper.autocommit)
+        self.note_pending(cursor, doubtful=statement.calls or not statement.single, executed=True)
+
+    def failed(
+        self,
+        connection: PhysicalConnection,
+        error: BaseException,
+        statement: Statement,
+        args: Any,
+        idle: float,
+        *,
+        safe: bool,
+        many: bool = False,
+        again: bool = False,
+        sql: Any = None,
+    ) -> bool:
+        """Act on what the error proves. True: there is a new connection, run it once more."""
+        wrapper = self.wrapper
+        proof = self.note_error(connection, error, of_a_cursor=True)
+        if proof is Proof.ALIVE:
+            if code_of(error) is not None:
+                self.losses.note_answers()
+            if statement.changes:
+                # INSERT ... SELECT GET_LOCK() that meets a duplicate key keeps the lock.
+                connection.ledger.apply_begins(statement, args, clock(), many=many)
+            if statement.calls or not statement.single:
+                connection.status_is_unknown()
+                connection.mark_dirty()
+            if not (statement.lone_lock_call or commits(sql)):
+                rollbacks.look_for_rollback(wrapper, connection, error)
+            if not connection.touched and (wrapper.in_atomic_block or not wrapper.autocommit):
+                connection.mark_touched(may_touch_tables(sql))
+            return False
+        if not proof.is_loss or not safe or not self.is_in_use(connection):
+            # Closed while the statement ran, by a signal handler or a lazy parameter: 2006 may
+            # speak of the closing alone, and the statement may have run.
+            return False
+        # BEGIN has done nothing yet, whether it ran or not.
+        entering = statement.enters_transaction and proof is not Proof.PROTOCOL
+        # Without a rest before it, 2006 may be the server's answer to the statement: one
+        # that is longer than max_allowed_packet.
+        repeatable = (
+            statement.repeatable
+            and not (many or again)
+            and (entering or (proof is Proof.NEVER_RAN and idle >= REST))
+        )
+        connection.look_for_autocommit(wrapper.autocommit)
+        pins = connection.ledger.pins
+        settable = pins.settable
+        set_again = repeatable and settable is not None and statement.may_set_again(settable)
+        if (pins.pinned and not set_again) or any(map(connection.has_left, statement.reads)):
+            raise self.losses.state_lost(connection, idle, statement) from error
+        if repeatable:
+            self.reconnect_to_repeat(connection, idle)
+        return repeatable
+
+    def note_error(
+        self,
+        connection: PhysicalConnection,
+        error: BaseException,
+        *,
+        ran: bool = True,
+        of_a_cursor: bool = False,
+    ) -> Proof:
+        """Note what an error of the application's statement proves; see the connection's."""
+        if ran and not self.wrapper.autocommit:
+            connection.mark_dirty()
+        return connection.note_error(error, ran=ran, of_a_cursor=of_a_cursor)
+
+    def reconnect_to_repeat(self, connection: PhysicalConnection, idle: float) -> None:
+        """Announce the repetition and make sure there is a connection for it."""
+        wrapper = self.wrapper
+        reason = connection.reason
+        events.repeated(wrapper, reason=reason, age=connection.age(clock()), idle=idle)
+        if self.is_in_use(connection):
+            self.replace(reason)
+        else:  # a receiver has closed it, or run something, for which it was replaced
+            wrapper.ensure_connection()
+
+    def fetch(self, connection: PhysicalConnection, call: Callable[[], T]) -> T:
+        """Fetching and closing: they talk to the server in the middle of a result."""
+        if connection is NO_CONNECTION:
+            return call()
+        self.refuse_in_the_middle(connection)
+        try:
+            connection.exchange.under_way = True
+            result = call()
+        except BaseException as error:
+            self.note_error(connection, error, ran=False)
+            rollbacks.look_for_rollback(self.wrapper, connection, error)
+            raise
+        connection.exchange.under_way = False
+        connection.contacted()
+        return result
+
+    # ##### The pending result #####
+
+    def note_pending(
+        self,
+        cursor: RecyclingCursor,
+        *,
+        doubtful: bool = False,
+        rows_read: bool = False,
+        executed: bool = False,
+    ) -> None:
+        """Note whether `cursor` leaves anything at the server.
+
+        `doubtful`: the statement can have further results. `executed`: a statement has just run,
+        so that whatever another cursor had left is gone.
+        """
+        connection = self.connection
+        if connection.raw is CLOSED:
+            return
+        if not connection.usable:
+            connection.set_pending(None)
+            return
+        ledger = connection.ledger
+        rows = cursor.streams and not rows_read and getattr(cursor, "description", None) is not None
+        more = rows or self.driver.has_more_results(connection.raw, cursor, doubtful=doubtful)
+        if not (more or executed) and ledger.pending_result not in (None, cursor):
+            return
+        if not more and ledger.all_have_run():
+            self.losses.all_have_run()
+        if ledger.may_be_pending:
+            # What ran behind the first result may have switched autocommit off.
+            connection.look_at_status(self.wrapper.autocommit)
+        connection.set_pending(cursor if more else None)
+
+    def _discard_leftovers(self, cursor: RecyclingCursor, connection: PhysicalConnection) -> None:
+        try:
+            self.fetch(connection, cursor.discard_leftovers)
+            self.note_pending(cursor, rows_read=True)
+        except self.driver.error:
+            # The application gives these rows up; if their connection is lost, it is replaced.
+            connection.set_pending(None)
+            if connection.usable:
+                raise
+
+    # ##### Past Django's cursors #####
+
+    def ran_directly(
+        self, exchange: Exchange, sql: str | bytes | bytearray, args: Any, cursor: Any
+    ) -> bool:
+        """The application has run a statement past Django's cursors, by an object of the driver's.
+
+        `cursor` is the driver's, or None for a method of its connection. Returns whether a
+        transaction is open that SQL has begun.
+        """
+        connection, wrapper = self.connection, self.wrapper
+        if (
+            self.calls.is_connecting()
+            or connection.exchange is not exchange
+            or not self.is_in_use(connection)
+        ):
+            return False
+        statement = examine(sql, connection.reading)
+        if statement.changes and not connection.options.pin_session_state:
+            statement = transactions_only(statement)
+        ledger = connection.ledger
+        connection.ran(statement)
+        if not wrapper.autocommit:
+            connection.mark_dirty()
+        asked = statement.lone_lock_call and not isinstance(cursor, self.driver.unbuffered)
+        answer = only_value(cursor) if asked else ...
+        connection.note_changes(statement, args, answer, autocommit=wrapper.autocommit)
+        ledger.forget_after()  # the rest of the text may still fail, and nothing will tell
+        has_rows = getattr(cursor, "description", None) is not None
+        if ledger.pins.pinned and _may_write(statement, has_rows=has_rows):
+            ledger.written()
+        return ledger.pins.in_transaction
+
+    def hold_directly(self, exchange: Exchange, reason: str) -> None:
+        """The application has made the session another one, for as long as it lives."""
+        connection = self.connection
+        if connection.exchange is exchange and not self.calls.is_connecting():
+            connection.ledger.hold(reason, clock())
+
+    def hold(self, reason: str) -> Callable[[], None]:
+        """Pin by hand (see pinning.py). Returns the function that ends it."""
+        if self.current() is None:
+            self.wrapper.ensure_connection()
+        self.decide()  # a connection that is stale already carries nothing to hold
+        ledger = self.connection.ledger
+        return partial(ledger.release, ledger.hold(reason, clock()))
+
+    # ##### Units of work, processes #####
+
+    def unit_of_work_ended(self) -> None:
+        """Django has looked at the connection between two units of work, and kept it."""
+        wrapper, connection, replacement = self.wrapper, self.connection, self.replacement
+        in_use = self.is_in_use(connection)
+        if in_use and connection.ledger.pins.database_unknown:
+            questions.ask_database(connection)  # it outlives the unit of work
+        self.losses.unit_of_work_ended()
+        if wrapper.connection is None:
+            # A replacement has failed. Django's close() would have ended all of this here.
+            if replacement.state is not None:
+                autocommit = wrapper.settings_dict["AUTOCOMMIT"]
+                replacement.state = WrapperState(autocommit, [], False, replacement.state.ending)
+            if self.max_age.closes_at_boundary:
+                replacement.database = self.losses.refused = self.losses.unset = None
+        if connection.raw is not wrapper.connection:
+            return
+        connection.unit_ended()
+        if connection.ledger.pins.pinned:
+            connection.ledger.end_unit_of_work()
+        if connection.rolled_back is not None and wrapper.autocommit:
+            connection.forget_rollback()  # what follows is no second half of anything
+
+    def forget_parent(self) -> None:
+        """After a fork, in the child: the connection belongs to the parent."""
+        wrapper = self._wrapper()
+        if wrapper is None:
+            return
+        losses, replacement = self.losses, self.replacement
+        losses.unset = None
+        self.current()  # of a connection, too, that was put in its place without connect()
+        connection = self.connection
+        if connection is NO_CONNECTION:
+            return
+        connection.discard_inherited()
+        processes.leave(connection.raw)
+        processes.leave(wrapper.connection)
+        if self.is_in_use(connection) and not self.calls.is_connecting():
+            replacement.remember_database(connection)
+        self.connection = NO_CONNECTION
+        losses.forget()
+        self.calls.forget()
+        replacement.state = None
+        replacement.forks += 1
+        wrapper.run_on_commit = []
+        wrapper.run_commit_hooks_on_set_autocommit_on = False
+        if wrapper.connection is None:
+            return
+        wrapper.connection = None
+        if wrapper.in_atomic_block:
+            # As after close() in a block: its statements raise until it is left.
+            wrapper.closed_in_transaction = True
+            wrapper.needs_rollback = True
+        else:
+            replacement.state = WrapperState(wrapper.autocommit, [], False)
+
+
+def interrupted(connection: PhysicalConnection) -> OperationalError:
+    """The error for a statement of a transaction in which one was cut short."""
+    return OperationalError(
+        connection.code or 2013,
+        "an earlier statement of this transaction was cut short, and the next answer might belong "
+        "to it. Leave the transaction: the connection is closed then",
+    )
+
+
+def _may_write(statement: Statement, *, has_rows: bool) -> bool:
+    """Whether a transaction may have written by it. What ends or divides one writes nothing."""
+    if statement.leaves or not statement.single:
+        return True
+    divides = not statement.repeatable or statement.enters_transaction
+    return not divides and not has_rows

@@ -16,13 +16,12 @@ from django.core import checks
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.asyncio import async_unsafe
 
-from . import boundary, connecting, processes, transactions
+from . import boundary, connecting, option_files, processes, transactions
 from .checks import check_settings
 from .connection import NO_CONNECTION
 from .cursors import RecyclingCursor, StreamingCursor, UnloggedCursorWrapper
 from .drivers import Attempt
 from .guard import Guard
-from .option_files import sets_connect_timeout
 from .options import DEFAULT_CONNECT_TIMEOUT, Options
 from .processes import mark
 from .session_state import Kind, examine
@@ -98,7 +97,7 @@ class RecycleMixin(Base):
             Options.of(self.alias, self.settings_dict)  # raises; Django's is a bare AttributeError
         params: dict[str, Any] = super().get_connection_params()
         params.pop("recycle", None)
-        if params.get("connect_timeout") is None and not sets_connect_timeout(params):
+        if params.get("connect_timeout") is None and option_files.connect_timeout(params) is None:
             params["connect_timeout"] = DEFAULT_CONNECT_TIMEOUT
         return params
 

@@ -155,7 +155,7 @@ def close(wrapper: Wrapper, djangos: Callable[[], None]) -> None:
     if pinned and (not connection.usable or (raised and at_boundary)):
         # First of all: once it is closed, an interruption would keep the loss from being known.
         wrapper.validate_thread_sharing()
-        idle = connection.idle(clock())
+        idle = clock() - connection.last_activity
         reason = _why_closed(wrapper, connection)
         losses.state_lost(connection, idle, raised=raised, reason=reason)
     djangos()

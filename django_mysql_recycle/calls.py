@@ -54,19 +54,13 @@ class Calls:
         self.reporting: FrameType | None = None
 
     def is_connecting(self) -> bool:
-        if self.connecting is not None and not runs(self.connecting):
-            self.connecting = None
-        return self.connecting is not None
+        return self.connecting is not None and runs(self.connecting)
 
     def in_django_check(self) -> bool:
-        if self.django_check is not None and not runs(self.django_check):
-            self.django_check = None
-        return self.django_check is not None
+        return self.django_check is not None and runs(self.django_check)
 
     def is_notifying(self) -> bool:
-        if self.notifying is not None and not runs(self.notifying):
-            self.notifying = None
-        return self.notifying is not None
+        return self.notifying is not None and runs(self.notifying)
 
 
 def has_left(trace: TracebackType | None) -> bool:

@@ -90,6 +90,7 @@ class PhysicalConnection:
         "status_unknown",
         "touched",
         "unit_ended_at",
+        "usable",
         "wrong_node",
     )
 
@@ -101,6 +102,8 @@ class PhysicalConnection:
         self.raw = raw
         self.options = options
         self.condition = Condition.OPEN
+        #: The condition is OPEN, as far as is known without a look.
+        self.usable = True
         self.reason = ""  #: why it cannot be used any more
         self.code: int | None = None  #: the number of the error that has shown it
         self.opened_at = self.last_activity = liveness.clock()
@@ -191,16 +194,6 @@ class PhysicalConnection:
 
     # ##### Condition #####
 
-    @property
-    def usable(self) -> bool:
-        """As far as is known without a look."""
-        return self.condition is Condition.OPEN
-
-    @property
-    def was_interrupted(self) -> bool:
-        """Whether an answer to an earlier statement may still come."""
-        return self.condition is Condition.INTERRUPTED
-
     def _refresh(self) -> None:
         self.ready = not (
             self.descriptor is None
@@ -215,6 +208,7 @@ class PhysicalConnection:
 
     def _worsen(self, condition: Condition, reason: str, code: int | None = None) -> None:
         self.condition = max(self.condition, condition)
+        self.usable = False
         # The first reason stays, unless it says less.
         if not self.reason or (self.reason == "interrupted" != reason):
             self.reason, self.code = reason, code
@@ -302,17 +296,6 @@ class PhysicalConnection:
             self.reads_literals(escapes=escapes, ansi=ansi)
         self.ledger.forget_answers(self.last_activity)
 
-    @property
-    def unit_begins(self) -> bool:
-        """Nothing has run in this unit of work yet."""
-        return self.last_activity == self.unit_ended_at
-
-    def idle(self, now: float) -> float:
-        return now - self.last_activity
-
-    def age(self, now: float) -> float:
-        return now - self.opened_at
-
     def contacted(self) -> None:
         """It has talked to the server on the application's account."""
         self.last_activity = liveness.clock()
@@ -385,12 +368,18 @@ class PhysicalConnection:
 
     # ##### Statements #####
 
-    def executes(self, frame: FrameType | None) -> FrameType | None:
-        """The call in which the driver runs something, or None at its end. Returns the outer one."""
-        before = self.executing if self.is_executing() else None
+    def executing_begins(self, frame: FrameType) -> FrameType | None:
+        """The call in which the driver runs something from here on. Returns the outer one."""
+        outer = self.executing
+        if outer is not None and not self.is_executing():
+            outer = None
         self.executing = frame
+        self.ready = False
+        return outer
+
+    def executing_ends(self, outer: FrameType | None) -> None:
+        self.executing = outer
         self._refresh()
-        return before
 
     def is_executing(self) -> bool:
         """Whether a call of the driver is under way."""

@@ -12,13 +12,13 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.db.utils import OperationalError
 
 from . import events, processes, questions, rollbacks
 from .calls import Calls, is_in_a_statement
-from .connection import CLOSED, NO_CONNECTION, PhysicalConnection
+from .connection import CLOSED, NO_CONNECTION, Condition, PhysicalConnection
 from .drivers import ANSWERED, Driver, DriverConnection, Exchange, only_value, refuse
 from .errors import Proof, code_of
 from .liveness import clock
@@ -52,26 +52,20 @@ class Guard:
     """
 
     def __init__(self, wrapper: Wrapper, driver: Driver) -> None:
-        # Weak: a wrapper, and the connection of a thread that has ended, goes with its last
-        # reference and does not wait for the garbage collector.
-        self._wrapper = weakref.ref(wrapper)
+        #: Weak: a wrapper, and the connection of a thread that has ended, goes with its last
+        #: reference and does not wait for the garbage collector.
+        self.wrapper = cast("Callable[[], Wrapper]", weakref.ref(wrapper))
         self.driver = driver
         #: The connection in use, as far as it came from connect().
         self.connection: PhysicalConnection = NO_CONNECTION
         self.calls = Calls()
-        self.losses = Losses(self._wrapper, self.calls)
-        self.replacement = Replacement(self._wrapper, self.calls)
+        self.losses = Losses(self.wrapper, self.calls)
+        self.replacement = Replacement(self.wrapper, self.calls)
         #: How old the connection in use may become, as the settings said when it was opened.
         self.max_age = NO_MAX_AGE
         #: Autocommit was last switched off by Atomic, which switches it on again.
         self.off_for_atomic = False
         processes.track(self)
-
-    @property
-    def wrapper(self) -> Wrapper:
-        wrapper = self._wrapper()
-        assert wrapper is not None
-        return wrapper
 
     # ##### The connection in use #####
 
@@ -79,7 +73,7 @@ class Guard:
         """The connection in use, or None if there is none."""
         if not processes.mark[0]:
             processes.look()
-        wrapper, connection = self.wrapper, self.connection
+        wrapper, connection = self.wrapper(), self.connection
         if connection.raw is wrapper.connection:
             return connection
         if wrapper.connection is None:
@@ -96,7 +90,7 @@ class Guard:
 
     def adopt(self, raw: DriverConnection, options: Options) -> PhysicalConnection:
         """What is known from now on of a connection that the driver has opened."""
-        wrapper = self.wrapper
+        wrapper = self.wrapper()
         connecting = self.calls.is_connecting()
         limit = self.max_age if connecting else max_age_of(wrapper.alias, wrapper.settings_dict)
         connection = self._physical(raw, options, limit.drawn(options.jitter))
@@ -111,15 +105,15 @@ class Guard:
         self, raw: DriverConnection, options: Options, max_age: float | None
     ) -> PhysicalConnection:
         connection = PhysicalConnection(self.driver, raw, options, max_age)
-        connection.exchange.wrapper = self._wrapper
+        connection.exchange.wrapper = self.wrapper
         return connection
 
     def is_in_use(self, connection: PhysicalConnection) -> bool:
-        return connection is self.connection and connection.raw is self.wrapper.connection
+        return connection is self.connection and connection.raw is self.wrapper().connection
 
     def is_safe(self, connection: PhysicalConnection) -> bool:
         """Whether replacing the connection can lose nothing, pins and results aside."""
-        wrapper = self.wrapper
+        wrapper = self.wrapper()
         return (
             not wrapper.in_atomic_block
             and (wrapper.autocommit or not connection.dirty)
@@ -146,7 +140,7 @@ class Guard:
         if self.driver.hides_transactions and connection.exchange.was_used_past:
             return False
         try:
-            in_mode = bool(connection.raw.get_autocommit()) is self.wrapper.autocommit
+            in_mode = bool(connection.raw.get_autocommit()) is self.wrapper().autocommit
         except self.driver.error:
             return False  # the application has closed it past Django
         return in_mode and not self.driver.in_transaction(connection.raw)
@@ -160,7 +154,7 @@ class Guard:
             return False
         if under_way is ANSWERED:
             return connection.exchange.is_taking()
-        if self.wrapper._thread_sharing_count or is_in_a_statement():
+        if self.wrapper()._thread_sharing_count or is_in_a_statement():
             return True
         # An interruption has kept its end from being seen.
         connection.mark_interrupted()
@@ -171,7 +165,7 @@ class Guard:
     def refuse_in_the_middle(self, connection: PhysicalConnection) -> None:
         """Raise ProgrammingError if another statement is under way; nothing is touched then."""
         if connection.exchange.under_way and self.in_the_middle(connection):
-            with self.wrapper.wrap_database_errors:
+            with self.wrapper().wrap_database_errors:
                 raise refuse(connection.raw)
 
     # ##### Before a statement #####
@@ -218,14 +212,14 @@ class Guard:
         server may be asked something, which changes what the next statement reads.
         """
         connection = self.connection
-        if self.in_the_middle(connection):
+        if connection.exchange.under_way and self.in_the_middle(connection):
             return 0.0  # in the middle of a statement nothing is asked or replaced
         safe = self.is_safe(connection)
         self._before_deciding(connection, statement, cursor, safe=safe)
         replacements = 0
         while True:
             now = clock()
-            idle = connection.idle(now)
+            idle = now - connection.last_activity
             verdict = decide(self._facts(connection, statement, cursor, now, safe=safe))
             if verdict.action is Action.RUN:
                 return idle
@@ -233,14 +227,15 @@ class Guard:
                 if (
                     not replacements
                     and connection.usable
-                    and connection.look_for_autocommit(self.wrapper.autocommit)
+                    and connection.look_for_autocommit(self.wrapper().autocommit)
                 ):
                     continue  # it was switched off past the cursors
                 # Receivers that have lost two are not called for the third.
                 self.replace(verdict.reason, signal=replacements < 2)
                 connection = self.connection
                 replacements += 1
-                self.losses.raise_refused(None if statement is _NOTHING else statement)
+                if self.losses.refused is not None:
+                    self.losses.raise_refused(None if statement is _NOTHING else statement)
                 sound = connection.usable and not connection.wrong_node
                 rested = clock() - connection.last_activity >= REST
                 if sound and (not rested or replacements == _MOST):
@@ -248,7 +243,7 @@ class Guard:
                 if replacements == _MOST:
                     raise OperationalError(
                         connection.code or 2006,
-                        f"each new connection of {self.wrapper.alias!r} was lost "
+                        f"each new connection of {self.wrapper().alias!r} was lost "
                         f"({connection.reason or 'wrong node'}) before its first statement",
                     )
                 # Receivers took their time, in which the server may have closed it again, or a
@@ -261,11 +256,13 @@ class Guard:
                 raise interrupted(connection)
             elif not asks:
                 return idle
-            # Either the connection has talked to the server now, or it is marked lost.
-            elif verdict.action is Action.PING:
-                questions.ping(connection)
-            elif not questions.read_limit(connection):
-                events.limit_unknown(self.wrapper.alias)
+            else:
+                if verdict.action is Action.PING:
+                    questions.ping(connection)
+                elif not questions.read_limit(connection):
+                    events.limit_unknown(self.wrapper().alias)
+                if connection.usable and not connection.wrong_node:
+                    return 0.0  # the server has answered just now
 
     def _before_deciding(
         self,
@@ -276,13 +273,14 @@ class Guard:
         safe: bool,
     ) -> None:
         """Raise what is still to be reported, and ask for what the ledger does not know."""
-        wrapper, losses = self.wrapper, self.losses
+        wrapper, losses = self.wrapper(), self.losses
         if safe and self.off_for_atomic and not wrapper.autocommit:
             # An interruption has kept Atomic from entering its block, or from switching it on.
             wrapper.set_autocommit(True)
         if safe and losses.pending_error is not None:
             losses.raise_pending()
-        losses.raise_refused(None if statement is _NOTHING else statement)
+        if losses.refused is not None:
+            losses.raise_refused(None if statement is _NOTHING else statement)
         unset = losses.unset
         if (
             unset is not None
@@ -313,16 +311,16 @@ class Guard:
         settable = pins.settable if sets and pins.pinned else None
         return Facts(
             safe=safe,
-            pending=connection.has_pending_result(cursor),
+            pending=connection.ledger.may_be_pending and connection.has_pending_result(cursor),
             pinned=pins.pinned and not (settable is not None and statement.sets_all(settable)),
             settable=settable is not None and statement.may_set_again(settable),
             reads_state=any(map(connection.has_left, statement.reads)),
             reason=connection.reason,
-            interrupted=connection.was_interrupted,
+            interrupted=connection.condition is Condition.INTERRUPTED,
             wrong_node=connection.wrong_node,
-            unit_begins=connection.unit_begins,
-            idle=connection.idle(now),
-            age=connection.age(now),
+            unit_begins=connection.last_activity == connection.unit_ended_at,
+            idle=now - connection.last_activity,
+            age=now - connection.opened_at,
             idle_limit=connection.idle_limit,
             max_age=connection.max_age,
             ping_after=connection.options.ping_after,
@@ -364,31 +362,37 @@ class Guard:
             return call()
         if statement.sends_file:
             call = partial(self._without_network_timeout, statement, call)
-        wrapper = self.wrapper
+        wrapper = self.wrapper()
         connection = self.current()
         if connection is None:
             wrapper.ensure_connection()
             connection = self.connection
-        self.refuse_in_the_middle(connection)
+        if connection.exchange.under_way:
+            self.refuse_in_the_middle(connection)
+        ledger = connection.ledger
         if statement.changes and not connection.options.pin_session_state:
             statement = transactions_only(statement)
-        if connection.ledger.pending_result is cursor and connection.usable:
+        if ledger.may_be_pending and ledger.pending_result is cursor and connection.usable:
             self._discard_leftovers(cursor, connection)
-        rollbacks.after_rollback(wrapper, connection, statement, sql)
+        if connection.rolled_back is not None:
+            rollbacks.after_rollback(wrapper, connection, statement, sql)
         idle = self.decide(statement, cursor)
         cursor.bring_up_to_date()
         connection = self.connection
-        safe = self.is_safe(connection) and not connection.has_pending_result(cursor)
+        ledger = connection.ledger
+        safe = self.is_safe(connection) and not (
+            ledger.may_be_pending and connection.has_pending_result(cursor)
+        )
         exchange = connection.exchange
         cursors = exchange.cursors
-        outer = connection.executes(sys._getframe())
+        outer = connection.executing_begins(sys._getframe())
         try:
             result = call()
             exchange.under_way = False
             exchange.cursors = cursors  # `call` may be several statements to the driver
             if self.is_in_use(connection):  # a signal handler or a lazy row may have closed it
                 self._succeeded(connection, statement, args, cursor, many, arguments, sql)
-                if connection.ledger.pins.doubtful and outer is None:
+                if ledger.pins.doubtful and outer is None:
                     questions.ask_locks(connection)
         except BaseException as error:
             repeat = self.failed(
@@ -399,7 +403,7 @@ class Guard:
         else:
             return result
         finally:
-            connection.executes(outer)
+            connection.executing_ends(outer)
         return self.run(cursor, statement, args, call, again=True, sql=sql)
 
     def _without_network_timeout(self, statement: Statement, call: Callable[[], T]) -> T:
@@ -430,7 +434,7 @@ class Guard:
         arguments: str,
         sql: Any,
     ) -> None:
-        ledger, losses, wrapper = connection.ledger, self.losses, self.wrapper
+        ledger, losses, wrapper = connection.ledger, self.losses, self.wrapper()
         connection.ran(statement)
         if not connection.touched and (wrapper.in_atomic_block or not wrapper.autocommit):
             connection.mark_touched(may_touch_tables(sql))
@@ -443,10 +447,13 @@ class Guard:
         if arguments:
             ledger.left_arguments(arguments)
         has_rows = getattr(cursor, "description", None) is not None
-        losses.note_answers(rows=has_rows and not statement.asks_only, arguments=arguments)
-        ledger.forget_after()
-        losses.database_selected(statement)
-        losses.set_again(statement, args, many=many)
+        ledger.after = None
+        if losses.unanswerable:
+            losses.note_answers(rows=has_rows and not statement.asks_only, arguments=arguments)
+        if losses.refused is not None:
+            losses.database_selected(statement)
+        if losses.unset is not None:
+            losses.set_again(statement, args, many=many)
         if statement is not PLAIN:
             answer = cursor.only_value() if statement.lone_lock_call and not many else ...
             connection.note_changes(
@@ -473,7 +480,7 @@ class Guard:
         sql: Any = None,
     ) -> bool:
         """Act on what the error proves. True: there is a new connection, run it once more."""
-        wrapper = self.wrapper
+        wrapper = self.wrapper()
         proof = self.note_error(connection, error, of_a_cursor=True)
         if proof is Proof.ALIVE:
             if code_of(error) is not None:
@@ -521,15 +528,15 @@ class Guard:
         of_a_cursor: bool = False,
     ) -> Proof:
         """Note what an error of the application's statement proves; see the connection's."""
-        if ran and not self.wrapper.autocommit:
+        if ran and not self.wrapper().autocommit:
             connection.mark_dirty()
         return connection.note_error(error, ran=ran, of_a_cursor=of_a_cursor)
 
     def reconnect_to_repeat(self, connection: PhysicalConnection, idle: float) -> None:
         """Announce the repetition and make sure there is a connection for it."""
-        wrapper = self.wrapper
+        wrapper = self.wrapper()
         reason = connection.reason
-        events.repeated(wrapper, reason=reason, age=connection.age(clock()), idle=idle)
+        events.repeated(wrapper, reason=reason, age=clock() - connection.opened_at, idle=idle)
         if self.is_in_use(connection):
             self.replace(reason)
         else:  # a receiver has closed it, or run something, for which it was replaced
@@ -545,7 +552,7 @@ class Guard:
             result = call()
         except BaseException as error:
             self.note_error(connection, error, ran=False)
-            rollbacks.look_for_rollback(self.wrapper, connection, error)
+            rollbacks.look_for_rollback(self.wrapper(), connection, error)
             raise
         connection.exchange.under_way = False
         connection.contacted()
@@ -577,12 +584,14 @@ class Guard:
         more = rows or self.driver.has_more_results(connection.raw, cursor, doubtful=doubtful)
         if not (more or executed) and ledger.pending_result not in (None, cursor):
             return
-        if not more and ledger.all_have_run():
+        if not more and ledger.after is not None:
+            ledger.all_have_run()
             self.losses.all_have_run()
         if ledger.may_be_pending:
             # What ran behind the first result may have switched autocommit off.
-            connection.look_at_status(self.wrapper.autocommit)
-        connection.set_pending(cursor if more else None)
+            connection.look_at_status(self.wrapper().autocommit)
+        if more or ledger.may_be_pending or connection.network_timeout_lifted:
+            connection.set_pending(cursor if more else None)
 
     def _discard_leftovers(self, cursor: RecyclingCursor, connection: PhysicalConnection) -> None:
         try:
@@ -604,7 +613,7 @@ class Guard:
         `cursor` is the driver's, or None for a method of its connection. Returns whether a
         transaction is open that SQL has begun.
         """
-        connection, wrapper = self.connection, self.wrapper
+        connection, wrapper = self.connection, self.wrapper()
         if (
             self.calls.is_connecting()
             or connection.exchange is not exchange
@@ -636,7 +645,7 @@ class Guard:
     def hold(self, reason: str) -> Callable[[], None]:
         """Pin by hand (see pinning.py). Returns the function that ends it."""
         if self.current() is None:
-            self.wrapper.ensure_connection()
+            self.wrapper().ensure_connection()
         self.decide()  # a connection that is stale already carries nothing to hold
         ledger = self.connection.ledger
         return partial(ledger.release, ledger.hold(reason, clock()))
@@ -645,7 +654,7 @@ class Guard:
 
     def unit_of_work_ended(self) -> None:
         """Django has looked at the connection between two units of work, and kept it."""
-        wrapper, connection, replacement = self.wrapper, self.connection, self.replacement
+        wrapper, connection, replacement = self.wrapper(), self.connection, self.replacement
         in_use = self.is_in_use(connection)
         if in_use and connection.ledger.pins.database_unknown:
             questions.ask_database(connection)  # it outlives the unit of work
@@ -667,7 +676,7 @@ class Guard:
 
     def forget_parent(self) -> None:
         """After a fork, in the child: the connection belongs to the parent."""
-        wrapper = self._wrapper()
+        wrapper = cast("Wrapper | None", self.wrapper())
         if wrapper is None:
             return
         losses, replacement = self.losses, self.replacement

@@ -93,13 +93,11 @@ class Ledger:
         self.pins.apply_begins(statement, args, now, many=many)
         self._settle()
 
-    def all_have_run(self) -> bool:
-        """Every statement of the text has run. Returns whether that was still open."""
-        if self.after is None:
-            return False
-        self.pins, self.after = self.after, None
-        self._settle()
-        return True
+    def all_have_run(self) -> None:
+        """Every statement of the text has run."""
+        if self.after is not None:
+            self.pins, self.after = self.after, None
+            self._settle()
 
     def forget_after(self) -> None:
         """Whatever an earlier text was to do when all of it ran, it is over."""

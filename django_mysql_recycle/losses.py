@@ -46,8 +46,8 @@ class Ending:
         now = clock()
         return cls(
             reason,
-            connection.age(now),
-            connection.idle(now),
+            now - connection.opened_at,
+            now - connection.last_activity,
             connection.idle_limit,
             connection.max_age,
             signal,
@@ -91,8 +91,8 @@ class RefusedDatabase:
 class Losses:
     """What one wrapper has lost and not reported yet."""
 
-    def __init__(self, wrapper: Callable[[], Wrapper | None], calls: Calls) -> None:
-        self._wrapper = wrapper
+    def __init__(self, wrapper: Callable[[], Wrapper], calls: Calls) -> None:
+        self.wrapper = wrapper
         self._calls = calls
         #: The loss that was raised last, until it has come out of the backend: see pending().
         self.pending_error: SessionStateLost | None = None
@@ -108,15 +108,9 @@ class Losses:
         #: answers, and how the names of variables with the arguments of callproc() begin.
         self.unanswerable: dict[Answer | str, Ending] = {}
 
-    @property
-    def wrapper(self) -> Wrapper:
-        wrapper = self._wrapper()
-        assert wrapper is not None
-        return wrapper
-
     def watch(self) -> None:
         """Have each statement pass the guard as long as there is anything here."""
-        connection = self.wrapper.guard.connection
+        connection = self.wrapper().guard.connection
         if connection is not NO_CONNECTION:
             connection.watch_statements(
                 self.pending_error is not None
@@ -175,7 +169,7 @@ class Losses:
         calls = self._calls
         outer, calls.reporting = calls.reporting, sys._getframe()
         try:
-            events.state_lost(self.wrapper, raised=raised, **facts)
+            events.state_lost(self.wrapper(), raised=raised, **facts)
         finally:
             calls.reporting = outer
 
@@ -204,7 +198,7 @@ class Losses:
         reason = connection.reason or reason
         error = SessionStateLost(
             connection.code or 2006,
-            f"the connection of {self.wrapper.alias!r} is gone ({reason}, idle {idle:.1f} s) "
+            f"the connection of {self.wrapper().alias!r} is gone ({reason}, idle {idle:.1f} s) "
             f"and session state with it: {description}",
         )
         if raised:
@@ -214,7 +208,7 @@ class Losses:
         self.report(
             error,
             reason=reason,
-            age=connection.age(now),
+            age=now - connection.opened_at,
             idle=idle,
             state=kinds,
             description=description,
@@ -239,7 +233,7 @@ class Losses:
 
     def unset_lost(self, unset: UnsetState) -> SessionStateLost:
         """The error for lost state that a statement relies on which does not set it again."""
-        wrapper, ending = self.wrapper, unset.ending
+        wrapper, ending = self.wrapper(), unset.ending
         pins = unset.pins.copy()
         pins.absorb(wrapper.guard.connection.ledger.pins, unset.waiting)
         description = pins.describe(clock())
@@ -289,7 +283,7 @@ class Losses:
 
     def database_selected(self, statement: Statement) -> None:
         """A statement has run: if it is USE, nothing is refused any more."""
-        if self.refused is not None and statement.selects_database:
+        if statement.selects_database:
             self.refused = None
             self.watch()
 
@@ -311,7 +305,7 @@ class Losses:
         )
         error = SessionStateLost(
             refused.code,
-            f"the connection of {self.wrapper.alias!r} was replaced ({reason}, idle {idle:.1f} s) "
+            f"the connection of {self.wrapper().alias!r} was replaced ({reason}, idle {idle:.1f} s) "
             f"and the new one is not in its {description}",
         )
         self.refused = None
@@ -366,7 +360,8 @@ class Losses:
             self.watch()
             description = f"{read} was left in a connection that has been replaced since"
             error = SessionStateLost(
-                2006, f"{description}; the connection of {self.wrapper.alias!r} has no answer to it"
+                2006,
+                f"{description}; the connection of {self.wrapper().alias!r} has no answer to it",
             )
             self.report(
                 error,

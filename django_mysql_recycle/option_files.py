@@ -19,7 +19,6 @@ __all__ = [
     "mentions_tls",
     "options",
     "reconnecting",
-    "sets_connect_timeout",
 ]
 
 _GROUPS = frozenset({"client", "client-server", "client-mariadb"})
@@ -58,16 +57,13 @@ def is_on(value: str | None) -> bool:
 
 def connect_timeout(params: Mapping[str, Any]) -> int | None:
     """The ``connect_timeout`` that the option files set; None where they set none."""
+    if params.get("read_default_file") is None and params.get("read_default_group") is None:
+        return None
     given = options(params)
     names = ("connect-timeout", "loose-connect-timeout", "timeout")
     values = (given[name].value or "" for name in names if name in given)
     found = next(filter(None, (re.match(r"\d+", value) for value in values)), None)
     return None if found is None else int(found[0])
-
-
-def sets_connect_timeout(params: Mapping[str, Any]) -> bool:
-    """Whether the option files named in the driver's parameters set ``connect_timeout``."""
-    return connect_timeout(params) is not None
 
 
 def reconnecting(params: Mapping[str, Any]) -> str:

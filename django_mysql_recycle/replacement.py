@@ -47,8 +47,8 @@ class WrapperState:
 class Replacement:
     """The replacements of one wrapper's connections."""
 
-    def __init__(self, wrapper: Callable[[], Wrapper | None], calls: Calls) -> None:
-        self._wrapper = wrapper
+    def __init__(self, wrapper: Callable[[], Wrapper], calls: Calls) -> None:
+        self.wrapper = wrapper
         self._calls = calls
         #: What the next connection takes over.
         self.state: WrapperState | None = None
@@ -59,15 +59,9 @@ class Replacement:
         #: How many forks it has come out of as a child: a receiver may fork inside of connect().
         self.forks = 0
 
-    @property
-    def wrapper(self) -> Wrapper:
-        wrapper = self._wrapper()
-        assert wrapper is not None
-        return wrapper
-
     def replace(self, connection: PhysicalConnection, ending: Ending) -> None:
         """Close a connection and open a new one through Django's connect()."""
-        wrapper = self.wrapper
+        wrapper = self.wrapper()
         self.state = WrapperState.of(wrapper, ending)
         self.database = connection.ledger.pins.database
         if self.database is not None:
@@ -84,7 +78,7 @@ class Replacement:
 
     def restore(self, state: WrapperState) -> None:
         """Give the new connection what the wrapper had before Django's connect() reset it."""
-        wrapper, made = self.wrapper, self.made
+        wrapper, made = self.wrapper(), self.made
         if wrapper.autocommit != state.autocommit:
             watched = made is not None and not wrapper.foreign_transactions
             if made is not None and watched:
@@ -103,7 +97,7 @@ class Replacement:
         outer, calls.notifying = calls.notifying, sys._getframe()
         try:
             events.recycled(
-                self.wrapper,
+                self.wrapper(),
                 reason=ending.reason,
                 age=ending.age,
                 idle=ending.idle,
@@ -123,7 +117,7 @@ class Replacement:
         pins = connection.ledger.pins
         name = None if pins.pinned and pins.database_unknown else pins.database
         opened_in_it = name is not None and name == connection.opened_in
-        if opened_in_it and not connection_created.has_listeners(type(self.wrapper)):
+        if opened_in_it and not connection_created.has_listeners(type(self.wrapper())):
             name = None  # the next connection will be in it without more
         self.database = name
 
@@ -142,7 +136,7 @@ class Replacement:
             connection.ask(f"USE `{quoted}`".encode(connection.raw.encoding, "surrogateescape"))
         except NoAnswer as error:
             raise OperationalError(
-                2013, f"no answer to USE while connecting to {self.wrapper.alias!r}"
+                2013, f"no answer to USE while connecting to {self.wrapper().alias!r}"
             ) from error
         except (connection.driver.error, UnicodeError) as error:
             code = code_of(error) if isinstance(error, connection.driver.error) else 1049

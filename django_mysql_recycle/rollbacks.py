@@ -50,8 +50,6 @@ def after_rollback(
     wrapper: Wrapper, connection: PhysicalConnection, statement: Statement, sql: Any
 ) -> None:
     """Before a statement that the application takes for one of the same transaction."""
-    if connection.rolled_back is None:
-        return
     if rolls_back(sql) or (statement.enters_transaction and not connection.ran_since):
         connection.forget_rollback()
         return

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db.utils import Error, InterfaceError, OperationalError
 
+from .connection import Condition
 from .guard import interrupted
 from .liveness import clock
 from .processes import mark
@@ -72,7 +73,7 @@ def _enter(wrapper: Wrapper, connection: PhysicalConnection, send: Send) -> None
     """Nothing has been done yet, so a loss here is repeated."""
     guard = wrapper.guard
     now = clock()
-    idle = connection.idle(now)
+    idle = now - connection.last_activity
     safe = (
         connection.needs_no_decision(now)
         and wrapper.autocommit
@@ -120,7 +121,7 @@ def _leave(wrapper: Wrapper, connection: PhysicalConnection, send: Send) -> None
         # COMMIT or ROLLBACK has been acknowledged, or the server rolls back by itself. The
         # next connection has autocommit on; reconnecting now to say so might fail.
         return
-    if connection.was_interrupted:
+    if connection.condition is Condition.INTERRUPTED:
         raise interrupted(connection)
     if connection.rolled_back is not None:
         raise transaction_refused(wrapper, connection)
@@ -173,13 +174,13 @@ def _commit_on_lost(
     """COMMIT where the connection is lost. A success only if there was nothing to commit."""
     guard = wrapper.guard
     if connection.ledger.pins.pinned and guard.is_safe(connection):
-        lost = guard.losses.state_lost(connection, connection.idle(clock()))
+        lost = guard.losses.state_lost(connection, clock() - connection.last_activity)
         connection.transaction_ended()
         raise lost from error
     if nothing_open:
         return
     if error is None:
-        if connection.was_interrupted:
+        if connection.condition is Condition.INTERRUPTED:
             raise interrupted(connection)
         raise _lost_before_commit(connection)
     if isinstance(error, InterfaceError):

@@ -21,7 +21,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error
 
 from django_mysql_recycle import SessionStateLost, pinned
-from django_mysql_recycle.transactions import TransactionSeams
+from django_mysql_recycle.base import RecycleMixin
 
 from .acts import owners
 from .admin import Admin
@@ -305,9 +305,9 @@ def test_atomic_block_is_whole_or_not_there(
 def returns(where: str) -> bool:
     """Whether set_autocommit() had done all and was about to return: the caller's own moment."""
     name, _, offset = where.rpartition("+")
-    code = dis.get_instructions(TransactionSeams.set_autocommit)
+    code = dis.get_instructions(RecycleMixin.set_autocommit)
     last = {step.offset for step in code if step.opname.startswith("RETURN")}
-    return name.endswith("TransactionSeams.set_autocommit") and int(offset) in last
+    return name.endswith("RecycleMixin.set_autocommit") and int(offset) in last
 
 
 @pytest.mark.parametrize("stale", [False, True], ids=["healthy", "lost"])

@@ -15,7 +15,7 @@ from django.db.utils import Error, load_backend
 from ..checks import check_settings, settings_findings
 from ..drivers import Driver, choose
 from ..errors import Proof, classify, code_of
-from ..option_files import sets_connect_timeout
+from ..option_files import connect_timeout
 from ..options import DEFAULT_CONNECT_TIMEOUT, Options, is_number, max_age_of, path_of
 from ..server_facts import read
 from .findings import (
@@ -206,7 +206,7 @@ def _told_of_another_engine(alias: str) -> list[Finding]:
 def _in_time(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings for the stock backend, with which mysqlclient waits 135 s for a silent host."""
     options = dict(settings.get("OPTIONS") or {})
-    if options.get("connect_timeout") is None and not sets_connect_timeout(options):
+    if options.get("connect_timeout") is None and connect_timeout(options) is None:
         options["connect_timeout"] = DEFAULT_CONNECT_TIMEOUT
     return {**settings, "OPTIONS": options}
 

@@ -136,6 +136,33 @@ def _in_atomic(run: Run, wrapper: Any) -> Iterator[None]:
 
 
 @contextmanager
+def _pinned(run: Run, wrapper: Any) -> Iterator[None]:
+    with after_a_pause(run, wrapper), _lock_held(wrapper):
+        yield
+
+
+@contextmanager
+def _pinned_in_atomic(run: Run, wrapper: Any) -> Iterator[None]:
+    with _lock_held(wrapper), _in_atomic(run, wrapper):
+        yield
+
+
+@contextmanager
+def _lock_held(wrapper: Any) -> Iterator[None]:
+    """A named lock, which pins the connection. Each engine has a name of its own."""
+    name = f"benchmark {type(wrapper).__module__}"
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT GET_LOCK(%s, 1)", (name,))
+        cursor.fetchall()
+    try:
+        yield
+    finally:
+        with wrapper.cursor() as cursor:
+            cursor.execute("SELECT RELEASE_LOCK(%s)", (name,))
+            cursor.fetchall()
+
+
+@contextmanager
 def _debugged(run: Run, wrapper: Any) -> Iterator[None]:
     with after_a_pause(run, wrapper):
         wrapper.force_debug_cursor = True
@@ -158,6 +185,8 @@ CASES = [
     Case("autocommit", 1.5, after_a_pause),
     Case("autocommit, in a tight loop", 0.6, _in_a_loop),
     Case("inside atomic", 0.5, _in_atomic),
+    Case("autocommit, a named lock held", 1.5, _pinned),
+    Case("inside atomic, a named lock held", 0.5, _pinned_in_atomic),
     Case("autocommit, DEBUG cursor", None, _debugged),
     Case("autocommit, an execute_wrapper", None, _wrapped),
     Case("a cursor opened and closed", None, _in_a_loop, makes_cursor=True),

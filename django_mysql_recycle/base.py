@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from asyncio import _get_running_loop
 from collections.abc import Mapping
-from functools import partial
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +46,10 @@ _djangos_ensure_connection = (
     else None
 )
 
+_djangos_set_autocommit = BaseDatabaseWrapper.set_autocommit
+
 _MAKES_CURSORS = {"cursor", "_cursor", "create_cursor"}
-_ENDS_TRANSACTIONS = {"_set_autocommit", "_commit", "_rollback"}
+_ENDS_TRANSACTIONS = {"set_autocommit", "_set_autocommit", "_commit", "_rollback"}
 
 
 class RecycleMixin(Base):
@@ -210,6 +211,9 @@ class RecycleMixin(Base):
             if self.sets_up_with_cursors:
                 self.guard.decide_before_cursor()
             return super()._cursor(name)
+        if getattr(self.connection, "cursorclass", None) is driver.cursor:
+            # Nothing in it can raise an error of the driver's, which would have to be wrapped.
+            return self._prepare_cursor(self.create_cursor(name))
         with self.wrap_database_errors:
             return self._prepare_cursor(self.create_cursor(name))
 
@@ -254,7 +258,8 @@ class RecycleMixin(Base):
         calls = self.guard.calls
         if calls.django_check and self.connection is not None and self.autocommit:
             return True  # without Django's look for a running event loop
-        if super().get_autocommit():
+        self.ensure_connection()  # which is all that Django's does
+        if self.autocommit:
             return True
         if not (self.in_atomic_block or calls.in_django_check() or calls.is_connecting()):
             self.guard.current()
@@ -276,6 +281,17 @@ class RecycleMixin(Base):
             ):
                 self._set_autocommit(autocommit)  # the log would show it as the application's
                 self.autocommit = autocommit
+            elif (
+                not autocommit
+                and BaseDatabaseWrapper.set_autocommit is _djangos_set_autocommit
+                and not (self.foreign_transactions or self.queries_logged)
+            ):
+                # What Django's does, without the context manager that would log it.
+                self.validate_no_atomic_block()
+                self.close_if_health_check_failed()
+                self.ensure_connection()
+                self._set_autocommit(autocommit)
+                self.autocommit = autocommit
             else:
                 super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
         except BaseException as error:
@@ -283,8 +299,10 @@ class RecycleMixin(Base):
             raise
 
     def _set_autocommit(self, autocommit: bool) -> None:
-        send = partial(super()._set_autocommit, autocommit)
-        transactions.switch_autocommit(self, autocommit, send)
+        if autocommit:
+            transactions.leave(self, super()._set_autocommit)
+        else:
+            transactions.enter(self, super()._set_autocommit)
 
     def _commit(self) -> None:
         transactions.send_commit(self, super()._commit)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 from . import events, processes, questions
 from .connection import NoAnswer
 from .liveness import clock
@@ -19,6 +21,8 @@ from .rollbacks import confirm_transaction
 if TYPE_CHECKING:
     from .connection import PhysicalConnection
     from .wrapper import Wrapper
+
+_djangos_check = BaseDatabaseWrapper.close_if_unusable_or_obsolete
 
 __all__ = [
     "close",
@@ -71,12 +75,26 @@ def close_if_unusable_or_obsolete(wrapper: Wrapper, djangos: Callable[[], None])
     if not processes.mark[0]:
         processes.look()
     guard = wrapper.guard
-    connection = guard.connection
+    connection, close_at = guard.connection, wrapper.close_at
+    pinned = connection.ledger.pins.pinned
+    too_old = close_at is not None and monotonic() >= close_at
+    if (
+        connection.ready
+        and not (pinned or too_old or wrapper.errors_occurred or wrapper.in_atomic_block)
+        and connection.raw is wrapper.connection
+        and not connection.exchange.under_way
+        and wrapper.autocommit == wrapper.settings_dict["AUTOCOMMIT"]
+        and not guard.losses.unanswerable
+        and getattr(djangos, "__func__", None) is _djangos_check
+    ):
+        # Nothing for Django's check to do: it would find that out in four calls.
+        wrapper.health_check_done = False
+        connection.unit_ended()
+        return
     if guard.in_the_middle(connection):
         return  # a signal handler in the middle of a statement
-    close_at = wrapper.close_at
     held: tuple[str, ...] = ()
-    if close_at is not None and connection.ledger.pins.pinned and monotonic() >= close_at:
+    if pinned and too_old:
         held = _held_past_max_age(wrapper, connection)
     try:
         if held:

@@ -17,7 +17,7 @@ _INSIDE = (_PACKAGE, "django.db.backends.")
 _DRIVERS = ("MySQLdb", "pymysql")
 #: What of the package is on the stack while a statement is under way.
 _SENDING = {
-    *("execute", "executemany", "callproc", "run", "_enter", "_leave"),
+    *("execute", "executemany", "callproc", "run", "enter", "leave"),
     *("send_commit", "send_rollback"),
     *("fetch", "ask", "watched_query", "watched_store_result", "watched_use_result"),
 }

@@ -183,8 +183,10 @@ class PhysicalConnection:
             self.ledger.left |= INSERTED
 
     def ordinary_succeeded_in_transaction(self, statement: Statement, sql: Any) -> None:
-        """The same inside of a block, whose age and idle time do not matter."""
-        self.exchange.under_way = False
+        """The same inside of a block, where the clocks do not matter.
+
+        Once something has touched a table the others change nothing but what they leave.
+        """
         self.dirty = True
         if not self.touched:
             # A SELECT may do without a table, and begin nothing at the server.
@@ -493,17 +495,13 @@ class PhysicalConnection:
         self.last_activity = liveness.clock()
         self.dirty = self.touched = self.dirty and not clean
 
-    def transaction_left(self) -> None:
-        """Autocommit was switched on."""
-        self.committed()
-        if self.ledger.pins.pinned:
-            self.ledger.autocommit_seen(False, self.last_activity)
-
     def committed(self) -> None:
-        """COMMIT or ROLLBACK was acknowledged."""
+        """COMMIT, ROLLBACK or SET autocommit = 1 was acknowledged."""
         self.exchange.under_way = False
         self.last_activity = liveness.clock()
-        self.transaction_ended()
+        self.dirty = self.touched = False
+        if self.ledger.pins.pinned or self.rolled_back is not None:
+            self.transaction_ended()
 
     def transaction_ended(self) -> None:
         """COMMIT or ROLLBACK was acknowledged, or the server rolls back by itself."""

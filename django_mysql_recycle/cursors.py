@@ -78,7 +78,9 @@ class RecyclingCursor(CursorWrapper):
                         )
                         self._raise_mapped(error)
                         raise
-                    connection.ordinary_succeeded_in_transaction(statement, query)
+                    connection.exchange.under_way = False
+                    if statement is PLAIN_INSERT or not connection.touched:
+                        connection.ordinary_succeeded_in_transaction(statement, query)
                     return result
             elif db.autocommit and not db._thread_sharing_count:
                 now = clock()

@@ -88,6 +88,22 @@ class Guard:
         self.losses.watch()
         return connection
 
+    def to_send(self) -> PhysicalConnection | None:
+        """The connection in use, on which nothing is under way. None: Django is connecting."""
+        connection = self.connection
+        if (
+            self.calls.connecting is not None
+            or connection.raw is not self.wrapper().connection
+            or not processes.mark[0]
+        ):
+            found = None if self.calls.is_connecting() else self.current()
+            if found is None:
+                return None
+            connection = found
+        if connection.exchange.under_way:
+            self.refuse_in_the_middle(connection)
+        return connection
+
     def adopt(self, raw: DriverConnection, options: Options) -> PhysicalConnection:
         """What is known from now on of a connection that the driver has opened."""
         wrapper = self.wrapper()
@@ -655,21 +671,22 @@ class Guard:
     def unit_of_work_ended(self) -> None:
         """Django has looked at the connection between two units of work, and kept it."""
         wrapper, connection, replacement = self.wrapper(), self.connection, self.replacement
-        in_use = self.is_in_use(connection)
-        if in_use and connection.ledger.pins.database_unknown:
+        losses, pins = self.losses, connection.ledger.pins
+        if pins.pinned and pins.database_unknown and self.is_in_use(connection):
             questions.ask_database(connection)  # it outlives the unit of work
-        self.losses.unit_of_work_ended()
+        if losses.pending_error or losses.unanswerable or losses.unset:
+            losses.unit_of_work_ended()
         if wrapper.connection is None:
             # A replacement has failed. Django's close() would have ended all of this here.
             if replacement.state is not None:
                 autocommit = wrapper.settings_dict["AUTOCOMMIT"]
                 replacement.state = WrapperState(autocommit, [], False, replacement.state.ending)
             if self.max_age.closes_at_boundary:
-                replacement.database = self.losses.refused = self.losses.unset = None
+                replacement.database = losses.refused = losses.unset = None
         if connection.raw is not wrapper.connection:
             return
         connection.unit_ended()
-        if connection.ledger.pins.pinned:
+        if pins.pinned:
             connection.ledger.end_unit_of_work()
         if connection.rolled_back is not None and wrapper.autocommit:
             connection.forget_rollback()  # what follows is no second half of anything

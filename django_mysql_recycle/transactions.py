@@ -1,7 +1,7 @@
 """Where a transaction begins and ends: what the guard does in place of the driver's bare call.
 
-Each function is called by the method of Django's wrapper of that name in base.py; `send` is the
-base backend's own method, which talks to the server.
+Each function is called by a method of base.py; `below` is the method of the wrapper below it, which
+talks to the server.
 """
 
 from __future__ import annotations
@@ -12,66 +12,63 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from django.core.exceptions import SynchronousOnlyOperation
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error, InterfaceError, OperationalError
 
 from .connection import Condition
 from .guard import interrupted
 from .liveness import clock
-from .processes import mark
 from .rollbacks import transaction_refused
+from .stock import DatabaseWrapper as MySQLDatabaseWrapper
 
 if TYPE_CHECKING:
     from .connection import PhysicalConnection
     from .wrapper import Wrapper
 
-__all__ = ["cut_short", "mode_cut_short", "send_commit", "send_rollback", "switch_autocommit"]
+__all__ = ["cut_short", "enter", "leave", "mode_cut_short", "send_commit", "send_rollback"]
 
 #: What is no interruption: the database's errors, and Django's refusal to work inside an event
 #: loop, which comes before anything is done.
 _NO_INTERRUPTION = (Error, SynchronousOnlyOperation)
 
-Send = Callable[[], None]
+#: The methods of Django's own that do nothing but call the driver, and log it where Django logs.
+_DJANGOS_OWN = frozenset(
+    {
+        MySQLDatabaseWrapper._set_autocommit,  # type: ignore[attr-defined]
+        BaseDatabaseWrapper._commit,  # type: ignore[attr-defined]
+        BaseDatabaseWrapper._rollback,  # type: ignore[attr-defined]
+    }
+)
 
 
-def _connection_of(wrapper: Wrapper) -> PhysicalConnection | None:
-    """The connection to guard; None: Django is connecting, or is about to."""
-    guard = wrapper.guard
-    connection = guard.connection  # nearly always: a call of current() less
-    if guard.calls.connecting and guard.calls.is_connecting():
-        return None
-    if connection.raw is not wrapper.connection or not mark[0]:
-        found = guard.current()
-        if found is None:
-            return None
-        connection = found
-    if connection.exchange.under_way:
-        guard.refuse_in_the_middle(connection)
-    return connection
-
-
-def _send(wrapper: Wrapper, connection: PhysicalConnection, send: Send) -> None:
-    if wrapper.foreign_transactions:
-        # What the base backend runs in that call is refused by nothing, and replaces nothing.
+def _send(
+    wrapper: Wrapper,
+    connection: PhysicalConnection,
+    below: Callable[..., None],
+    direct: Callable[..., object],
+    *args: bool,
+) -> None:
+    """Do what the wrapper below does: by its own method, unless that only calls the driver."""
+    if getattr(below, "__func__", None) not in _DJANGOS_OWN:
+        # What runs in that call is refused by nothing, and replaces nothing.
         connection.base_sends(sys._getframe())
+        below(*args)
+        return
+    connection.exchange.under_way = True
+    if wrapper.queries_logged:
+        below(*args)
     else:
-        connection.exchange.under_way = True
-    send()
+        with wrapper.wrap_database_errors:
+            direct(*args)
 
 
-def switch_autocommit(wrapper: Wrapper, autocommit: bool, send: Send) -> None:
-    """Enter or leave a transaction."""
-    connection = _connection_of(wrapper)
-    if connection is None:
-        send()
-    elif autocommit:
-        _leave(wrapper, connection, send)
-    else:
-        _enter(wrapper, connection, send)
-
-
-def _enter(wrapper: Wrapper, connection: PhysicalConnection, send: Send) -> None:
-    """Nothing has been done yet, so a loss here is repeated."""
+def enter(wrapper: Wrapper, below: Callable[[bool], None]) -> None:
+    """Switch autocommit off. Nothing has been done yet, so a loss here is repeated."""
     guard = wrapper.guard
+    connection = guard.to_send()
+    if connection is None:
+        below(False)
+        return
     now = clock()
     idle = now - connection.last_activity
     safe = (
@@ -89,7 +86,7 @@ def _enter(wrapper: Wrapper, connection: PhysicalConnection, send: Send) -> None
         connection = guard.connection
         safe = guard.is_safe(connection)
     try:
-        _send(wrapper, connection, send)
+        _send(wrapper, connection, below, connection.raw.autocommit, False)
     except BaseException as error:
         proof = guard.note_error(connection, error, ran=not safe)
         if not safe or not proof.is_loss or not guard.is_in_use(connection):
@@ -100,7 +97,7 @@ def _enter(wrapper: Wrapper, connection: PhysicalConnection, send: Send) -> None
         guard.decide()  # receivers may have lost it again
         connection = guard.connection
         try:
-            _send(wrapper, connection, send)
+            _send(wrapper, connection, below, connection.raw.autocommit, False)
         except BaseException as second:
             guard.note_error(connection, second, ran=False)
             raise
@@ -109,9 +106,13 @@ def _enter(wrapper: Wrapper, connection: PhysicalConnection, send: Send) -> None
         guard.losses.note_answers()
 
 
-def _leave(wrapper: Wrapper, connection: PhysicalConnection, send: Send) -> None:
-    """No decision point: SET autocommit = 1 may be a COMMIT itself."""
+def leave(wrapper: Wrapper, below: Callable[[bool], None]) -> None:
+    """Switch autocommit on. No decision point: that may be a COMMIT itself."""
     guard = wrapper.guard
+    connection = guard.to_send()
+    if connection is None:
+        below(True)
+        return
     if connection.dirty and guard.off_for_atomic and _interruption():
         # Atomic switches autocommit on at the end of a block whose COMMIT or ROLLBACK an
         # interruption has kept from being sent. That would commit all the same.
@@ -126,21 +127,23 @@ def _leave(wrapper: Wrapper, connection: PhysicalConnection, send: Send) -> None
     if connection.rolled_back is not None:
         raise transaction_refused(wrapper, connection)
     try:
-        _send(wrapper, connection, send)
+        _send(wrapper, connection, below, connection.raw.autocommit, True)
     except BaseException as error:
         proof = guard.note_error(connection, error, ran=not clean)
         if clean and proof.is_loss:
             return
         raise
-    connection.transaction_left()
+    connection.committed()
+    if connection.ledger.pins.pinned:
+        connection.ledger.autocommit_seen(False, connection.last_activity)
 
 
-def send_commit(wrapper: Wrapper, send: Send) -> None:
+def send_commit(wrapper: Wrapper, below: Callable[[], None]) -> None:
     """Never repeated: an error proves nothing about what the server did."""
     guard = wrapper.guard
-    connection = _connection_of(wrapper)
+    connection = guard.to_send()
     if connection is None:
-        send()
+        below()
         return
     # Looked at before COMMIT is sent: what a lost connection says of itself means nothing.
     nothing_open = (
@@ -154,7 +157,7 @@ def send_commit(wrapper: Wrapper, send: Send) -> None:
     if connection.rolled_back is not None:
         raise transaction_refused(wrapper, connection)
     try:
-        _send(wrapper, connection, send)
+        _send(wrapper, connection, below, connection.raw.commit)
     except BaseException as error:
         if not guard.note_error(connection, error, ran=not nothing_open).is_loss:
             raise
@@ -188,19 +191,19 @@ def _commit_on_lost(
     raise error
 
 
-def send_rollback(wrapper: Wrapper, send: Send) -> None:
+def send_rollback(wrapper: Wrapper, below: Callable[[], None]) -> None:
     """A lost connection is as good as a ROLLBACK: the server does it.
 
     Django's raises if the connection is lost, which would mask the application's own exception.
     """
     guard = wrapper.guard
-    connection = _connection_of(wrapper)
+    connection = guard.to_send()
     if connection is None:
-        send()
+        below()
         return
     if connection.usable:
         try:
-            _send(wrapper, connection, send)
+            _send(wrapper, connection, below, connection.raw.rollback)
         except BaseException as error:
             if not guard.note_error(connection, error).is_loss:
                 raise

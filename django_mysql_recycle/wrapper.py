@@ -30,9 +30,13 @@ class Wrapper(Protocol):
     needs_rollback: bool
     rollback_exc: BaseException | None
     closed_in_transaction: bool
+    errors_occurred: bool
+    health_check_done: bool
     run_on_commit: list[Any]
     run_commit_hooks_on_set_autocommit_on: bool
 
+    @property
+    def queries_logged(self) -> bool: ...
     @property
     def wrap_database_errors(self) -> AbstractContextManager[None]: ...
 

@@ -29,6 +29,7 @@ class MySQLClient(Common):
     def __init__(self) -> None:
         self._take_exceptions(import_module("MySQLdb"))
         cursors = import_module("MySQLdb.cursors")
+        self.cursor: type = cursors.Cursor
         self.unbuffered: type = cursors.CursorUseResultMixIn
         # A buffered result has been stored as a whole before its first value is converted.
         self._converting = code_objects(cursors.BaseCursor, "_fetch_row")

@@ -34,6 +34,7 @@ class PyMySQL(Common):
     def __init__(self) -> None:
         self._take_exceptions(import_module("pymysql"))
         cursors = import_module("pymysql.cursors")
+        self.cursor: type = cursors.Cursor
         self.unbuffered: type = cursors.SSCursor
         connections = import_module("pymysql.connections")
         # The rows of a buffered result are converted one by one, before the next one is read.

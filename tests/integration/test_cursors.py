@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
@@ -391,13 +392,81 @@ def test_leftovers_of_a_collected_cursor_are_no_hindrance(
     assert len(recycles) == 1
 
 
+def lines(function: Any) -> list[str]:
+    """The code of a function, less its comments and its docstring."""
+    source = re.sub(r'""".*?"""', "", inspect.getsource(function), flags=re.DOTALL)
+    found = (line.strip() for line in source.splitlines())
+    return [line for line in found if line and not line.startswith("#")]
+
+
+@pytest.mark.core
+def test_django_begins_and_ends_a_transaction_as_ours_stands_in_for_it() -> None:
+    assert lines(BaseDatabaseWrapper.get_autocommit) == [
+        "def get_autocommit(self):",
+        "self.ensure_connection()",
+        "return self.autocommit",
+    ]
+    assert lines(BaseDatabaseWrapper.set_autocommit)[3:] == [
+        "self.validate_no_atomic_block()",
+        "self.close_if_health_check_failed()",
+        "self.ensure_connection()",
+        "start_transaction_under_autocommit = (",
+        "force_begin_transaction_with_broken_autocommit",
+        "and not autocommit",
+        'and hasattr(self, "_start_transaction_under_autocommit")',
+        ")",
+        "if start_transaction_under_autocommit:",
+        "self._start_transaction_under_autocommit()",
+        "elif autocommit:",
+        "self._set_autocommit(autocommit)",
+        "else:",
+        'with debug_transaction(self, "BEGIN"):',
+        "self._set_autocommit(autocommit)",
+        "self.autocommit = autocommit",
+        "if autocommit and self.run_commit_hooks_on_set_autocommit_on:",
+        "self.run_and_clear_commit_hooks()",
+        "self.run_commit_hooks_on_set_autocommit_on = False",
+    ]
+    assert lines(DatabaseWrapper._set_autocommit) == [
+        "def _set_autocommit(self, autocommit):",
+        "with self.wrap_database_errors:",
+        "self.connection.autocommit(autocommit)",
+    ]
+    for name in ("commit", "rollback"):
+        assert lines(getattr(BaseDatabaseWrapper, f"_{name}")) == [
+            f"def _{name}(self):",
+            "if self.connection is not None:",
+            f'with debug_transaction(self, "{name.upper()}"), self.wrap_database_errors:',
+            f"return self.connection.{name}()",
+        ]
+
+
+@pytest.mark.core
+def test_django_checks_a_connection_as_ours_stands_in_for_it() -> None:
+    assert lines(BaseDatabaseWrapper.close_if_unusable_or_obsolete) == [
+        "def close_if_unusable_or_obsolete(self):",
+        "if self.connection is not None:",
+        "self.health_check_done = False",
+        'if self.get_autocommit() != self.settings_dict["AUTOCOMMIT"]:',
+        "self.close()",
+        "return",
+        "if self.errors_occurred:",
+        "if self.is_usable():",
+        "self.errors_occurred = False",
+        "self.health_check_done = True",
+        "else:",
+        "self.close()",
+        "return",
+        "if self.close_at is not None and time.monotonic() >= self.close_at:",
+        "self.close()",
+        "return",
+    ]
+
+
 @pytest.mark.core
 def test_django_makes_a_cursor_as_ours_stands_in_for_it() -> None:
     # What RecycleMixin does in its place. ensure_connection() and the decorator look for a running
     # event loop, for which cursor() has looked by then.
-    def lines(function: Any) -> list[str]:
-        return [line.strip() for line in inspect.getsource(function).splitlines()]
-
     assert lines(DatabaseWrapper._cursor) == [
         "def _cursor(self, name=None):",
         "self.close_if_health_check_failed()",
@@ -406,7 +475,7 @@ def test_django_makes_a_cursor_as_ours_stands_in_for_it() -> None:
         "return self._prepare_cursor(self.create_cursor(name))",
     ]
     ensure = inspect.unwrap(BaseDatabaseWrapper.ensure_connection)
-    assert [line for line in lines(ensure) if '"' not in line][:3] == [
+    assert lines(ensure)[:3] == [
         "@async_unsafe",
         "def ensure_connection(self):",
         "if self.connection is None:",
@@ -418,7 +487,7 @@ def test_django_makes_a_cursor_as_ours_stands_in_for_it() -> None:
         "return CursorWrapper(cursor)",
     ]
     assert lines(DatabaseWrapper.cursor)[0] == "@async_unsafe"
-    assert [line for line in lines(CursorWrapper.execute) if not line.startswith("#")] == [
+    assert lines(CursorWrapper.execute) == [
         "def execute(self, query, args=None):",
         "try:",
         "return self.cursor.execute(query, args)",

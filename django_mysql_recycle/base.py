@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from asyncio import _get_running_loop
-from collections.abc import Mapping
 from time import monotonic
 from types import FunctionType
 from typing import Any
@@ -19,13 +18,13 @@ from django.utils.asyncio import async_unsafe
 
 from . import events, processes
 from .checks import check_settings
-from .connecting import open_in_time
+from .checks.server import with_server_checks
+from .connecting import open_in_time, with_connect_timeout
 from .cursors import QuietCursorWrapper, RecyclingCursor, StreamingCursor
 from .drivers import Attempt
 from .keeper import CLOSED, NO_RECORD, NoAnswer
 from .liveness import clock
-from .option_files import sets_connect_timeout
-from .options import DEFAULT_CONNECT_TIMEOUT, NO_MAX_AGE, Options, max_age_of
+from .options import NO_MAX_AGE, Options, given_options, max_age_of
 from .processes import mark
 from .record import ConnectionRecord
 from .recycler import Recycler
@@ -33,7 +32,6 @@ from .session_state import Kind, SessionState, examine
 from .stock import DatabaseWrapper as MySQLDatabaseWrapper
 from .stock import driver
 from .transactions import TransactionSeams
-from .validation import with_server_checks
 
 __all__ = ["DatabaseWrapper", "RecycleMixin"]
 
@@ -98,13 +96,10 @@ class RecycleMixin(TransactionSeams):
 
     def get_connection_params(self) -> dict[str, Any]:
         # Django hands all of OPTIONS to the driver.
-        if not isinstance(self.settings_dict["OPTIONS"], Mapping):
-            Options.of(self.alias, self.settings_dict)  # raises; Django's is a bare AttributeError
+        given_options(self.alias, self.settings_dict)  # raises before Django's AttributeError
         params: dict[str, Any] = super().get_connection_params()
         params.pop("recycle", None)
-        if params.get("connect_timeout") is None and not sets_connect_timeout(params):
-            params["connect_timeout"] = DEFAULT_CONNECT_TIMEOUT
-        return params
+        return with_connect_timeout(params)
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         # Django connects once. 'Not now' is worth another try within the same time.

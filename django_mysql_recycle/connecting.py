@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from random import uniform
 from time import sleep
@@ -14,7 +14,14 @@ from .errors import NOT_NOW, code_of
 from .liveness import clock
 from .options import DEFAULT_CONNECT_TIMEOUT, is_number
 
-__all__ = ["open_in_time"]
+__all__ = ["open_in_time", "with_connect_timeout"]
+
+
+def with_connect_timeout(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The driver's parameters with a bound on connecting, if neither they nor a file has one."""
+    if params.get("connect_timeout") is None and option_files.connect_timeout(params) is None:
+        return {**params, "connect_timeout": DEFAULT_CONNECT_TIMEOUT}
+    return dict(params)
 
 
 def open_in_time(

@@ -1,1 +1,1 @@
-"""What the backend costs, measured against what a user would pick instead. README.md says how."""
+"""Measures what the backend costs, compared with what else a user could use. README.md says how."""

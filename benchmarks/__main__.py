@@ -1,7 +1,7 @@
-"""Run the measures, each in a process of its own per driver and server, and write the report.
+"""Run the measures, each in a separate process for each driver and server, and write the report.
 
-A measure that fails or takes too long loses its own remaining rows and nothing else; the exit
-status is 1 then.
+If a measure fails or takes too long, only its own remaining rows are lost. The exit status is 1
+then.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An administrator's connection: PyMySQL over the unix socket, whatever driver is measured."""
+"""The connection of an administrator: PyMySQL over the unix socket, whatever driver is measured."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A site with one view of one query, as gunicorn and uvicorn load it.
+"""A site with one view that runs one query, as gunicorn and uvicorn load it.
 
 The environment says which backend it uses: BENCHMARK_DATABASE is the entry of DATABASES as JSON,
-BENCHMARK_DRIVER the driver.
+BENCHMARK_DRIVER is the driver.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A TCP proxy that makes a path longer: half of the delay in each direction.
+"""A TCP proxy that simulates distance: it adds half of the delay in each direction.
 
 `python -m benchmarks.delayproxy HOST PORT SECONDS` prints its port and runs until its input ends.
-In a process of its own, so that it does not compete with the client for one interpreter's lock;
-with threads and time.sleep(), since an event loop rounds its timers up to whole milliseconds.
+It is a separate process, so that it does not compete with the client for the interpreter's lock.
+It uses threads and time.sleep(), because an event loop rounds its timers up to whole milliseconds.
 """
 
 from __future__ import annotations

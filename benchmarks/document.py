@@ -20,11 +20,11 @@ PLOTS = {
 }
 
 NOT_MEASURED = """\
-- A network. Client, server and load generator share one machine; distance is a proxy that waits.
-- Other machines, other systems than Linux, other Pythons than the one named above, PyPy.
-- Servers with real data: the table has one row. Slower statements make every share smaller.
+- A real network. All programs share one machine, and a proxy that waits simulates distance.
+- Other machines, systems other than Linux, Python versions other than the one above, PyPy.
+- Servers with real data: the table has one row. With slower statements every share is smaller.
 - Managed databases, and load balancers or proxies under load.
-- GeoDjango's backend, which adds nothing of its own.
+- GeoDjango's backend, which adds nothing to this one.
 """
 
 
@@ -32,11 +32,11 @@ def document(found: dict[str, Any], plots: Iterable[str], results: str) -> str:
     """The whole of docs/performance.md. `results`: the link to the folder of results."""
     parts = [
         "# Performance\n",
-        "Written by `python -m benchmarks.report` from the results of `make bench`;"
-        " do not edit it by hand.\n",
+        "`python -m benchmarks.report` writes this page from the results of `make bench`."
+        ' "stock" is Django\'s own backend, "ours" is this one. Do not edit the page by hand.\n',
     ]
     if any(result["quick"] for result in found.values()):
-        parts.append("**A quick run: these numbers mean nothing.**\n")
+        parts.append("**This was a quick run: these numbers mean nothing.**\n")
     if not found:
         parts.append("Nothing has been measured yet: run `make bench`.\n")
         return "\n".join(parts)
@@ -90,13 +90,13 @@ def table(found: dict[str, Any]) -> str:
 
 
 def _verdicts(found: dict[str, Any]) -> str:
-    """The first thing that is said: which budgets hold."""
+    """The first part of the page: which budgets are met."""
     rows = [row for result in found.values() for row in result["rows"] if verdict(row)]
-    told = {kind: sum(verdict(row) == kind for row in rows) for kind in (MET, OPEN, MISSED)}
+    counts = {kind: sum(verdict(row) == kind for row in rows) for kind in (MET, OPEN, MISSED)}
     lines = [
         f"**Of {len(rows)} budgets, one for each case, driver, server and transport,"
-        f" {told[MET]} are met, {told[MISSED]} are not, and {told[OPEN]} are not decided:"
-        " the median is above the budget, and its 95 % interval reaches below.**\n"
+        f" {counts[MET]} are met, {counts[MISSED]} are not, and {counts[OPEN]} are not decided:"
+        " their median is above the budget, but their 95 % interval reaches below it.**\n"
     ]
     body = []
     for result in found.values():
@@ -128,14 +128,16 @@ def _verdicts(found: dict[str, Any]) -> str:
     if missing:
         failures.append(f"- Not measured: {', '.join(missing)}.")
     lines.append(_table(["what", "at most", "measured", "budget"], body))
-    lines.append("Ranges go from the best to the worst driver, server and transport.\n")
+    lines.append(
+        "A range goes from the best to the worst combination of driver, server and transport.\n"
+    )
     if failures:
         lines += ["What failed, or was not run:\n", "\n".join(failures) + "\n"]
     return "\n".join(lines)
 
 
 def _machine(found: dict[str, Any]) -> str:
-    """What the numbers belong to; each measure can have been run at another time."""
+    """The machine and the versions. Each measure can have been run at another time."""
     newest = max((result["machine"] for result in found.values()), key=lambda facts: facts["date"])
     packages = ", ".join(f"{name} {version}" for name, version in newest["packages"].items())
     servers = ", ".join(f"{vendor} {version}" for vendor, version in newest["servers"].items())
@@ -184,7 +186,7 @@ def _measure(name: str, result: dict[str, Any], plots: Iterable[str], results: s
 
 
 def _method(name: str) -> str:
-    """How it is measured: what the module says of itself, a sentence a line."""
+    """How it is measured: the docstring of the module."""
     text = import_module(f"{__package__}.{name}").__doc__ or ""
     paragraphs = [" ".join(part.split()) for part in text.strip().split("\n\n")]
     first = paragraphs[0].partition(": ")[2] or paragraphs[0]

@@ -1,4 +1,4 @@
-"""Measure 3: the liveness check against ping(), and what distance makes of both."""
+"""Measure 3: the liveness check compared with ping(), and the effect of distance on both."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""A load generator: clients of an HTTP server, each with one request under way at a time.
+"""A load generator: clients of an HTTP server that send one request at a time.
 
-One thread and one epoll, so that it costs some tens of microseconds a request: it shares the
-machine with what it measures, and tells how much of a core it took (`Load.busy`).
+It has one thread and one epoll, so that it costs only some tens of microseconds for each request,
+because it shares the machine with what it measures. It reports how much of a core it took
+(`Load.busy`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Measure 8: whether a million statements and ten thousand recycles leave anything behind.
+"""Measure 8: whether memory grows over a million statements and ten thousand recycles.
 
-Real statements on a real server over its unix socket: autocommit, texts that are never the same
+The statements run on a real server over its unix socket: autocommit, texts that are never the same
 twice, transactions, named locks. The memory of the process, Python's objects, descriptors and
-threads are sampled, and a line is laid through the samples. The budget is a leak's: a few bytes a
-statement would already exceed it. On MariaDB alone: what grows would grow on either server.
+threads are sampled, and a line is fitted to the samples. The budget is set to find a leak: a few
+bytes for each statement would exceed it. This is measured on MariaDB only, because what grows
+would grow with either server.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The one table that measures read and write."""
+"""The one table that the measures read and write."""
 
 from __future__ import annotations
 

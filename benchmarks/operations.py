@@ -1,10 +1,11 @@
-"""Measure 2: whole operations with the real driver and server, as ratio to the stock backend.
+"""Measure 2: whole operations with the real driver and server, as a ratio to the stock backend.
 
-Both keep their connection (CONN_MAX_AGE = None). Each operation is repeated as fast as it goes; the
-cases "after a pause" take the dearer path, with a look at the socket before each statement outside
-a transaction, as if it came more than a millisecond after the last one. Each backend runs in a
-process of its own, their blocks follow each other, and there are several pairs of processes: two
-that do the same differ by up to 1 % for as long as they live.
+Both backends keep their connection (CONN_MAX_AGE = None). Each operation is repeated as fast as
+possible. The cases "after a pause" measure the more expensive path, with a check of the socket
+before each statement outside a transaction, as if the statement came more than a millisecond after
+the last one. Each backend runs in a separate process, their blocks alternate, and there are several
+pairs of processes, because two processes that do the same differ by up to 1 % for as long as they
+run.
 """
 
 from __future__ import annotations

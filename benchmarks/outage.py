@@ -1,4 +1,4 @@
-"""A server that goes and comes back while somebody keeps asking."""
+"""A server that stops and starts again while a client keeps sending statements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server of a measure's own, to stop, to kill, or to give options to."""
+"""A server that belongs to one measure, which stops it, kills it or gives it options."""
 
 from __future__ import annotations
 

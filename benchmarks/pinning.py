@@ -1,4 +1,4 @@
-"""Which CPU runs what: a thread that wanders between CPUs is seen as noise."""
+"""Binds threads to CPUs, because a thread that moves between CPUs makes the measurements noisy."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ _STYLE: Any = {
 
 
 def draw(found: dict[str, Any], folder: Path) -> None:
-    """Draw what there are results for, and remove the plots of those that are no more."""
+    """Draw a plot for each result, and remove the plots of results that do not exist any more."""
     for old in folder.glob("*.svg"):
         old.unlink()
     plots: dict[str, Callable[[list[Any], Path], None]] = {
@@ -111,8 +111,8 @@ def _added(rows: list[Any], folder: Path) -> None:
         budgets = {row["case"]: row["budget"] for row in rows if row["budget"] is not None}
         for index, (case, budget) in enumerate(budgets.items()):
             place = labels.index(case)
-            told = "budget" if index == 0 else None
-            axes.plot([budget] * 2, [place - 0.42, place + 0.42], color=LIMIT, lw=2, label=told)
+            label = "budget" if index == 0 else None
+            axes.plot([budget] * 2, [place - 0.42, place + 0.42], color=LIMIT, lw=2, label=label)
         axes.set_xlim(left=0)
         axes.set_xlabel("added CPU time, microseconds (95 % interval of the median)")
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))

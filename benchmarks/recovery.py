@@ -1,11 +1,11 @@
-"""Measure 5: how long it takes from a dead connection to a row that has been read.
+"""Measure 5: the time from a dead connection to a row that has been read.
 
-Connections of both backends are opened side by side and lost together; then each is asked. The
-stock backend answers with an error, and goes on doing so: what is timed there is close() and the
-same statement again, which is what its user has to write. A server that was restarted is asked
-once it greets clients again. On the path that drops packets all settings are the
-defaults and the wait is watched for 34 s, on MariaDB alone: no server has a part in it. Left out:
-keepalive, which ends such a connection while nobody asks.
+Connections of both backends are opened side by side and lost together, and then each runs a
+statement. The stock backend raises an error, and raises it again at each statement. So what is
+timed there is close() and the same statement again, which its user has to write. A server that was
+restarted gets the statement as soon as it accepts clients again. On the unresponsive network all
+settings are the defaults, and the wait is observed for 34 s, on MariaDB only, because no server is
+involved. Not measured is keepalive, which ends such a connection while it is not used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a measure gives: rows, each a JSON object, and the statistics in them."""
+"""What a measure produces: rows, each a JSON object, and the statistics in them."""
 
 from __future__ import annotations
 

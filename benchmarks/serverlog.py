@@ -1,4 +1,4 @@
-"""What reaches the server: its general log, switched on only while something is counted."""
+"""What reaches the server: its general log, which is switched on only while statements are counted."""
 
 from __future__ import annotations
 

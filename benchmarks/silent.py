@@ -1,4 +1,4 @@
-"""A path that drops packets in silence: how long each backend waits for what never comes."""
+"""A network that drops packets: how long each backend waits for an answer that never comes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Measure 1: what the backend adds to a statement, in CPU time, without the driver and the server.
+"""Measure 1: the CPU time that the backend adds to a statement, without the driver and the server.
 
-The driver's cursor is a stub that does nothing; the connection and its socket are real, so that
-the liveness check looks at an open socket. What is left is Django's work and ours.
+The driver's cursor is replaced by a stub that does nothing. The connection and its socket are real,
+so that the liveness check looks at an open socket. What remains is the time of Django and of this
+backend.
 """
 
 from __future__ import annotations

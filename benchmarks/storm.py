@@ -1,7 +1,8 @@
 """Measure 7: connections that were opened together and reach their max age together.
 
-Threads ask in units of work, as requests do, every fifth of a second each. The server is asked how
-many connections it has taken so far. With mysqlclient on MariaDB alone: it is the policy that is seen.
+Threads run units of work, as requests do, every fifth of a second each. The server is asked how
+many connections it has accepted so far. This is measured with mysqlclient on MariaDB only, because
+the result depends on the backend's decisions and not on the driver.
 """
 
 from __future__ import annotations

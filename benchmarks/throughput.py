@@ -1,10 +1,11 @@
-"""Measure 6: requests per second, and requests failed, for everything a user would pick.
+"""Measure 6: requests per second, and requests that fail, with everything that a user could use.
 
-The sites run side by side, and are asked in turn, for a short while each, again and again. Server,
-web server and load generator share the machine: the numbers compare configurations with one
-another, and tell nothing of what a machine of one's own would serve. A KILL that meets a running
-statement is an error in every configuration: the statement may have run. Left out: PyMySQL on
-MariaDB, mysqlclient on MySQL, TLS, unix sockets; PyMySQL on MySQL under other web servers.
+The sites run side by side. They get requests in turn, each for a short while, again and again. The
+database server, the web server and the load generator share the machine. So the numbers compare
+configurations with one another, and do not say what a machine of your own would achieve. A KILL
+that ends a running statement is an error in every configuration, because the statement may have
+run. Not measured are PyMySQL on MariaDB, mysqlclient on MySQL, TLS and unix sockets, and PyMySQL on
+MySQL under other web servers.
 """
 
 from __future__ import annotations

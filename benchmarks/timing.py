@@ -1,4 +1,4 @@
-"""Blocks of stock and ours in turn, so that whatever the machine does meanwhile meets both."""
+"""Blocks of stock and ours in turn, so that changes of the machine affect both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of the measures that serve requests: one query."""
+"""The page of the measures that serve requests. It runs one query."""
 
 from __future__ import annotations
 

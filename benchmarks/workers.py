@@ -1,8 +1,8 @@
-"""A process of its own for each side of a comparison.
+"""A separate process for each side of a comparison.
 
-Python rewrites its bytecode for the classes that pass through it. With two backends in turn in one
-process, Django's code settles for one of them and treats the other as the exception: up to 2 % that
-no user would see. So each side lives alone, and their blocks still follow each other.
+Python specialises its bytecode for the classes that it runs with. If two backends ran in turn in
+one process, Django's code would be specialised for one of them, and the other would be up to 2 %
+slower, which no user would see. So each side has its own process, and their blocks alternate.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ policy.py.
 from __future__ import annotations
 
 from asyncio import _get_running_loop
-from collections.abc import Mapping
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +14,18 @@ from django.core import checks
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.asyncio import async_unsafe
 
-from . import boundary, connecting, option_files, processes, transactions
+from . import boundary, connecting, processes, transactions
 from .checks import check_settings
+from .checks.server import with_server_checks
 from .connection import NO_CONNECTION
 from .cursors import RecyclingCursor, StreamingCursor, UnloggedCursorWrapper
 from .drivers import Attempt
 from .guard import Guard
-from .options import DEFAULT_CONNECT_TIMEOUT, Options
+from .options import Options, given_options
 from .processes import mark
 from .session_state import Kind, examine
 from .stock import DatabaseWrapper as MySQLDatabaseWrapper
 from .stock import driver
-from .validation import with_server_checks
 
 if TYPE_CHECKING:
     from .stock import Base
@@ -94,13 +93,10 @@ class RecycleMixin(Base):
 
     def get_connection_params(self) -> dict[str, Any]:
         # Django hands all of OPTIONS to the driver.
-        if not isinstance(self.settings_dict["OPTIONS"], Mapping):
-            Options.of(self.alias, self.settings_dict)  # raises; Django's is a bare AttributeError
+        given_options(self.alias, self.settings_dict)  # raises before Django's AttributeError
         params: dict[str, Any] = super().get_connection_params()
         params.pop("recycle", None)
-        if params.get("connect_timeout") is None and option_files.connect_timeout(params) is None:
-            params["connect_timeout"] = DEFAULT_CONNECT_TIMEOUT
-        return params
+        return connecting.with_connect_timeout(params)
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         # Django connects once. 'Not now' is worth another try within the same time.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from random import uniform
 from time import sleep
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .replacement import WrapperState
     from .wrapper import Wrapper
 
-__all__ = ["connect", "open_in_time"]
+__all__ = ["connect", "open_in_time", "with_connect_timeout"]
 
 
 def connect(wrapper: Wrapper, djangos: Callable[[], None]) -> None:
@@ -126,6 +126,13 @@ def _connected(wrapper: Wrapper, connection: PhysicalConnection) -> None:
         # Each connection begins with ANSI_QUOTES by the user's own wish.
         ansi="ANSI" in f"{options.get('sql_mode')} {command}".upper(),
     )
+
+
+def with_connect_timeout(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The driver's parameters with a bound on connecting, if neither they nor a file has one."""
+    if params.get("connect_timeout") is None and option_files.connect_timeout(params) is None:
+        return {**params, "connect_timeout": DEFAULT_CONNECT_TIMEOUT}
+    return dict(params)
 
 
 def open_in_time(

@@ -18,9 +18,11 @@ from typing import NamedTuple
 from .liveness import identity, milliseconds
 
 __all__ = [
+    "LINUX_GIVES_UP",
+    "LINUX_PROBES",
     "PathOptions",
+    "first_probe",
     "is_unix_socket",
-    "leaves_time",
     "options_of",
     "set_user_timeout",
     "shortened",
@@ -33,6 +35,11 @@ _MOST_OF_LIMIT = 2 / 3
 _INTERVALS = 6
 #: Seconds for the probes where no `network_timeout` bounds them.
 _UNBOUNDED = 30
+
+#: Seconds after which Linux, as it is installed, gives up 15 retransmissions of sent data, and
+#: sends the first keepalive probe (tcp(7): tcp_retries2, tcp_keepalive_time).
+LINUX_GIVES_UP = 924
+LINUX_PROBES = 7200
 
 # What Linux takes at most.
 _LONGEST = 32767
@@ -144,8 +151,7 @@ def shortened(
     # Without a keepalive of ours the driver's own is bounded by the limit, too.
     if keepalive is not None or (system.SO_KEEPALIVE and limit < inf):
         first = min(_or_inf(keepalive), _or_inf(system.TCP_KEEPIDLE))
-        first = ceil(first) if leaves_time(first, limit) else int(limit / 3)
-        first = min(max(1, first), _LONGEST)
+        first = min(first_probe(first, limit)[0], _LONGEST)
         room = max(1, limit - first) if limit < inf else _UNBOUNDED
         interval = min(_or_inf(system.TCP_KEEPINTVL), max(1, room // _INTERVALS), _LONGEST)
         count = min(ceil(room / interval), _MOST_PROBES)
@@ -159,9 +165,14 @@ def shortened(
     return {name: value for name, value in wanted.items() if getattr(system, name) is not None}
 
 
-def leaves_time(keepalive: float, network_timeout: float) -> bool:
-    """Whether further probes fit between the first one and the end; the kernel counts seconds."""
-    return keepalive <= min(network_timeout * _MOST_OF_LIMIT, network_timeout - 2)
+def first_probe(keepalive: float | None, limit: float) -> tuple[int, bool]:
+    """Whole seconds before the first probe, and whether they are those of the setting.
+
+    They are fewer where further probes would not fit between the first one and the end.
+    """
+    seconds = _or_inf(keepalive)
+    fits = seconds <= min(limit * _MOST_OF_LIMIT, limit - 2)
+    return max(1, ceil(seconds) if fits else int(limit / 3)), fits
 
 
 def _limit(system: PathOptions, network_timeout: float | None) -> float:

@@ -40,6 +40,8 @@ def options(params: Mapping[str, Any]) -> dict[str, Option]:
     connecting will tell. Connector/C is stricter in places (an ``!includedir`` is one file,
     ``my.cnf``, to it); what it might read is read here.
     """
+    if params.get("read_default_file") is None and params.get("read_default_group") is None:
+        return {}  # the library reads none unless a parameter says so
     found: dict[str, Option] = {}
     groups = _GROUPS | {str(params.get("read_default_group") or "client")}
     for path in _files(params):
@@ -57,13 +59,11 @@ def is_on(value: str | None) -> bool:
 
 def connect_timeout(params: Mapping[str, Any]) -> int | None:
     """The ``connect_timeout`` that the option files set; None where they set none."""
-    if params.get("read_default_file") is None and params.get("read_default_group") is None:
-        return None
     given = options(params)
-    names = ("connect-timeout", "loose-connect-timeout", "timeout")
-    values = (given[name].value or "" for name in names if name in given)
-    found = next(filter(None, (re.match(r"\d+", value) for value in values)), None)
-    return None if found is None else int(found[0])
+    for name in ("connect-timeout", "loose-connect-timeout", "timeout"):
+        if name in given and (found := re.match(r"\d+", given[name].value or "")):
+            return int(found[0])
+    return None
 
 
 def reconnecting(params: Mapping[str, Any]) -> str:
@@ -96,8 +96,6 @@ def _files(params: Mapping[str, Any]) -> list[Any]:
     path = params.get("read_default_file")
     if path:
         return [path]
-    if path is None and params.get("read_default_group") is None:
-        return []  # the library reads none unless it is told to
     if sys.platform.startswith("win"):
         return [r"C:\Windows\my.ini", r"C:\my.ini", r"C:\Windows\my.cnf", r"C:\my.cnf"]
     home = os.environ.get("MARIADB_HOME") or os.environ.get("MYSQL_HOME")

@@ -19,13 +19,14 @@ __all__ = [
     "NO_MAX_AGE",
     "MaxAge",
     "Options",
+    "given_options",
     "is_number",
     "max_age_of",
     "path_of",
 ]
 
 #: Seconds for all tries to connect together, unless the user sets ``connect_timeout``
-#: (mysqlclient alone waits 135 s for a silent host: measured).
+#: (mysqlclient alone waits 135 s for a host that does not answer: measured).
 DEFAULT_CONNECT_TIMEOUT = 10
 
 
@@ -49,7 +50,7 @@ class Options:
     network_timeout: float | None = 30
     #: Further tries to connect when the server says 'not now'. A count.
     connect_retries: int | None = 1
-    #: Never replace a connection in silence that carries session state.
+    #: Never replace a connection that carries session state without an error.
     pin_session_state: bool = True
     #: Leave a node that has turned read-only.
     recycle_read_only: bool = True
@@ -60,14 +61,7 @@ class Options:
 
         Raises ImproperlyConfigured naming the setting, what was expected and what was given.
         """
-        options = settings.get("OPTIONS", {})
-        if not isinstance(options, Mapping):
-            # Not what was given, which may hold a password.
-            kind = "None" if options is None else type(options).__name__
-            raise ImproperlyConfigured(
-                f"DATABASES[{alias!r}]['OPTIONS']: expected a dict, got {kind}"
-            )
-        given = options.get("recycle")
+        given = given_options(alias, settings).get("recycle")
         if given is None:
             return _DEFAULTS
         if not isinstance(given, Mapping):
@@ -92,6 +86,16 @@ class Options:
 
 
 _DEFAULTS = Options()
+
+
+def given_options(alias: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """OPTIONS of an entry in DATABASES. Raises ImproperlyConfigured where it is no dict."""
+    options = settings.get("OPTIONS", {})
+    if isinstance(options, Mapping):
+        return options
+    # The value is not shown: it may hold a password.
+    kind = "None" if options is None else type(options).__name__
+    raise ImproperlyConfigured(f"DATABASES[{alias!r}]['OPTIONS']: expected a dict, got {kind}")
 
 
 def path_of(alias: str, key: str | None = None) -> str:

@@ -1,7 +1,7 @@
-"""The original report on Django's backend and on this one, on a real server, in one session.
+"""The original problem with Django's backend and with this one, on a real server.
 
-`make demo` runs it. Exit status 0 only if Django's backend lost its connection for good and this
-one went on with a new one.
+`make demo` runs it. The exit status is 0 only if Django's backend lost its connection and kept
+failing, and this backend went on with a new connection.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from servers.greeting import NoGreeting, read_greeting  # noqa: E402
 STOCK = "django.db.backends.mysql"
 OURS = "django_mysql_recycle"
 ROUNDS = 2
-#: What a client hears whose connection the server has closed: docs/troubleshooting.md says who gives which.
+#: The errors of a connection that the server has closed. docs/troubleshooting.md explains them.
 GONE = {"2006", "2013", "2026", "4031"}
 
 _ANSWER = re.compile(r"SELECT now\(\) .* connection (?P<id>\d+) +(?P<ms>[0-9.]+) ms")
@@ -50,7 +50,7 @@ class Session:
 
     @property
     def lost_for_good(self) -> bool:
-        """It worked, then the server's own error came, and one try later another one."""
+        """A statement succeeded, the next one failed with a lost connection, and so did another."""
         return (
             self.status == 1
             and len(self.connections) == 1
@@ -60,7 +60,7 @@ class Session:
 
     @property
     def went_on(self) -> bool:
-        """Every statement was answered, after each pause by another connection."""
+        """Every statement succeeded, after each pause on a new connection."""
         return (
             self.status == 0
             and not self.errors
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vendor", choices=VENDORS, help="which server to start")
     wish = parser.parse_args(arguments).vendor
-    # Whoever ends this process otherwise than by Ctrl-C means the same.
+    # SIGTERM does the same as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         print("Looking for a server ...", flush=True)
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nInterrupted; nothing is left running.", file=sys.stderr)
+        print("\nInterrupted. No process is left running.", file=sys.stderr)
         return 130
 
 
@@ -91,34 +91,34 @@ def _compare(server: Endpoint) -> int:
     variables = dict(server.settings)
     if named:
         _look_at(server)
-        print("Server: the one that the environment names.")
-        # The loop needs no database, and a named server need not have ours.
+        print("Server: the one that the environment variables name.")
+        # The loop needs no database, and a server of the user may not have the one of the example.
         variables["MYSQL_DATABASE"] = os.environ.get("MYSQL_DATABASE", "")
     else:
-        print(f"Server: {_described(server)}, started for this session and gone after it.")
+        print(f"Server: {_described(server)}, started for this demo and removed after it.")
     before = _run_loop(STOCK, variables)
     if not before.connections:
-        print("\nNo statement has run, so there is nothing to compare.")
+        print("\nNo statement could be run, so there is nothing to compare.")
         if named:
-            print("Correct what the environment says of the server: MYSQL_HOST and the others.")
+            print("Correct the environment variables for the server: MYSQL_HOST and the others.")
         return 1
     after = _run_loop(OURS, variables)
     print()
     if not before.lost_for_good:
-        print(f"Unexpected: {STOCK} did not lose its connection for good.")
+        print(f"Unexpected: {STOCK} did not lose its connection, or did not keep failing.")
     if not after.went_on:
-        print(f"Unexpected: {OURS} did not go on with a new connection after each pause.")
+        print(f"Unexpected: {OURS} did not continue with a new connection after each pause.")
     if not (before.lost_for_good and after.went_on):
         return 1
-    print(f"before: {STOCK} fails after the pause ({before.errors[0]}), and again after that.")
-    print(f"after:  {OURS} goes on: connections {', '.join(after.connections)}.")
+    print(f"before: {STOCK} fails after the pause ({before.errors[0]}) and stays broken.")
+    print(f"after:  {OURS} continues, on connections {', '.join(after.connections)}.")
     costs = ", ".join(f"{spent:.1f}" for spent in after.milliseconds[1:])
-    print(f"cost:   {costs} ms for the first statement after a pause, its new connection included.")
+    print(f"cost:   {costs} ms for each first statement after a pause, with its new connection.")
     return 0
 
 
 def _look_at(server: Endpoint) -> None:
-    """Raise BadSetting where no server is: Django's own backend would wait there for minutes."""
+    """Raise BadSetting if no server answers; Django's own backend would wait for minutes."""
     if server.host:
         try:
             read_greeting(server.host, server.port, timeout=10)
@@ -135,7 +135,7 @@ def _described(server: Endpoint) -> str:
 
 
 def _run_loop(engine: str, variables: dict[str, str]) -> Session:
-    """Run the management command in a process of its own and show what it prints."""
+    """Run the management command in a separate process and show what it prints."""
     arguments = ["loop", "--engine", engine, "--rounds", str(ROUNDS)]
     print(f"\n$ python manage.py {' '.join(arguments)}", flush=True)
     session = Session(status=-1)
@@ -153,7 +153,7 @@ def _run_loop(engine: str, variables: dict[str, str]) -> Session:
         text=True,
     )
     key = f"loop {process.pid}"
-    guard.register(key, pid=process.pid)  # should this process be killed
+    guard.register(key, pid=process.pid)  # so that it ends if this process is killed
     try:
         assert process.stdout is not None
         for line in process.stdout:

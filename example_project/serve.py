@@ -1,6 +1,6 @@
-"""The example project on a throwaway server: `make run`.
+"""The example project on a temporary server: `make run`.
 
-While it runs, `python manage.py ...` in another terminal finds the server that was started here.
+While it runs, `python manage.py ...` in another terminal uses the server that was started here.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from servers import (  # noqa: E402
 #: Read by config/settings.py.
 WHERE = PROJECT / ".server.json"
 
-#: Short, so that every pause of a reader's own is one.
+#: Short, so that every pause of a visitor is longer.
 WAIT_TIMEOUT = 3
 
 
@@ -43,12 +43,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--vendor", choices=VENDORS, help="which server to start")
     parser.add_argument("--port", type=_port, default=8000, help="of the web server (8000)")
     options = parser.parse_args(arguments)
-    # Whoever ends this process otherwise than by Ctrl-C means the same.
+    # SIGTERM does the same as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if _is_taken(options.port):
-        # Django would say so, too, but only after .server.json had been written over.
+        # Django would say so, too, but only after .server.json had been overwritten.
         print(
-            f"Port {options.port} is taken, perhaps by another `make run`. To choose another one:\n"
+            f"Port {options.port} is in use, perhaps by another `make run`. Choose another one:\n"
             f"{sys.executable} {Path(__file__)} --port PORT",
             file=sys.stderr,
         )
@@ -57,11 +57,11 @@ def main(arguments: list[str] | None = None) -> int:
         print("Looking for a database server ...", flush=True)
         with obtain(options.vendor, wait_timeout=WAIT_TIMEOUT) as server:
             if from_environment() is not None:
-                print("Database: the server that the environment names.", flush=True)
+                print("Database: the server that the environment variables name.", flush=True)
                 return _serve(server, options.port, None)
             where = f"{server.vendor} at {server.host}:{server.port}"
-            print(f"Database: {where}, started for this session and gone after it.", flush=True)
-            with _said_where(server), Trouble(server) as trouble:
+            print(f"Database: {where}, started for this run and removed after it.", flush=True)
+            with _published(server), Trouble(server) as trouble:
                 return _serve(server, options.port, trouble)
     except ServersError as error:
         print(error, file=sys.stderr)
@@ -100,14 +100,14 @@ def _serve(server: Endpoint, port: int, trouble: Trouble | None) -> int:
             "EXAMPLE_PATH": trouble.path.address,
             "EXAMPLE_TROUBLE": str(trouble.theirs.fileno()),
         }
-    # The reloader would be a second process, which nobody ends if this one is ended.
+    # The reloader would be a second process, which would stay if this one is ended.
     command = ["runserver", "--noreload", f"127.0.0.1:{port}"]
     return status or _run(command, environment, inherited)
 
 
 @contextmanager
-def _said_where(server: Endpoint) -> Iterator[None]:
-    """Let manage.py in other terminals find the server, for as long as it runs."""
+def _published(server: Endpoint) -> Iterator[None]:
+    """Let manage.py in other terminals find the server, as long as it runs."""
     guard.register(str(WHERE), command=["rm", "-f", str(WHERE)])
     descriptor = os.open(WHERE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "w") as file:
@@ -123,11 +123,11 @@ def _run(arguments: list[str], environment: dict[str, str], inherited: tuple[int
     command = [sys.executable, "manage.py", *arguments]
     process = subprocess.Popen(command, cwd=PROJECT, env=environment, pass_fds=inherited)
     key = f"manage.py {process.pid}"
-    guard.register(key, pid=process.pid)  # should this process be killed
+    guard.register(key, pid=process.pid)  # so that it ends if this process is killed
     try:
         return process.wait()
     finally:
-        # By Ctrl-C the terminal has told it as well, which does no harm.
+        # After Ctrl-C it has already got a signal from the terminal. A second one does no harm.
         process.terminate()
         process.wait()
         guard.forget(key)

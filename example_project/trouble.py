@@ -1,7 +1,7 @@
-"""What `make run` can do to its throwaway server and to the path there, for the page that asks.
+"""What `make run` can do to its temporary server and to the network, for the page that asks.
 
-The page's process has one end of a pair of sockets and nobody else has: there is no port and no
-file through which another program could ask.
+Only the page's process has the other end of a pair of sockets. There is no port and no file through
+which another program could ask.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from servers import Endpoint, FaultProxy, Server, ServersError
 
 
 class Path:
-    """The path from the page's connections to the server. New connections always pass.
+    """The network between the page's connections and the server. New connections always pass.
 
-    A proxy stays where it is and sends each new connection through the newest of those behind it,
-    so that silence falls on the connections that are open: a firewall has forgotten them.
+    A proxy in front sends each new connection through the newest of the proxies behind it. So only
+    the connections that are open can be blocked, as by a firewall that has forgotten them.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -26,29 +26,29 @@ class Path:
         self._behind = [FaultProxy(host, port)]
         self._front = FaultProxy(self._behind[0].host, self._behind[0].port)
         self.address = f"{self._front.host}:{self._front.port}"
-        self.silent = False
+        self.blocked = False
 
     def cut(self) -> None:
-        """Pass nothing on any more, in either direction, for the connections that are open."""
+        """Drop everything, in both directions, for the connections that are open."""
         fresh = FaultProxy(*self._target)
         self._behind.append(fresh)
         self._front.retarget(fresh.host, fresh.port)
         for proxy in self._behind[:-1]:
             proxy.stall()
-        self.silent = True
+        self.blocked = True
 
     def mend(self) -> None:
-        """Pass on what has been held back, and everything after it."""
+        """Pass on what was held back, and everything after it."""
         for proxy in self._behind:
             proxy.resume()
-        self.silent = False
+        self.blocked = False
         for proxy in self._behind[:-1]:
             if not proxy.open_connections():
                 self._behind.remove(proxy)
                 proxy.close()
 
     def hang_up(self) -> None:
-        """End the open connections, as a load balancer does that has waited long enough."""
+        """Close the open connections, as a load balancer does after its idle limit."""
         self._front.cut("rst")
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class Path:
 
 
 class Trouble:
-    """Does what the page's process asks for, one thing at a time, until `close()`."""
+    """Does what the page's process asks for, one request at a time, until `close()`."""
 
     def __init__(self, server: Endpoint) -> None:
         self._server = server
@@ -68,14 +68,14 @@ class Trouble:
             "mend": self.path.mend,
             "hang up": self.path.hang_up,
         }
-        if isinstance(server, Server):  # a container is not ours to stop and start
+        if isinstance(server, Server):  # a Docker container is not stopped and started
             self._acts |= {"restart": server.restart, "stop": server.stop, "start": self._start}
         self._end, self.theirs = socket.socketpair()
         self._thread = threading.Thread(target=self._answer, name="trouble", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Return once nothing is under way: no server is started after this."""
+        """Return when no request is running. No server is started after this."""
         self._end.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._end.close()
@@ -100,7 +100,7 @@ class Trouble:
                 try:
                     self._end.sendall(json.dumps(answer).encode() + b"\n")
                 except OSError:
-                    return  # the page's process has ended, or we have
+                    return  # the page's process has ended, or this one is closing
 
     def _do(self, act: str) -> dict[str, object]:
         error = ""
@@ -115,5 +115,5 @@ class Trouble:
             "acts": list(self._acts),
             "error": error,
             "running": running,
-            "silent": self.path.silent,
+            "blocked": self.path.blocked,
         }

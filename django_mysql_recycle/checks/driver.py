@@ -6,162 +6,139 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from django.core import checks
-
-from .. import option_files
 from ..drivers import choose, versions
-from ..network_path import leaves_time
-from ..options import Options, path_of
-from .options import KERNEL_PROBES, driver_options, own_settings
+from ..network_path import LINUX_PROBES, first_probe
+from .entry import Entry
+from .finding import Finding, check
 
-__all__ = ["NO_AUTHORITY", "authority_findings", "driver_findings"]
-
-NO_AUTHORITY = "django_mysql_recycle.I001"
+__all__ = ["authority_findings", "driver_findings"]
 
 
-def driver_findings(alias: str, settings: Mapping[str, Any]) -> Iterator[checks.CheckMessage]:
+def driver_findings(entry: Entry) -> Iterator[Finding]:
     """What is wrong with one entry of DATABASES for the driver of this process."""
     name = choose().name
-    yield from _check_version(alias, name)
-    yield from _check_transport(alias, name, settings)
-    yield from _check_cursor_class(alias, settings)
-    if name == "mysqlclient":
-        yield from _check_connect_timeout(alias, settings)
-        yield from authority_findings(alias, settings)
+    yield from _check_version(entry.alias, name)
+    if reason := unix_socket(name, entry):
+        yield from _check_unix_socket(entry, reason)
+    else:
+        yield from _check_probes(entry)
+    kind = entry.params.get("cursorclass")
+    if isinstance(kind, type) and issubclass(kind, choose().unbuffered):
+        yield check(
+            "W010",
+            f"{entry.path('OPTIONS', 'cursorclass')} ({kind.__name__}) leaves the rows of each "
+            "statement at the server. Until all of them are read, the connection can be neither "
+            "checked nor replaced.",
+            "Remove it. Where a result is too large for memory, open such a cursor in the code "
+            "that needs it.",
+        )
+    timeout = entry.params.get("connect_timeout")
+    if name == "mysqlclient" and timeout == 0 and timeout is not False:
+        yield check(
+            "W011",
+            f"{entry.path('OPTIONS', 'connect_timeout')} is 0: nothing but the operating system "
+            "limits the time for connecting to a host that does not answer.",
+            "With mysqlclient that is 135 s, and the statement that needs the connection waits as "
+            "long. Without the option this backend allows 10 s.",
+        )
 
 
-def _check_version(alias: str, name: str) -> Iterator[checks.CheckMessage]:
+def _check_version(alias: str, name: str) -> Iterator[Finding]:
     oldest = versions.OLDEST[name]
     installed = versions.installed(name)
     package = versions.PACKAGES[name]
     if installed is not None and versions.numbers(installed) < oldest:
         needed = versions.text(oldest)
-        yield checks.Warning(
-            f"{package} {installed} is installed, which alias {alias!r} uses: this backend is "
-            f"made for {needed} and later.",
-            hint=f"pip install '{package}>={needed}'. What the settings module makes the driver "
-            "say of its version does not count here.",
-            id="django_mysql_recycle.W008",
+        yield check(
+            "W008",
+            f"{package} {installed} is installed, and alias {alias!r} uses it. This backend is made "
+            f"for {needed} and later.",
+            f"Run: pip install '{package}>={needed}'. The version of the installed package counts, "
+            "and not one that the settings module gives to the driver.",
         )
         return
     claimed = versions.false_claim(name)
     if claimed is not None:
-        yield checks.Warning(
-            f"pymysql.version_info has been set to {claimed}, which alias {alias!r} uses: "
-            "Django 6 takes that for a driver that is too old, and refuses it.",
-            hint="Remove the line that sets it, and install_as_MySQLdb() with it: this backend "
-            f"needs neither, and PyMySQL {installed or ''} reports a version that Django takes.",
-            id="django_mysql_recycle.W009",
+        yield check(
+            "W009",
+            f"pymysql.version_info has been set to {claimed}, and alias {alias!r} uses PyMySQL. "
+            "Django 6 takes this for the version of the driver and refuses it as too old.",
+            "Remove the line that sets it, and the call of install_as_MySQLdb(). This backend "
+            f"needs neither, and PyMySQL {installed or ''} reports a version that Django accepts.",
         )
 
 
-def _check_transport(
-    alias: str, name: str, settings: Mapping[str, Any]
-) -> Iterator[checks.CheckMessage]:
-    reason = _unix_socket(name, settings)
-    given = own_settings(settings)
-    if not reason:
-        yield from _check_probes(alias, given, Options.of(alias, settings))
-        return
+def _check_unix_socket(entry: Entry, reason: str) -> Iterator[Finding]:
     for key in ("keepalive", "network_timeout"):
-        if given.get(key) is not None:
-            yield checks.Warning(
-                f"{path_of(alias, key)} has no effect: {reason}.",
-                hint="There is no path between the two ends that could drop packets. For TCP "
-                "to a server on the same machine set HOST to 127.0.0.1.",
-                id="django_mysql_recycle.W005",
+        if entry.given.get(key) is not None:
+            yield check(
+                "W005",
+                f"{entry.own(key)} has no effect: {reason}.",
+                "This setting is for TCP connections. Remove it, or set HOST to 127.0.0.1 to use "
+                "TCP to a server on the same machine.",
             )
 
 
-def _check_probes(
-    alias: str, given: Mapping[str, Any], options: Options
-) -> Iterator[checks.CheckMessage]:
-    keepalive, limit = options.keepalive, options.network_timeout
+def _check_probes(entry: Entry) -> Iterator[Finding]:
+    keepalive, limit = entry.options.keepalive, entry.options.network_timeout
     if limit is None:
         return
-    # TCP_USER_TIMEOUT takes the place of TCP_KEEPCNT: see network_path.py.
-    if not leaves_time(1, limit):
-        yield checks.Warning(
-            f"{path_of(alias, 'network_timeout')} ({limit}) is shorter than 3 s: a single lost "
-            "packet ends a connection that is idle or waits for an answer.",
-            hint="The kernel sends keepalive probes at whole seconds, and no second one fits "
-            "in. Raise network_timeout.",
-            id="django_mysql_recycle.W014",
+    first, in_time = first_probe(keepalive, limit)
+    if not first_probe(1, limit)[1]:
+        yield check(
+            "W014",
+            f"{entry.own('network_timeout')} ({limit}) is shorter than 3 s: a single lost packet "
+            "ends a connection that is idle or waits for an answer.",
+            "The kernel sends keepalive probes at whole seconds, so that there is no time for a "
+            "second probe. Set network_timeout to 3 or more.",
         )
     elif (
-        "keepalive" in given
-        and (keepalive is None or keepalive <= KERNEL_PROBES)  # else W012 says so
-        and not (keepalive is not None and leaves_time(keepalive, limit))
+        "keepalive" in entry.given
+        and not in_time
+        and (keepalive is None or keepalive <= LINUX_PROBES)  # otherwise W012 says so
     ):
-        yield checks.Warning(
-            f"{path_of(alias, 'keepalive')} ({keepalive}) leaves no time for several probes within "
-            f"'network_timeout' ({limit}): the first probe is sent after {max(1, int(limit / 3))} "
-            "s instead.",
-            hint="Linux ends a connection by network_timeout and not by the number of probes, so "
-            "that otherwise a single lost packet would end it. Lower keepalive to two thirds of "
-            "network_timeout or less, or raise network_timeout.",
-            id="django_mysql_recycle.W014",
+        yield check(
+            "W014",
+            f"{entry.own('keepalive')} ({keepalive}) leaves no time for several probes within "
+            f"'network_timeout' ({limit}). The first probe is sent after {first} s instead.",
+            "Linux ends a connection after network_timeout, however many probes are still to be "
+            "sent: with a later first probe, a single lost packet would end it. Set keepalive to "
+            "two thirds of network_timeout or less, or raise network_timeout.",
         )
 
 
-def _unix_socket(name: str, settings: Mapping[str, Any]) -> str:
-    """Why the connection goes over a unix socket; empty if it does not, or if that is open.
+def unix_socket(name: str, entry: Entry) -> str:
+    """Why the connection goes over a unix socket. Empty if it does not, or if that is not known.
 
     The drivers differ: tests/integration/test_checks.py asks them.
     """
-    host = str(settings.get("HOST") or "")
-    options = driver_options(settings)
+    host = str(entry.settings.get("HOST") or "")
+    params = entry.params
     if host.startswith("/"):
         return "HOST is a unix socket"
-    if options.get("read_default_group") and not options.get("read_default_file"):
+    if params.get("read_default_group") and not params.get("read_default_file"):
         return ""  # the driver reads files that are not named here
-    host = str(options.get("host") or host or _from_file(options, "host") or "")
+    host = str(params.get("host") or host or entry.in_file("host") or "")
     by_name = sys.platform != "win32" and host in ("", "localhost")
-    if options.get("unix_socket") and (name == "pymysql" or by_name):
+    if params.get("unix_socket") and (name == "pymysql" or by_name):
         return "OPTIONS['unix_socket'] names a unix socket"
-    if _from_file(options, "socket") and (name == "pymysql" or by_name):
+    if entry.in_file("socket") and (name == "pymysql" or by_name):
         return "the file of OPTIONS['read_default_file'] names a unix socket"
     if name == "mysqlclient" and by_name:
-        return f"mysqlclient takes HOST {host!r} for a unix socket, whatever PORT says"
+        return f"with HOST {host!r} mysqlclient connects over a unix socket, whatever PORT is"
     return ""
 
 
-def _check_cursor_class(alias: str, settings: Mapping[str, Any]) -> Iterator[checks.CheckMessage]:
-    kind = driver_options(settings).get("cursorclass")
-    if isinstance(kind, type) and issubclass(kind, choose().unbuffered):
-        yield checks.Warning(
-            f"DATABASES[{alias!r}]['OPTIONS']['cursorclass'] ({kind.__name__}) leaves the rows of "
-            "every statement at the server: until they are read nothing can be checked or "
-            "replaced.",
-            hint="Remove it, and open such a cursor where a result is too large for memory.",
-            id="django_mysql_recycle.W010",
-        )
-
-
-def _check_connect_timeout(
-    alias: str, settings: Mapping[str, Any]
-) -> Iterator[checks.CheckMessage]:
-    value = driver_options(settings).get("connect_timeout")
-    if value == 0 and value is not False:
-        yield checks.Warning(
-            f"DATABASES[{alias!r}]['OPTIONS']['connect_timeout'] is 0: connecting to a host that "
-            "does not answer has no bound but the system's.",
-            hint="mysqlclient waits 135 s then, with a statement waiting behind it. Without the "
-            "option this backend gives connecting 10 s.",
-            id="django_mysql_recycle.W011",
-        )
-
-
-def authority_findings(alias: str, settings: Mapping[str, Any]) -> Iterator[checks.CheckMessage]:
+def authority_findings(entry: Entry) -> Iterator[Finding]:
     """Whether each connection loads all authorities of the system. Says nothing without TLS."""
-    options = driver_options(settings)
-    tls = options.get("ssl")
+    if choose().name != "mysqlclient":
+        return
+    tls = entry.params.get("ssl")
     named = isinstance(tls, Mapping) and (tls.get("ca") or tls.get("capath"))
     # PREFERRED and an empty dict are plain with Connector/C, and so are `ssl` and `ssl-mode` in
     # an option file: nothing is loaded for them (tests/integration/test_checks.py).
-    asked = bool(tls) or str(options.get("ssl_mode")) in (
+    asked = bool(tls) or str(entry.params.get("ssl_mode")) in (
         "REQUIRED",
         "VERIFY_CA",
         "VERIFY_IDENTITY",
@@ -170,19 +147,19 @@ def authority_findings(alias: str, settings: Mapping[str, Any]) -> Iterator[chec
         not asked
         or named
         or _system_trusts_few()
-        or _from_file(options, "ssl-ca")
-        or _from_file(options, "ssl-capath")
+        or entry.in_file("ssl-ca")
+        or entry.in_file("ssl-capath")
         or not versions.is_connector_c()
     ):
         return
-    yield checks.Info(
-        f"DATABASES[{alias!r}]['OPTIONS'] asks for TLS and names no certificate authority: "
-        "mysqlclient loads all those that the system trusts for each connection.",
-        hint="That is about 20 ms of CPU for each connect; with OPTIONS['ssl'] = {'ca': <file of "
-        "the one that signed the server's certificate>} it is about 2 ms. Naming it also makes "
-        "the driver verify the certificate, which ssl_mode REQUIRED alone does not: with another "
-        "one in the file connecting fails.",
-        id=NO_AUTHORITY,
+    yield check(
+        "I001",
+        f"{entry.path('OPTIONS')} asks for TLS and names no certificate authority (CA): for each "
+        "connection mysqlclient loads all authorities that the system trusts.",
+        "That takes about 20 ms of CPU time per connect. With OPTIONS['ssl'] = {'ca': path of the "
+        "CA that signed the server's certificate} it takes about 2 ms. The driver then also "
+        "verifies the certificate, which ssl_mode 'REQUIRED' alone does not do, and refuses to "
+        "connect if another CA signed it.",
     )
 
 
@@ -192,10 +169,4 @@ def _system_trusts_few() -> bool:
     try:
         return bool(path) and Path(str(path)).stat().st_size < 20_000
     except OSError:
-        return False  # connecting will fail, or not: it is OpenSSL's business
-
-
-def _from_file(options: Mapping[str, Any], name: str) -> str:
-    """An option of the driver's in its option files; empty where there is none, or no file."""
-    found = option_files.options(options).get(name)
-    return "" if found is None else found.value or ""
+        return False  # whether connecting fails then is up to OpenSSL

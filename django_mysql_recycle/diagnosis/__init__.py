@@ -1,4 +1,4 @@
-"""Look at an alias through connections of its own, which are closed again; nothing is printed."""
+"""Look at an alias through connections made for this, which are closed again. Prints nothing."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
+from ..checks.finding import ERROR, WARNING
 from ..drivers import choose
 from .findings import without_password
 from .inquiry import STOCK, Inquiry
-from .kinds import ERROR, WARNING
 from .proof import Progress
 from .report import AliasReport
 
 __all__ = ["diagnose", "survey"]
 
-#: Engines that are of concern even where they cannot be loaded.
+#: Engines that are reported even where they cannot be loaded.
 _ENGINES = ("django_mysql_recycle", STOCK, "django.contrib.gis.db.backends.mysql")
 
 
@@ -47,7 +47,7 @@ def survey() -> tuple[list[str], dict[str, str]]:
 def diagnose(
     alias: str, *, with_checks: bool = True, progress: Progress | None = None
 ) -> AliasReport:
-    """All that is to be known of one alias; with `progress`, the proof as well.
+    """The report of one alias; with `progress`, the proof as well.
 
     Whatever goes wrong with the alias is a finding.
     """
@@ -55,13 +55,14 @@ def diagnose(
         inquiry = Inquiry(alias, with_checks, progress)
         inquiry.run()
     shown = [
-        replace(found, message=without_password(found.message, inquiry.settings))
+        replace(found, message=without_password(found.message, inquiry.entry.settings))
         for found in inquiry.found
         if found.id not in django_settings.SILENCED_SYSTEM_CHECKS
     ]
     order = {ERROR: 0, WARNING: 1}
     shown.sort(key=lambda found: order.get(found.level, 2))
-    return replace(inquiry.report, findings=tuple(dict.fromkeys(shown)))
+    inquiry.report.findings = tuple(dict.fromkeys(shown))
+    return inquiry.report
 
 
 def _is_djangos(wrapper: Any) -> bool:
@@ -71,7 +72,7 @@ def _is_djangos(wrapper: Any) -> bool:
 
 @contextmanager
 def _quiet_logger() -> Iterator[None]:
-    """What our own connections meet is told in the report, and not in the project's log."""
+    """What happens to the command's own connections is in the report, and not in the project's log."""
     thread = threading.get_ident()
 
     def from_elsewhere(record: logging.LogRecord) -> bool:

@@ -1,88 +1,58 @@
-"""What the command finds in facts: nothing here asks anybody."""
+"""What the command finds beside the system checks. No function here asks a server or a socket."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from django.core import checks
-
+from ..checks.finding import Finding
 from ..options import Options
 from ..server_facts import ServerFacts
-from .kinds import CONNECT_HINTS, ERROR, KINDS, NOTE, OTHER_HINT, WARNING
+from .kinds import CONNECT_HINTS, KINDS, OTHER_HINT
 from .path import Cost, KernelOption, TlsFacts, Transport
 
-__all__ = [
-    "Finding",
-    "connect_hint",
-    "finding",
-    "of_check",
-    "of_connection",
-    "of_server",
-    "without_password",
-]
+__all__ = ["connect_hint", "finding", "of_connection", "of_server", "without_password"]
 
-#: Milliseconds beyond its round trips that opening a connection with TLS may take untold.
+#: Milliseconds beyond its round trips that opening a connection with TLS may take unreported.
 SLOW_TLS = 15
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    id: str  #: as system checks have them; SILENCED_SYSTEM_CHECKS is obeyed
-    level: str  #: ``error``, ``warning`` or ``note``
-    message: str
-    hint: str
 
 
 def finding(kind: str, message: str, hint: str | None = None) -> Finding:
     known = KINDS[kind]
-    return Finding(
-        f"django_mysql_recycle.{kind}", known.level, message, known.hint if hint is None else hint
-    )
+    hint = known.hint if hint is None else hint
+    return Finding(f"django_mysql_recycle.{kind}", known.level, message, hint)
 
 
 def connect_hint(code: int | None) -> str:
     return CONNECT_HINTS.get(code or 0, OTHER_HINT)
 
 
-def of_check(message: checks.CheckMessage) -> Finding:
-    """What a system check says, as a finding."""
-    level = ERROR if message.level >= checks.ERROR else NOTE
-    if checks.WARNING <= message.level < checks.ERROR:
-        level = WARNING
-    return Finding(str(message.id or ""), level, message.msg, message.hint or "")
-
-
 def of_server(
     facts: ServerFacts, settings: Mapping[str, Any], options: Options | None
 ) -> Iterator[Finding]:
-    """What the system checks of validation.py do not say. `options`: None on the stock backend."""
+    """What the system checks do not say of the server. `options`: None on the stock backend."""
     for code, text in facts.refusals:
-        yield finding("refused", f"The server refused a question: {code} {text}")
+        yield finding("refused", f"The server refused a query: {code} {text}")
     session, global_ = facts.wait_timeout, facts.wait_timeout_global
     if options is not None and options.idle_limit is None and session is None:
-        yield finding("wait_timeout_unknown", "The server does not tell its wait_timeout.")
+        yield finding("wait_timeout_unknown", "The server does not report its wait_timeout.")
     if None not in (session, global_) and session != global_:
         yield finding(
             "session_differs",
-            f"wait_timeout is {session} s in this session and {global_} s globally"
-            f"{_causes(facts, settings)}.",
+            f"wait_timeout is {session} s in this session and {global_} s globally. "
+            f"Possible reasons: {', '.join(_causes(facts, settings))}.",
         )
 
 
-def _causes(facts: ServerFacts, settings: Mapping[str, Any]) -> str:
-    given = settings.get("OPTIONS") or {}
-    causes = []
-    if given.get("init_command"):
-        causes.append("OPTIONS['init_command']")
+def _causes(facts: ServerFacts, settings: Mapping[str, Any]) -> Iterator[str]:
+    if (settings.get("OPTIONS") or {}).get("init_command"):
+        yield "OPTIONS['init_command']"
     if facts.has_init_connect:
-        causes.append("the server's init_connect")
+        yield "the server's init_connect"
     if facts.wait_timeout == facts.interactive_timeout_global:
-        causes.append("CLIENT_INTERACTIVE (the session has interactive_timeout)")
-    causes.append("a connection_created receiver")
-    return "; set by " + " or ".join(causes)
+        yield "CLIENT_INTERACTIVE (the session has the interactive_timeout)"
+    yield "a connection_created receiver"
 
 
 def of_connection(
@@ -98,10 +68,14 @@ def of_connection(
         if option.asked is not None and not _same(option):
             yield finding(
                 "kernel_differs",
-                f"{option.name}: asked for {option.asked}, the kernel reports {option.found}.",
+                f"{option.name}: the backend set {option.asked}, but the kernel reports "
+                f"{option.found}.",
             )
     if evidence and (options is None or options.idle_limit is None):
-        yield finding("proxy", f"Something is on the way: {'; '.join(evidence)}.")
+        yield finding(
+            "proxy",
+            f"There is a proxy or an address translation on the way: {'; '.join(evidence)}.",
+        )
     if not tls.version:
         return
     # TCP, TLS, greeting and login are some six round trips.
@@ -115,13 +89,13 @@ def of_connection(
 
 
 def _same(option: KernelOption) -> bool:
-    if option.name == "SO_KEEPALIVE":  # not 1 but some other number on macOS
+    if option.name == "SO_KEEPALIVE":  # macOS reports another number than 1
         return bool(option.asked) == bool(option.found)
     return option.asked == option.found
 
 
 def without_password(text: str, settings: Mapping[str, Any]) -> str:
-    """No driver puts the password into an error, but settings that are mixed up may."""
+    """No driver puts the password into an error, but an error about mixed-up settings may have it."""
     given = settings.get("OPTIONS")
     given = given if isinstance(given, Mapping) else {}
     for secret in (settings.get("PASSWORD"), given.get("password"), given.get("passwd")):

@@ -1,4 +1,4 @@
-"""The open connection itself: driver, way to the server, TLS, kernel options, costs."""
+"""The open connection itself: driver, transport, TLS, kernel options, costs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
 
 CONNECTOR_C = "MariaDB Connector/C"
 
-#: Round trips of which the median is told.
+#: Round trips of which the median is reported.
 PINGS = 11
 
 
@@ -50,7 +50,7 @@ class DriverFacts:
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    kind: str  #: ``tcp`` or ``socket``; empty where the system does not tell
+    kind: str  #: ``tcp`` or ``socket``; empty where it is not known
     address: str  #: ``host:port``, or the path of the unix socket
     local_port: int | None
 
@@ -66,7 +66,7 @@ class TlsFacts:
 @dataclass(frozen=True, slots=True)
 class KernelOption:
     name: str  #: as in setsockopt()
-    asked: int | None  #: by the backend; None where it left the kernel's own value
+    asked: int | None  #: set by the backend; None where it left the system's own value
     found: int
 
 
@@ -90,7 +90,7 @@ def library_of(driver: Driver) -> str:
 
 
 def missing_guards() -> tuple[str, ...]:
-    """What this system lacks of what the backend guards a connection with."""
+    """What this system lacks of the functions that the backend checks a connection with."""
     has = {
         "poll": liveness.can_look(),
         "POLLRDHUP": hasattr(select, "POLLRDHUP"),
@@ -102,7 +102,7 @@ def missing_guards() -> tuple[str, ...]:
 
 
 def transport_of(descriptor: int | None) -> Transport:
-    """Between which two ends the socket really is, whatever the settings say."""
+    """The two ends of the open socket, whatever the settings say."""
     if descriptor is None or os.name == "nt":
         return Transport("", "", None)
     with socket.socket(fileno=os.dup(descriptor)) as sock:
@@ -116,7 +116,7 @@ def transport_of(descriptor: int | None) -> Transport:
 
 
 def tls_of(raw: Any, facts: ServerFacts, settings: Mapping[str, Any], library: str) -> TlsFacts:
-    """TLS as PyMySQL's socket knows it; mysqlclient does not tell, but the server does."""
+    """TLS as PyMySQL's socket has it. mysqlclient does not show it; then the server is asked."""
     sock = getattr(raw, "_sock", None)
     if isinstance(sock, ssl.SSLSocket):
         cipher = sock.cipher()
@@ -132,7 +132,7 @@ def tls_of(raw: Any, facts: ServerFacts, settings: Mapping[str, Any], library: s
 
 
 def verified_by_library(options: Mapping[str, Any], library: str) -> str:
-    """What the settings make the C library verify, as far as they tell."""
+    """What the settings make the C library verify, as far as they show it."""
     mode = str(options.get("ssl_mode") or "").upper()
     if mode == "VERIFY_IDENTITY":
         return "certificate and host name"
@@ -154,7 +154,7 @@ def verified_by_library(options: Mapping[str, Any], library: str) -> str:
 
 
 def kernel_options(descriptor: int | None, asked: Mapping[str, int]) -> tuple[KernelOption, ...]:
-    """What the kernel reports for the open socket, beside what the backend asked for."""
+    """What the kernel reports for the open socket, and what the backend has set."""
     if descriptor is None or os.name == "nt":
         return ()
     options = network_path.options_of(descriptor)
@@ -167,11 +167,10 @@ def kernel_options(descriptor: int | None, asked: Mapping[str, int]) -> tuple[Ke
 
 
 def measure(driver: Driver, raw: Any, timeout: float | None) -> tuple[float, float | None]:
-    """Medians: milliseconds of a ping as the backend's own are, microseconds of a liveness check.
+    """Medians: milliseconds of a ping such as the backend sends, microseconds of a liveness check.
 
-    `timeout`: seconds for each ping.
-
-    Raises the driver's error, or TimeoutError where the server does not answer.
+    `timeout`: seconds for each ping. Raises the driver's error, or TimeoutError where the server
+    does not answer.
     """
     descriptor = driver.descriptor(raw)
 
@@ -201,19 +200,21 @@ def _timed(call: Callable[[], object]) -> float:
 
 
 def proxy_evidence(raw: Any, transport: Transport, facts: ServerFacts) -> tuple[str, ...]:
-    """What shows that the two ends of our connection are not the server's and ours."""
+    """What shows that something stands between this end of the connection and the server's."""
     evidence = []
     greeted = str(raw.get_server_info()).removeprefix("5.5.5-")
     if greeted != facts.version:
-        evidence.append(f"the greeting names version {greeted}, the server {facts.version}")
+        evidence.append(f"the greeting has version {greeted}, the server reports {facts.version}")
     thread = raw.thread_id()
     if facts.connection_id not in (None, thread):
-        evidence.append(f"the greeting names connection {thread}, the server {facts.connection_id}")
+        evidence.append(
+            f"the greeting has connection {thread}, the server reports {facts.connection_id}"
+        )
     if transport.kind == "socket" and facts.client_port is not None:
-        evidence.append("we connect through a unix socket, and the server sees TCP")
+        evidence.append("this end is a unix socket, and the server sees a TCP connection")
     elif transport.local_port is not None and facts.client_port not in (None, transport.local_port):
         evidence.append(
-            f"our end of the connection has port {transport.local_port}, and the server sees port "
+            f"this end of the connection has port {transport.local_port}, and the server sees port "
             f"{facts.client_port}"
         )
     return tuple(evidence)

@@ -1,4 +1,4 @@
-"""The proof: a session of its own is left silent until the server closes it, and then used."""
+"""The proof: a connection made for it is left idle until the server closes it, and then used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Control", "Progress", "Proof", "prove"]
 #: Called with the seconds that have passed and those it takes at most.
 Progress = Callable[[float, float], None]
 
-#: Statements of which the median is told.
+#: Statements of which the median is reported.
 STATEMENTS = 7
 
 
@@ -30,7 +30,7 @@ class Control:
     """The stock backend in the same situation."""
 
     engine: str
-    error: str  #: as the driver has it; empty if its statement worked
+    error: str  #: the driver's; empty if the statement worked
     code: int | None
 
 
@@ -39,14 +39,14 @@ class Proof:
     outcome: str  #: ``proven``, ``failed`` or ``inconclusive``
     explanation: str
     wait_timeout: int  #: of the session, seconds
-    waited: float  #: seconds of silence
-    #: Whether the server was seen to close the connection; None where nobody can see it.
+    waited: float  #: seconds without a statement
+    #: Whether the connection was seen to be closed; None where the system cannot show it.
     closed: bool | None
     connection_id_before: int | None
     connection_id_after: int | None
     reason: str  #: why the connection was recycled; empty if it was not
     statement_ms: float | None  #: a normal statement
-    next_ms: float | None  #: the statement after the silence
+    next_ms: float | None  #: the statement after the pause
     control: Control | None
 
 
@@ -59,11 +59,11 @@ def prove(
     wait_timeout: int = 2,
     patience: float = 2,
 ) -> Proof:
-    """Use two fresh wrappers, which are closed in the end, ours and the stock backend's.
+    """Use two new wrappers, this backend's and the stock backend's, and close both in the end.
 
-    `patience`: seconds beyond `wait_timeout` that the server has for closing them. Raises what
-    connecting raises. Where the stock backend cannot connect, as for a subclass of ours that
-    fetches its password elsewhere, there is no control.
+    `patience`: seconds beyond `wait_timeout` that the server has for closing the connections.
+    Raises what connecting raises. Where the stock backend cannot connect, as for a subclass of
+    this backend that fetches its password elsewhere, there is no control.
     """
     with ExitStack() as stack:
         stack.callback(_close, ours)
@@ -84,13 +84,13 @@ def prove(
 
         connection_recycled.connect(note)
         stack.callback(connection_recycled.disconnect, note)
-        closed, waited = _be_silent(open_, driver, wait_timeout + patience, progress)
+        closed, waited = _wait_until_closed(open_, driver, wait_timeout + patience, progress)
         after = next_ms = None
         error = ""
         try:
             after, next_ms = _timed(ours)
         except Error as raised:
-            error = _told(raised)
+            error = _text(raised)
         control = _control(stock) if stock in open_ else None
     outcome, explanation = _judge(error, before, after, closed, control)
     return Proof(
@@ -112,31 +112,31 @@ def _judge(
     error: str, before: int, after: int | None, closed: bool | None, control: Control | None
 ) -> tuple[str, str]:
     if error:
-        return "failed", f"the statement after the silence raised {error}"
+        return "failed", f"the statement after the pause raised {error}"
     if after == before:
         return "inconclusive", (
-            f"connection {before} outlived its wait_timeout: it was not closed, or something on "
-            "the way hides it"
+            f"connection {before} still works after its wait_timeout: it was not closed, or "
+            "something on the way hides that"
         )
     if control is not None and not control.error:
         return "inconclusive", (
-            f"connection {before} was replaced by {after}, but the stock backend's went on, too: "
-            "nobody closed it"
+            f"connection {before} was replaced by {after}, but the connection of the stock backend "
+            "still works, so that the server has closed neither"
         )
     if control is None and not closed:
         return "inconclusive", (
-            f"connection {before} was replaced by {after}, but nobody saw it being closed"
+            f"connection {before} was replaced by {after}, but it was not seen to be closed"
         )
-    beside = "" if control is None else f"; the stock backend's raised {control.code}"
+    beside = "" if control is None else f"; on the stock backend it raised {control.code}"
     return "proven", (
         f"connection {before} was closed, and the next statement ran on connection {after}{beside}"
     )
 
 
-def _be_silent(
+def _wait_until_closed(
     wrappers: list[Any], driver: Driver, seconds: float, progress: Progress
 ) -> tuple[bool | None, float]:
-    """Wait until the server has closed both connections, or for so many seconds."""
+    """Wait until the server has closed the connections, or for so many seconds."""
     looks = [liveness.watch(driver.descriptor(wrapper.connection)) for wrapper in wrappers]
     begun = liveness.clock()
     while True:
@@ -162,11 +162,11 @@ def _control(stock: Any) -> Control:
     try:
         _connection_id(stock)
     except Error as error:
-        return Control(engine, _told(error), code_of(error))
+        return Control(engine, _text(error), code_of(error))
     return Control(engine, "", None)
 
 
-def _told(error: Error) -> str:
+def _text(error: Error) -> str:
     return f"{type(error).__name__} {error}"
 
 
@@ -183,5 +183,5 @@ def _timed(connection: Any) -> tuple[int, float]:
 
 
 def _close(connection: Any) -> None:
-    with suppress(Error):  # the stock backend's was closed by the server, and may say so
+    with suppress(Error):  # the stock backend's may fail: the server has closed it
         connection.close()

@@ -1,4 +1,4 @@
-"""The shape of what ``manage.py mysql_recycle`` tells. Its JSON is these dataclasses."""
+"""The report of ``manage.py mysql_recycle``. Its JSON is these dataclasses."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Any
 import django
 from django.core.exceptions import ImproperlyConfigured
 
+from ..checks.finding import ERROR, WARNING, Finding
 from ..drivers import choose
-from ..options import Options, max_age_of
+from ..options import MaxAge, Options
 from ..policy import idle_limit_of
 from ..server_facts import ServerFacts
-from .findings import Finding
-from .kinds import ERROR, WARNING
 from .path import (
     Cost,
     DriverFacts,
@@ -34,11 +33,11 @@ __all__ = [
     "Limit",
     "as_dict",
     "environment",
-    "idle_limit_told",
-    "max_age_told",
+    "idle_limit",
+    "max_age_limit",
 ]
 
-#: Grows when a key goes or changes its meaning, not when one is added.
+#: Grows when a key is removed or changes its meaning, and not when one is added.
 SCHEMA = 1
 
 
@@ -60,7 +59,7 @@ class Limit:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AliasReport:
     """``None`` and empty: not known without a connection, or not applicable."""
 
@@ -113,30 +112,31 @@ def as_dict(
     }
 
 
-def max_age_told(alias: str, settings: Mapping[str, Any], options: Options | None) -> Limit:
-    limit = max_age_of(alias, settings)
-    seconds, reason = limit.between_statements, limit.setting
-    if limit.at_boundary is None:
-        return Limit(None, None, f"{reason} = None: no limit on age")
-    if seconds is None:
-        return Limit(
-            None, None, f"{reason} = {limit.at_boundary:g}: closed at the end of each request"
-        )
-    if options is None:
-        return Limit(seconds, seconds, f"{reason}, looked at only at both ends of a request")
-    if not options.jitter:
-        return Limit(seconds, seconds, reason)
-    reason = f"{reason}, for each connection shortened by up to {options.jitter:.0%} (jitter)"
-    return Limit(seconds, limit.drawn(options.jitter, lambda: 1), reason)
+def max_age_limit(max_age: MaxAge, options: Options | None) -> Limit:
+    """`options`: None on the stock backend."""
+    seconds, name = max_age.between_statements, max_age.setting
+    jitter = 0 if options is None else options.jitter or 0
+    if max_age.at_boundary is None:
+        reason = f"{name} = None: no limit on age"
+    elif seconds is None:
+        reason = f"{name} = {max_age.at_boundary:g}: closed at the end of each request"
+    elif options is None:
+        reason = f"{name}, checked only at both ends of a request"
+    elif jitter:
+        reason = f"{name}, shortened by up to {jitter:.0%} for each connection (jitter)"
+    else:
+        reason = name
+    return Limit(seconds, max_age.drawn(jitter, lambda: 1), reason)
 
 
-def idle_limit_told(wait_timeout: int | None, options: Options | None) -> Limit:
+def idle_limit(wait_timeout: int | None, options: Options | None) -> Limit:
+    """`options`: None on the stock backend."""
     if options is None:
         return Limit(None, None, "the stock backend has none")
     own = options.idle_limit
     seconds = idle_limit_of(wait_timeout, own)
     if seconds is None:
-        reason = "the server does not tell its wait_timeout: the liveness check alone"
+        reason = "the server does not report its wait_timeout; the liveness check is left"
     elif wait_timeout is None or seconds == own:
         reason = "OPTIONS['recycle']['idle_limit']"
     else:

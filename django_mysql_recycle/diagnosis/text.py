@@ -1,4 +1,4 @@
-"""The report for people: an aligned table for each alias, findings below it."""
+"""The report as text: an aligned table for each alias, and its findings below."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from textwrap import wrap
 from typing import Any
 
+from ..checks.finding import ERROR, WARNING, Finding
 from ..server_facts import ServerFacts
-from .findings import Finding
-from .kinds import ERROR, WARNING
 from .path import Cost, KernelOption, TlsFacts, Transport
 from .proof import Proof
 from .report import AliasReport, Environment, Limit
@@ -25,7 +24,7 @@ Row = tuple[str, str]
 
 
 def environment_text(about: Environment, width: int) -> str:
-    driver = "none that could be chosen"
+    driver = "none could be chosen"
     if about.driver is not None:
         driver = f"{_DRIVERS[about.driver.name]} {about.driver.version}"
         driver += f", {about.driver.library}" if about.driver.library else ""
@@ -52,12 +51,12 @@ def alias_text(report: AliasReport, style: Any, width: int) -> str:
 
 
 def ignored_text(ignored: Mapping[str, str], width: int) -> str:
-    told = ", ".join(f"{alias} ({engine})" for alias, engine in ignored.items())
-    return "\n".join(wrap(f"Not on MySQL or MariaDB: {told}", width))
+    listed = ", ".join(f"{alias} ({engine})" for alias, engine in ignored.items())
+    return "\n".join(wrap(f"Not on MySQL or MariaDB: {listed}", width))
 
 
 def summary(reports: list[AliasReport]) -> str:
-    """One sentence on what is wrong; empty if nothing is."""
+    """The number of errors and warnings of each alias; empty if there are none."""
     wrong = []
     for report in reports:
         levels = [found.level for found in report.findings]
@@ -125,7 +124,7 @@ def _timeouts(facts: ServerFacts) -> Iterator[Row]:
         session, global_ = getattr(facts, name), getattr(facts, f"{name}_global")
         yield name, f"{_seconds(session)} in the session, {_seconds(global_)} globally"
     if facts.is_mariadb:
-        told = [
+        limits = [
             f"{what} {_seconds(value) if value else 'off' if value == 0 else 'unknown'}"
             for what, value in (
                 ("all", facts.idle_transaction_timeout),
@@ -133,7 +132,7 @@ def _timeouts(facts: ServerFacts) -> Iterator[Row]:
                 ("writing", facts.idle_write_transaction_timeout),
             )
         ]
-        yield "idle transactions", ", ".join(told)
+        yield "idle transactions", ", ".join(limits)
 
 
 def _limit(limit: Limit) -> str:
@@ -163,8 +162,8 @@ def _kernel(kernel: tuple[KernelOption, ...], transport: Transport | None) -> It
     yield "keepalive", f"{keepalive} (kernel)"
     if "TCP_USER_TIMEOUT" in found:
         milliseconds = found["TCP_USER_TIMEOUT"]
-        told = f"{milliseconds / 1000:g} s" if milliseconds else "as long as the kernel retries"
-        yield "network timeout", f"{told} (kernel)"
+        limit = f"{milliseconds / 1000:g} s" if milliseconds else "as long as the kernel retries"
+        yield "network timeout", f"{limit} (kernel)"
 
 
 def _cost(cost: Cost, *, guarded: bool) -> Iterator[Row]:
@@ -182,12 +181,9 @@ def _cost(cost: Cost, *, guarded: bool) -> Iterator[Row]:
 
 def _proof(proof: Proof) -> Iterator[Row]:
     yield "proof", f"{proof.outcome}: {proof.explanation}"
-    seen = {True: ", until the server hung up", False: ", and nobody hung up", None: ""}[
-        proof.closed
-    ]
-    if proof.closed and proof.waited < proof.wait_timeout - 0.1:
-        seen = ", until somebody on the way hung up"
-    yield "", f"wait_timeout {proof.wait_timeout} s, {proof.waited:.1f} s of silence{seen}"
+    by = "something on the way" if proof.waited < proof.wait_timeout - 0.1 else "the server"
+    end = {True: f", then closed by {by}", False: ", not closed", None: ""}[proof.closed]
+    yield "", f"wait_timeout {proof.wait_timeout} s, {proof.waited:.1f} s idle{end}"
     if proof.next_ms is not None:
         reason = f" (recycled: {proof.reason})" if proof.reason else ""
         yield (

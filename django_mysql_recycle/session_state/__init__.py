@@ -8,6 +8,7 @@ are told by how they begin and by a few substrings; the tokenizer (`text`) and t
 from __future__ import annotations
 
 from .kinds import ANY, CALLED, INSERTED, Answer, End, Kind
+from .lexer import USUAL, Reading
 from .meaning import judge
 from .pins import SessionState
 from .statements import (
@@ -20,7 +21,6 @@ from .statements import (
     begins_of,
     transactions_only,
 )
-from .text import USUAL, Reading
 
 __all__ = [
     "ANY",

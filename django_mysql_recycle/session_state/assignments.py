@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
-from .text import VARIABLE, Source, Token, is_stretch, tokenise
+from .lexer import Source, Token, TokenKind, is_stretch, tokenise
 
 __all__ = ["Assignments", "judge_assignments"]
 
@@ -89,7 +89,7 @@ def judge_assignments(
                 outer = brackets[-1]
                 if query.among_tables:
                     (outer.first if query.only_assigns else outer.deeper).update(query.sure)
-        elif token.kind == VARIABLE:
+        elif token.kind is TokenKind.VARIABLE:
             name = token.text.lower()
             if token.start not in written:
                 query.reads.append((name, token.start))

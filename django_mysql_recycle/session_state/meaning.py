@@ -9,33 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from .expressions import ASKING_CALLS, judge_expressions
+from .functions import ASKING_CALLS, judge_functions
 from .kinds import CALLED, Answer, Kind
-from .skimming import skim
+from .lexer import USUAL, Reading, Source, Token, TokenKind, is_stretch, skim, unquoted, words_of
 from .statements import (
-    ASK,
-    BEGIN,
     PLAIN,
     PLAIN_INSERT,
-    RUN,
+    Action,
     Change,
     Statement,
     begins_of,
     in_doubt,
     in_turn,
     together,
-)
-from .text import (
-    DOUBLE,
-    MARKER,
-    STRING,
-    USUAL,
-    Reading,
-    Source,
-    Token,
-    is_stretch,
-    unquoted,
-    words_of,
 )
 from .verbs import COMPOUND, is_stored, judge_verb
 
@@ -51,8 +37,8 @@ _ORDINARY = {
     **dict.fromkeys(["INSERT", "REPLACE"], PLAIN_INSERT),
 }
 
-_ASKED = Statement(changes=(Change(ASK, Kind.NAMED_LOCK),))
-_UNSEEN = Statement(changes=(Change(BEGIN, Kind.UNKNOWN),), calls=True, leaves=CALLED)
+_ASKED = Statement(changes=(Change(Action.ASK, Kind.NAMED_LOCK),))
+_UNSEEN = Statement(changes=(Change(Action.BEGIN, Kind.UNKNOWN),), calls=True, leaves=CALLED)
 
 _RUNS_TEXTS = {"EXECUTE", "PREPARE", "BEGIN", "SET", *COMPOUND}
 
@@ -106,15 +92,15 @@ def _judge_one(source: Source, tokens: Sequence[Token]) -> Statement:
     verb = judge_verb(tokens)
     if texts := list(_texts(source, tokens)):
         verb = _with_texts(verb, texts)
-    expressions = judge_expressions(source, tokens)
-    meaning = together((verb, expressions))
-    read = {read.key for read in expressions.reads}
+    functions = judge_functions(source, tokens)
+    meaning = together((verb, functions))
+    read = {read.key for read in functions.reads}
     return replace(
         meaning,
         asks_only=bool(meaning.reads) and not meaning.changes and _only_asks(tokens),
         sets=frozenset() if meaning.calls else meaning.sets - read,
-        only_sets=verb.only_sets and not (expressions.reads or expressions.leaves),
-        lone_lock_call=expressions.lone_lock_call,
+        only_sets=verb.only_sets and not (functions.reads or functions.leaves),
+        lone_lock_call=functions.lone_lock_call,
     )
 
 
@@ -144,11 +130,13 @@ def _texts(source: Source, tokens: Sequence[Token]) -> Iterator[Statement]:
 
 def _judge_text(source: Source, text: Token, *, alone: bool) -> Statement:
     if alone:
-        if text.kind == STRING or (text.kind == DOUBLE and not source.reading.ansi):
+        if text.kind is TokenKind.STRING or (
+            text.kind is TokenKind.DOUBLE and not source.reading.ansi
+        ):
             shown = text.text or text.end - text.start == 2
             return judge_inner(unquoted(text, source.reading), source.reading) if shown else _UNSEEN
-        if text.kind == MARKER:
-            runs = Change(RUN, Kind.UNKNOWN, placeholder=source.parameter(text))
+        if text.kind is TokenKind.MARKER:
+            runs = Change(Action.RUN, Kind.UNKNOWN, placeholder=source.parameter(text))
             return Statement(changes=(runs,))
     return _UNSEEN
 
@@ -157,7 +145,7 @@ def judge_inner(text: str, reading: Reading = USUAL) -> Statement:
     """What a text may begin that a statement runs. What it ends is not taken for granted."""
     source = Source(text, reading)
     parts = [
-        together((judge_verb(one), judge_expressions(source, one)))
+        together((judge_verb(one), judge_functions(source, one)))
         for one in _cut(list(skim(source)))
         if not is_stored(words_of(one[:_HEAD]))
     ]
@@ -191,7 +179,9 @@ def _hidden(change: Change) -> Change:
 
 def _with_texts(verb: Statement, texts: Sequence[Statement]) -> Statement:
     inner = together(texts)
-    if [(c.action, c.kind) for c in verb.changes] == [(BEGIN, Kind.PREPARED)] and not verb.calls:
+    if [(c.action, c.kind) for c in verb.changes] == [
+        (Action.BEGIN, Kind.PREPARED)
+    ] and not verb.calls:
         # It does all that later, each time it is executed.
         return replace(verb, changes=(replace(verb.changes[0], then=inner.changes),))
     return together((verb, inner))

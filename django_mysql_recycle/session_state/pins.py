@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 
 from .kinds import Boundary, Kind
 from .meaning import judge_inner
-from .pin import Pin, describe, key_of, labels, pin_for, value_of
-from .statements import (
-    ASK,
-    BEGIN,
-    END,
-    END_ALL,
-    NEXT_ACCESS_MODE,
-    NEXT_ISOLATION,
-    RENAME,
-    RUN,
-    Change,
-    Key,
-    Statement,
-    begins_of,
-)
+from .statements import NEXT_ACCESS_MODE, NEXT_ISOLATION, Action, Change, Key, Statement, begins_of
 
 __all__ = ["SessionState"]
+
+#: The order in which a message names them.
+_ORDER = {kind: place for place, kind in enumerate(Kind)}
+_SHOWN = 5
+_LONGEST_NAME = 80
+
 
 #: What COMMIT and ROLLBACK end, whether a transaction was open or not.
 _TRANSACTION = (Kind.TRANSACTION, "")
@@ -40,6 +32,113 @@ _UNNAMED_LOCK = (Kind.NAMED_LOCK, "")
 _MOST_PINS = 1000
 #: Locks that one question to the server is about.
 _MOST_ASKED = 100
+
+
+class Pin:
+    __slots__ = (
+        *("asked", "count", "database", "doubtful", "kind", "name", "since", "then", "uncounted"),
+    )
+
+    def __init__(self, kind: Kind, name: str, since: float) -> None:
+        self.kind = kind
+        self.name = name
+        self.since = since
+        self.count = 1
+        self.uncounted = False  #: no END is known to be the last
+        self.doubtful = False  #: whether it has ended, only the server can tell
+        self.asked = ""  #: the name of a lock as SQL, to ask for it
+        self.database: str | None = None  #: the one in use when it began, as far as it is known
+        self.then: tuple[Change, ...] = ()  #: what begins when the prepared statement runs
+
+
+def pin_for(change: Change, args: object, now: float) -> Pin:
+    pin = Pin(change.kind, _shown_name(change, args), now)
+    if change.kind is Kind.NAMED_LOCK:
+        pin.asked = question_of(change, args)
+    return pin
+
+
+def describe(pins: Iterable[Pin], now: float) -> str:
+    """For a message: what is carried and since when. Names of variables, never values."""
+    pins = sorted(pins, key=lambda pin: _ORDER[pin.kind])
+    shown = [_sentence(pin, now) for pin in pins[:_SHOWN]]
+    if len(pins) > _SHOWN:
+        shown.append(f"and {len(pins) - _SHOWN} more")
+    return ", ".join(shown)
+
+
+def labels(pins: Iterable[Pin]) -> tuple[str, ...]:
+    """Their kinds, each once, as signals, the log and the counters name them."""
+    return tuple(dict.fromkeys(pin.kind.value.label for pin in pins))
+
+
+def _sentence(pin: Pin, now: float) -> str:
+    seconds = max(0, round(now - pin.since))
+    counted = pin.count > 1 and not pin.uncounted
+    times = f" {pin.count} times, first" if counted else ""
+    return f"{pin.kind.value.sentence.format(name=pin.name)}{times} {seconds} s ago"
+
+
+def key_of(change: Change, args: object) -> Hashable:
+    """What makes two changes speak of the same thing."""
+    if change.placeholder is not None:
+        value = value_of(args, change.placeholder)
+        return (change.kind, change.name if value is None else value)
+    if change.inputs is not None:
+        values = tuple(value_of(args, parameter) for parameter in change.inputs)
+        return (change.kind, change.name, values)
+    return (change.kind, change.name)
+
+
+def _shown_name(change: Change, args: object) -> str:
+    if change.hidden:
+        return "..."
+    name = change.name
+    if change.placeholder is not None:
+        name = value_of(args, change.placeholder) or "%s"
+    if len(name) > _LONGEST_NAME:
+        name = name[:_LONGEST_NAME] + "..."
+    return repr(name) if change.kind is Kind.NAMED_LOCK and change.inputs is None else name
+
+
+def question_of(change: Change, args: object) -> str:
+    """The name of a lock as SQL, to ask the server for it; empty if that cannot be told."""
+    if change.inputs is None:
+        name = change.name
+        if change.placeholder is not None:
+            name = value_of(args, change.placeholder) or ""
+        return _as_sql(name) if name else ""
+    sql = ""
+    for part in change.asked:
+        if isinstance(part, str):
+            sql += part
+            continue
+        value = _raw_value(args, part.key)
+        # Of other types the drivers' literals are not like Python's.
+        if not isinstance(value, (str, int)) or not str(value).isascii():
+            return ""
+        sql += _as_sql(str(value))
+    return sql
+
+
+def _as_sql(text: str) -> str:
+    # In hexadecimal digits it is the same whatever the character set of the session.
+    return f"CONVERT(X'{text.encode('utf-8', 'surrogateescape').hex()}' USING utf8mb4)"
+
+
+def value_of(args: object, parameter: int | str) -> str | None:
+    value = _raw_value(args, parameter)
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value).decode("utf-8", "surrogateescape")
+    return None if value is None else str(value)
+
+
+def _raw_value(args: object, parameter: int | str) -> object:
+    if isinstance(parameter, str):
+        return args.get(parameter) if isinstance(args, Mapping) else None
+    if isinstance(args, Sequence) and not isinstance(args, (str, bytes, bytearray)):
+        return args[parameter] if parameter < len(args) else None
+    return args if parameter == 0 else None  # the drivers take a single value too
 
 
 class SessionState:
@@ -84,15 +183,15 @@ class SessionState:
             self._doubt(releases=True)  # a routine can release a lock, too
 
     def _apply(self, change: Change, args: object, now: float) -> None:
-        if change.action == END_ALL:
+        if change.action is Action.END_ALL:
             self._end_all(change.kind)
-        elif change.action == ASK:
+        elif change.action is Action.ASK:
             self._doubt(releases=change.uncounted)
-        elif change.action != END:
+        elif change.action is not Action.END:
             self._begin(change, args, now)
         elif not change.uncounted:
             key = key_of(change, args)
-            if change.kind == Kind.NAMED_LOCK and key not in self._pins:
+            if change.kind is Kind.NAMED_LOCK and key not in self._pins:
                 self._doubt(releases=True)  # perhaps one that was named otherwise
             self._end(key)
 
@@ -110,7 +209,7 @@ class SessionState:
         whole = statement.single and not statement.calls and not many
         lone = bool(statement.lone_lock_call) and not many
         for change in begins_of(statement.changes[lone:]):
-            if change.action == ASK:
+            if change.action is Action.ASK:
                 self._doubt(releases=change.uncounted)
             elif not whole or change.kind.value.in_expressions:
                 if many:
@@ -125,11 +224,11 @@ class SessionState:
         """
         lock, *others = statement.changes
         number = _number(value)
-        if lock.action == END_ALL or (lock.action == BEGIN and number == 1):
+        if lock.action is Action.END_ALL or (lock.action is Action.BEGIN and number == 1):
             self._apply(lock, args, now)
-        elif lock.action == END and lock.uncounted:
+        elif lock.action is Action.END and lock.uncounted:
             self._doubt(releases=True)
-        elif lock.action == END:
+        elif lock.action is Action.END:
             key = key_of(lock, args)
             if number == 1 and key not in self._pins:
                 self._doubt(releases=True)  # one that was named otherwise
@@ -175,7 +274,7 @@ class SessionState:
     def autocommit_seen(self, off_by_sql: bool, now: float) -> None:
         """Whether the connection has autocommit off although Django left it on."""
         if off_by_sql:
-            self._begin(Change(BEGIN, Kind.AUTOCOMMIT_OFF), None, now)
+            self._begin(Change(Action.BEGIN, Kind.AUTOCOMMIT_OFF), None, now)
         else:
             self._written = False
             self._end_all(Kind.AUTOCOMMIT_OFF)
@@ -208,7 +307,7 @@ class SessionState:
     @property
     def unknown_only(self) -> bool:
         """Nothing is carried but what a statement may have left that this backend does not know."""
-        return self.pinned and all(pin.kind == Kind.UNKNOWN for pin in self._pins.values())
+        return self.pinned and all(pin.kind is Kind.UNKNOWN for pin in self._pins.values())
 
     @property
     def in_transaction(self) -> bool:
@@ -294,17 +393,17 @@ class SessionState:
     def _begin(self, change: Change, args: object, now: float, *, certain: bool = True) -> None:
         key = key_of(change, args)
         pin = self._pins.get(key)
-        if change.action == RENAME:
+        if change.action is Action.RENAME:
             self._forget_name(change.name)
             return
-        if change.action == RUN:
+        if change.action is Action.RUN:
             for begun in self._begun_by(change, args, pin, certain):
-                if begun.action == ASK:
+                if begun.action is Action.ASK:
                     self._doubt(releases=True)
                 else:
                     self._begin(begun, None, now, certain=certain)
             return
-        if change.kind == Kind.DEFAULT_DATABASE:
+        if change.kind is Kind.DEFAULT_DATABASE:
             self._forget_name()
             # The drivers replace %% and parameters only where there are arguments.
             certain = (
@@ -315,20 +414,20 @@ class SessionState:
                 return
             key = _DATABASE
         if pin is None and change.kind.value.in_expressions and len(self._pins) >= _MOST_PINS:
-            change = Change(BEGIN, change.kind, hidden=True, uncounted=True)
+            change = Change(Action.BEGIN, change.kind, hidden=True, uncounted=True)
             key = key_of(change, None)
             pin = self._pins.get(key)
-        if change.kind == Kind.UNKNOWN:
+        if change.kind is Kind.UNKNOWN:
             self._hidden_use = True  # MariaDB runs USE by EXECUTE, too
         if pin is None:
             pin = self._pins[key] = pin_for(change, args, now)
             pin.database = self.database
             self.pinned = True
-        elif change.kind == Kind.NAMED_LOCK:
+        elif change.kind is Kind.NAMED_LOCK:
             pin.count += 1  # GET_LOCK() as often, RELEASE_LOCK() as often
-        if change.kind == Kind.NAMED_LOCK:
+        if change.kind is Kind.NAMED_LOCK:
             pin.uncounted |= change.uncounted
-        elif change.kind == Kind.PREPARED:
+        elif change.kind is Kind.PREPARED:
             # One of the same name replaces the earlier one, if it was made.
             then = [c for run in change.then for c in self._begun_by(run, args, None, certain)]
             pin.then = tuple(dict.fromkeys((*(() if certain else pin.then), *then)))
@@ -337,15 +436,17 @@ class SessionState:
         self, change: Change, args: object, prepared: Pin | None, certain: bool
     ) -> tuple[Change, ...]:
         """What begins when the text runs that a statement has prepared, or that a parameter is."""
-        if change.action != RUN:
+        if change.action is not Action.RUN:
             return (change,)
-        if change.kind == Kind.PREPARED and prepared is not None:
+        if change.kind is Kind.PREPARED and prepared is not None:
             return prepared.then
         if change.placeholder is not None:
             text = value_of(args, change.placeholder)
-            return (Change(BEGIN, Kind.UNKNOWN),) if text is None else judge_inner(text).changes
+            return (
+                (Change(Action.BEGIN, Kind.UNKNOWN),) if text is None else judge_inner(text).changes
+            )
         # It was prepared where that was not seen, or it does not exist, or its verb is not known.
-        return (Change(BEGIN, Kind.UNKNOWN),) if certain and not change.uncounted else ()
+        return (Change(Action.BEGIN, Kind.UNKNOWN),) if certain and not change.uncounted else ()
 
     def _forget_name(self, name: str = "") -> None:
         """From now on the same name, or any, is another table: no DROP tells these apart."""

@@ -8,33 +8,22 @@ from dataclasses import replace
 from itertools import pairwise
 
 from .kinds import INSERTED, Kind
+from .lexer import Token, TokenKind, dotted_name, split_at_commas, words_of
 from .statements import (
-    BEGIN,
-    END,
     NEXT_ACCESS_MODE,
     NEXT_ISOLATION,
     PLAIN,
+    Action,
     Change,
     Key,
     Statement,
     together,
 )
-from .text import (
-    DOUBLE,
-    MARKER,
-    STRING,
-    VARIABLE,
-    Token,
-    dotted_name,
-    split_at_commas,
-    words_of,
-)
 
 __all__ = ["judge_set"]
 
-_SESSION = {"SESSION", "LOCAL"}
 _ELSEWHERE = {"GLOBAL", "PERSIST", "PERSIST_ONLY"}  #: not this session's
-_SCOPES = _SESSION | _ELSEWHERE
+_SCOPES = {"SESSION", "LOCAL", *_ELSEWHERE}
 
 #: How long the server waits for the client: losing it changes no answer.
 _HARMLESS = re.compile(r"(?:wait|interactive|net_\w*)_timeout")
@@ -44,34 +33,33 @@ _ISOLATION, _READ_ONLY = "transaction_isolation", "transaction_read_only"
 #: Without a scope, ``@@`` before one of these means the next transaction alone, on MySQL.
 _MODES = {_ISOLATION, _READ_ONLY}
 #: The same variable by another name.
-_OTHER_NAMES = {
-    "tx_isolation": _ISOLATION,
-    "tx_read_only": _READ_ONLY,
-    "identity": "last_insert_id",
-}
+_OTHER_NAMES = {"tx_isolation": _ISOLATION, "tx_read_only": _READ_ONLY}
+_OTHER_NAMES["identity"] = "last_insert_id"
 _ON = {"1", "ON", "TRUE", "DEFAULT"}
 
 #: What SET NAMES and SET CHARACTER SET set. Of the last two, each also sets the other.
-_CHARACTER_SETS = (
-    "character_set_client",
-    "character_set_results",
-    "character_set_connection",
-    "collation_connection",
-)
-_CONNECTION = frozenset(_CHARACTER_SETS[2:])
+_CONNECTION = ("character_set_connection", "collation_connection")
+_CHARACTER_SETS = ("character_set_client", "character_set_results", *_CONNECTION)
 
 #: What a literal means, and with which collation it is kept in a variable.
 _MEANING_OF_TEXT = frozenset((Kind.SESSION_VARIABLE, name) for name in _CHARACTER_SETS)
 #: The same for "..." and for a backslash.
 _MEANING_OF_QUOTES = frozenset({(Kind.SESSION_VARIABLE, "sql_mode")})
 
-_ARITHMETIC = {"+", "-", "*", "."}
-_WORDS_FOR_VALUES = {"TRUE", "FALSE", "NULL"}
+_NUMBERS = re.compile(r"[-+*.]|[0-9].*|TRUE|FALSE|NULL")
 #: Functions that need no brackets. They depend on other variables, the time zone for one.
 _CALLS = re.compile(r"CURRENT_\w+|LOCALTIME\w*|UTC_\w+")
 
-_UNKNOWN = Statement(
-    changes=(Change(BEGIN, Kind.SESSION_VARIABLE, "?"),), sets_autocommit=True, sets_sql_mode=True
+
+def _sets(*names: str) -> Statement:
+    keys = [(Kind.SESSION_VARIABLE, name) for name in names]
+    changes = tuple(Change(Action.BEGIN, *key) for key in keys)
+    return Statement(changes=changes, sets=frozenset(keys), only_sets=True)
+
+
+#: No server takes it, or it sets what this backend cannot read.
+_UNKNOWN = replace(
+    _sets("?"), sets=frozenset(), only_sets=False, sets_autocommit=True, sets_sql_mode=True
 )
 
 
@@ -88,7 +76,7 @@ def judge_set(tokens: Sequence[Token]) -> Statement:
         case ["ROLE", *_]:
             return _sets("role")
         case ["RESOURCE", "GROUP", *_]:
-            return Statement(changes=(_begin("resource group"),))
+            return replace(_sets("resource group"), sets=frozenset(), only_sets=False)
     # A scope without @@ also holds for the assignments after it that name none (seen on
     # MariaDB 10.11 and MySQL 9.7, documented for MySQL).
     scope = "SESSION"
@@ -123,16 +111,20 @@ def _judge_assignment(tokens: Sequence[Token], scope: str) -> Statement:
             scope, tokens = named, tokens[3:]
         case ["@@", *_]:
             scope, tokens, any_scope = "SESSION", tokens[1:], False
-    if tokens and tokens[0].kind == VARIABLE:
-        return _judge_user_variable(tokens)
+    if tokens and tokens[0].kind is TokenKind.VARIABLE:
+        # That it changes is found wherever a variable stands; here, what it takes.
+        value = _after_sign(tokens[1:])
+        sets = frozenset({(Kind.USER_VARIABLE, tokens[0].text.lower())})
+        return Statement(sets=sets, only_sets=_is_constant(value), depends=_meaning_of(value))
     name, rest = dotted_name(tokens)
-    name = name.lower()
-    name = _OTHER_NAMES.get(name, name)
+    name = _OTHER_NAMES.get(name.lower(), name.lower())
     value = _after_sign(rest)
-    if not name or value is None:
+    if not name or not value:
         return _UNKNOWN
     certain = _is_constant(value) or (
-        len(value) == 1 and not _CALLS.fullmatch(value[0].word) and value[0].kind != VARIABLE
+        len(value) == 1
+        and not _CALLS.fullmatch(value[0].word)
+        and value[0].kind is not TokenKind.VARIABLE
     )
     if scope in _ELSEWHERE or _HARMLESS.fullmatch(name):
         return Statement(only_sets=certain)
@@ -140,14 +132,14 @@ def _judge_assignment(tokens: Sequence[Token], scope: str) -> Statement:
         # Whether it is off is seen on the connection, where no text can deceive.
         on = _is_on(value)
         return Statement(repeatable=False, ends_transaction=on, sets_autocommit=True, only_sets=on)
-    hidden = tokens[0].kind == DOUBLE
+    hidden = tokens[0].kind is TokenKind.DOUBLE
     if name in _CHECKS and _is_on(value):
-        return replace(_sets(name), changes=(Change(END, Kind.SESSION_VARIABLE, name),))
-    names = _CONNECTION if name in _CONNECTION else {name}
+        return replace(_sets(name), changes=(Change(Action.END, Kind.SESSION_VARIABLE, name),))
+    names = {*_CONNECTION} if name in _CONNECTION else {name}
     if "@@" in words_of(value) or (name in _MODES and not any_scope):
         names = set()  # it may have read the same one; or it is another one
     return Statement(
-        changes=(Change(BEGIN, Kind.SESSION_VARIABLE, name, hidden),),
+        changes=(Change(Action.BEGIN, Kind.SESSION_VARIABLE, name, hidden),),
         sets_sql_mode=name == "sql_mode",
         sets=frozenset((Kind.SESSION_VARIABLE, one) for one in names),
         only_sets=certain,
@@ -157,58 +149,27 @@ def _judge_assignment(tokens: Sequence[Token], scope: str) -> Statement:
     )
 
 
-def _judge_user_variable(tokens: Sequence[Token]) -> Statement:
-    """What it changes is found wherever a variable stands; here, what it takes."""
-    value = _after_sign(tokens[1:])
-    if value is None:
-        return PLAIN
-    return Statement(
-        sets=frozenset({(Kind.USER_VARIABLE, tokens[0].text.lower())}),
-        only_sets=_is_constant(value),
-        depends=_meaning_of(value),
-    )
-
-
 def _meaning_of(value: Sequence[Token]) -> frozenset[Key]:
     if all(token.word for token in value):
         return frozenset()  # numbers
-    quotes = any(token.kind == DOUBLE or "\\" in token.text for token in value)
+    quotes = any(token.kind is TokenKind.DOUBLE or "\\" in token.text for token in value)
     return _MEANING_OF_TEXT | (_MEANING_OF_QUOTES if quotes else frozenset())
 
 
-def _after_sign(tokens: Sequence[Token]) -> Sequence[Token] | None:
-    match words_of(tokens[:2]):
-        case ["=", *_]:
-            return tokens[1:]
-        case [":", "="]:
-            return tokens[2:]
-    return None
+def _after_sign(tokens: Sequence[Token]) -> Sequence[Token]:
+    """The value that is assigned; nothing if none is."""
+    words = words_of(tokens[:2])
+    return tokens[1:] if words[:1] == ["="] else tokens[2:] if words == [":", "="] else ()
 
 
 def _is_constant(value: Sequence[Token]) -> bool:
     """A literal, a parameter, or numbers: the same in every session, texts apart."""
-    if len(value) == 1 and value[0].kind in (STRING, DOUBLE, MARKER):
+    if len(value) == 1 and (value[0].may_be_text or value[0].kind is TokenKind.MARKER):
         return True
-    return bool(value) and all(
-        token.word in _ARITHMETIC or token.word in _WORDS_FOR_VALUES or token.word[:1].isdigit()
-        for token in value
-    )
-
-
-def _sets(*names: str) -> Statement:
-    return Statement(
-        changes=tuple(map(_begin, names)),
-        sets=frozenset((Kind.SESSION_VARIABLE, name) for name in names),
-        only_sets=True,
-    )
-
-
-def _begin(name: str) -> Change:
-    return Change(BEGIN, Kind.SESSION_VARIABLE, name)
+    return bool(value) and all(_NUMBERS.fullmatch(token.word) for token in value)
 
 
 def _is_on(value: Sequence[Token]) -> bool:
     if len(value) != 1:
         return False
-    quoted = value[0].kind in (STRING, DOUBLE)
-    return (value[0].text.upper() if quoted else value[0].word) in _ON
+    return (value[0].text.upper() if value[0].may_be_text else value[0].word) in _ON

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from functools import reduce
 from operator import or_
 from typing import NamedTuple
@@ -11,37 +12,19 @@ from typing import NamedTuple
 from .kinds import INSERTED, Answer, End, Kind
 
 __all__ = [
-    "ASK",
-    "BEGIN",
-    "END",
-    "END_ALL",
-    "NEXT_ACCESS_MODE",
-    "NEXT_ISOLATION",
-    "PLAIN",
-    "PLAIN_INSERT",
-    "RENAME",
-    "RUN",
-    "RUNS_UNKNOWN",
-    "Change",
-    "Key",
-    "Parameter",
-    "Read",
-    "Statement",
-    "begins_of",
-    "in_doubt",
-    "in_turn",
-    "together",
-    "transactions_only",
+    *("NEXT_ACCESS_MODE", "NEXT_ISOLATION", "PLAIN", "PLAIN_INSERT"),
+    *("RUNS_UNKNOWN", "Action", "Change", "Key", "Parameter", "Read", "Statement"),
+    *("begins_of", "in_doubt", "in_turn", "together", "transactions_only"),
 ]
 
-BEGIN = "begin"
-END = "end"
-END_ALL = "end_all"
-RUN = "run"  #: what the text begins that was prepared; of another text it is not known
-RENAME = "rename"  #: it goes on under another name
-ASK = "ask"  #: which ones of the kind there are after it, only the server can tell
 
-_ENDS = (END, END_ALL)
+class Action(Enum):
+    BEGIN = "begin"
+    END = "end"
+    END_ALL = "end_all"  #: every one of the kind
+    RUN = "run"  #: what the text begins that was prepared; of another text it is not known
+    RENAME = "rename"  #: it goes on under another name
+    ASK = "ask"  #: which ones of the kind there are after it, only the server can tell
 
 
 #: The names under which SET TRANSACTION without a scope, which COMMIT and ROLLBACK end, is a
@@ -60,7 +43,7 @@ class Parameter(NamedTuple):
 class Change:
     """One piece of session state that a statement begins or ends."""
 
-    action: str  #: BEGIN, END, END_ALL (every one of the kind), RUN, RENAME or ASK
+    action: Action
     kind: Kind
     #: Identity within the kind; lower-case where every server ignores case. Not in the repr: it
     #: may have been written as a literal.
@@ -77,7 +60,7 @@ class Change:
 
     @property
     def ends(self) -> bool:
-        return self.action in _ENDS
+        return self.action in (Action.END, Action.END_ALL)
 
 
 #: Kind and name: what a pin and a statement that sets the same thing have in common.
@@ -159,7 +142,7 @@ def begins_of(changes: Iterable[Change]) -> tuple[Change, ...]:
     begins = tuple(change for change in changes if not change.ends)
     if any(change.kind == Kind.NAMED_LOCK for change in changes):
         releases = any(change.ends and change.kind == Kind.NAMED_LOCK for change in changes)
-        begins += (Change(ASK, Kind.NAMED_LOCK, uncounted=releases),)
+        begins += (Change(Action.ASK, Kind.NAMED_LOCK, uncounted=releases),)
     return begins
 
 
@@ -170,7 +153,7 @@ def transactions_only(statement: Statement) -> Statement:
     another database than the application has selected, whatever the settings say.
     """
     changes = (
-        replace(change, uncounted=change.uncounted or change.action == RUN)
+        replace(change, uncounted=change.uncounted or change.kind is Kind.PREPARED)
         for change in statement.changes
         if _counts_always(change)
     )
@@ -181,9 +164,9 @@ def transactions_only(statement: Statement) -> Statement:
 def _counts_always(change: Change) -> bool:
     return (
         change.kind.value.always
-        or change.action == RUN
+        or change.action is Action.RUN
         or any(map(_counts_always, change.then))  # PREPARE p FROM 'BEGIN'
-        or (change.kind == Kind.PREPARED and change.action in _ENDS)
+        or (change.kind == Kind.PREPARED and change.ends)
     )
 
 
@@ -196,24 +179,14 @@ def in_doubt(one: Statement, other: Statement) -> Statement:
         begins = begins_of((*one.changes, *other.changes))
         changes = tuple(dict.fromkeys(replace(c, uncounted=c.kind.value.uncertain) for c in begins))
     return replace(
-        one,
+        together((one, other)),
         changes=changes,
-        reads=tuple(dict.fromkeys((*one.reads, *other.reads))),
         single=one.single and other.single,
-        repeatable=one.repeatable and other.repeatable,
         enters_transaction=one.enters_transaction and other.enters_transaction,
         ends_transaction=one.ends_transaction and other.ends_transaction,
-        asks_only=one.asks_only and other.asks_only,
-        leaves=one.leaves | other.leaves,
         sets=one.sets & other.sets,
         only_sets=one.only_sets and other.only_sets,
-        depends=one.depends | other.depends,
-        calls=one.calls or other.calls,
-        sets_autocommit=one.sets_autocommit or other.sets_autocommit,
-        sets_sql_mode=one.sets_sql_mode or other.sets_sql_mode,
-        sends_file=one.sends_file or other.sends_file,
         read_only=one.read_only and other.read_only,
-        lone_lock_call="",
     )
 
 
@@ -238,14 +211,14 @@ def together(parts: Iterable[Statement]) -> Statement:
 
 
 #: What a statement begins that is not known, if it runs.
-RUNS_UNKNOWN = Change(RUN, Kind.UNKNOWN)
+RUNS_UNKNOWN = Change(Action.RUN, Kind.UNKNOWN)
 
 
 def _before_others(statement: Statement) -> Statement:
     """If the text fails, this one may have run all the same; the last one has not."""
     if RUNS_UNKNOWN not in statement.changes:
         return statement
-    begun = Change(BEGIN, Kind.UNKNOWN)
+    begun = Change(Action.BEGIN, Kind.UNKNOWN)
     changes = tuple(begun if c == RUNS_UNKNOWN else c for c in statement.changes)
     return replace(statement, changes=changes)
 

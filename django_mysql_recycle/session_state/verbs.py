@@ -10,24 +10,21 @@ from dataclasses import replace
 from itertools import pairwise
 
 from .kinds import CALLED, INSERTED, Answer, Kind
+from .lexer import Token, TokenKind, dotted_name, split_at_commas, words_of
 from .set_statement import judge_set
 from .statements import (
-    BEGIN,
-    END,
     PLAIN,
     PLAIN_INSERT,
-    RENAME,
-    RUN,
     RUNS_UNKNOWN,
+    Action,
     Change,
     Read,
     Statement,
     begins_of,
     together,
 )
-from .text import DOUBLE, NAME, WORD, Token, dotted_name, split_at_commas, words_of
 
-__all__ = ["COMPOUND", "is_stored", "judge_verb", "object_of"]
+__all__ = ["COMPOUND", "is_stored", "judge_verb"]
 
 #: MariaDB runs these outside stored routines too.
 COMPOUND = frozenset({"IF", "CASE", "LOOP", "WHILE", "REPEAT", "FOR", "DECLARE"})
@@ -39,30 +36,13 @@ _OBJECTS = _STORED | {
     *("TABLE", "TABLES", "TABLESPACE", "USER"),
 }
 
-_OPAQUE = Statement(calls=True, leaves=CALLED, repeatable=False)
-_UNKNOWN = replace(_OPAQUE, changes=(RUNS_UNKNOWN,))
-_NEVER_TWICE = Statement(repeatable=False)
-_BEGUN = Statement(changes=(Change(BEGIN, Kind.TRANSACTION),))
-_ENDED = Statement(
-    changes=(Change(END, Kind.TRANSACTION),), repeatable=False, ends_transaction=True
-)
-_MESSAGES = {
-    f"SHOW {count}{what}": Statement(reads=(Read(Answer.LAST_STATEMENT, f"SHOW {what}"),))
-    for count in ("", "COUNT ( * ) ")
-    for what in ("WARNINGS", "ERRORS")
-}
-
-
-def _locked(action: str, name: str) -> Statement:
-    return Statement(changes=(Change(action, Kind.TABLE_LOCK, name),))
-
 
 def is_stored(words: Sequence[str]) -> bool:
     """A definition whose body is code that runs later."""
-    return words[:1] in (["CREATE"], ["ALTER"]) and object_of(words)[0] in _STORED
+    return words[:1] in (["CREATE"], ["ALTER"]) and _object_of(words)[0] in _STORED
 
 
-def object_of(words: Sequence[str]) -> tuple[str, int]:
+def _object_of(words: Sequence[str]) -> tuple[str, int]:
     """What CREATE, ALTER, DROP or RENAME is about, and where its name begins."""
     for index, word in enumerate(words[:20], 1):
         if word in _OBJECTS:
@@ -98,9 +78,28 @@ def _after_for(tokens: Sequence[Token]) -> Sequence[Token]:
     return ()
 
 
+def _does(action: Action, kind: Kind, name: str = "") -> Statement:
+    return Statement(changes=(Change(action, kind, name),))
+
+
+def _named(action: Action, kind: Kind, tokens: Sequence[Token], *, lower: bool = True) -> Statement:
+    """A change of what the tokens begin with the name of."""
+    name, rest = dotted_name(tokens)
+    # With ANSI_QUOTES a name. Without, a literal, which no server takes there.
+    hidden = any(token.kind is TokenKind.DOUBLE for token in tokens[: len(tokens) - len(rest)])
+    return Statement(changes=(Change(action, kind, name.lower() if lower else name, hidden),))
+
+
+_OPAQUE = Statement(calls=True, leaves=CALLED, repeatable=False)
+_UNKNOWN = replace(_OPAQUE, changes=(RUNS_UNKNOWN,))
+_NEVER_TWICE = Statement(repeatable=False)
+_BEGUN = _does(Action.BEGIN, Kind.TRANSACTION)
+_ENDED = replace(_does(Action.END, Kind.TRANSACTION), repeatable=False, ends_transaction=True)
+_TABLES_LOCKED = _does(Action.BEGIN, Kind.TABLE_LOCK, "tables")
+
+
 def _judge_begin(tokens: Sequence[Token]) -> Statement:
-    words = words_of(tokens[:2])
-    if words in (["BEGIN"], ["BEGIN", "WORK"]):
+    if words_of(tokens[:2]) in (["BEGIN"], ["BEGIN", "WORK"]):
         return replace(_BEGUN, enters_transaction=True)
     return _judge_compound(tokens)
 
@@ -135,43 +134,36 @@ def _judge_transaction_end(tokens: Sequence[Token]) -> Statement:
     return _ENDED
 
 
-def _named(action: str, kind: Kind, tokens: Sequence[Token]) -> Change:
-    """A change of what the tokens begin with the name of."""
-    name, rest = dotted_name(tokens)
-    # With ANSI_QUOTES a name. Without, a literal, which no server takes there.
-    hidden = any(token.kind == DOUBLE for token in tokens[: len(tokens) - len(rest)])
-    return Change(action, kind, name, hidden)
-
-
 def _judge_create(tokens: Sequence[Token]) -> Statement:
     words = words_of(tokens)
-    _, index = object_of(words)
+    _, index = _object_of(words)
     if "TEMPORARY" not in words[:index]:
         return PLAIN
     name, rest = dotted_name(tokens[index:])
-    change = _named(BEGIN, Kind.TEMPORARY_TABLE, tokens[index:])
+    created = _named(Action.BEGIN, Kind.TEMPORARY_TABLE, tokens[index:], lower=False)
     # MariaDB: whatever the table was before, unless it is made of itself.
-    anew = words[1:3] == ["OR", "REPLACE"] and all(name.rpartition(".")[2] != t.text for t in rest)
-    sets = frozenset({(Kind.TEMPORARY_TABLE, name)}) if anew else frozenset()
-    return Statement(changes=(change,), sets=sets)
+    if words[1:3] == ["OR", "REPLACE"] and all(name.rpartition(".")[2] != t.text for t in rest):
+        return replace(created, sets=frozenset({(Kind.TEMPORARY_TABLE, name)}))
+    return created
 
 
 def _judge_drop(tokens: Sequence[Token]) -> Statement:
-    what, index = object_of(words_of(tokens))
-    if what in ("TABLE", "TABLES", "SEQUENCE"):
-        names = [dotted_name(one)[0] for one in split_at_commas(tokens[index:])]
-        ends = tuple(Change(END, Kind.TEMPORARY_TABLE, name) for name in names if name)
-        # Without TEMPORARY it would drop another table of that name where this one is lost.
-        if words_of(tokens[1:5]) != ["TEMPORARY", "TABLE", "IF", "EXISTS"]:
-            return Statement(changes=ends)
-        sets = frozenset((Kind.TEMPORARY_TABLE, name) for name in names)
-        return Statement(changes=ends, sets=sets, only_sets=True)
-    return _prepared(END, tokens[2:]) if words_of(tokens[1:2]) == ["PREPARE"] else PLAIN
+    words = words_of(tokens[:5])
+    what, index = _object_of(words_of(tokens))
+    if what not in ("TABLE", "TABLES", "SEQUENCE"):
+        return PLAIN
+    names = [dotted_name(one)[0] for one in split_at_commas(tokens[index:])]
+    ends = tuple(Change(Action.END, Kind.TEMPORARY_TABLE, name) for name in names if name)
+    # Without TEMPORARY it would drop another table of that name where this one is lost.
+    if words[1:] != ["TEMPORARY", "TABLE", "IF", "EXISTS"]:
+        return Statement(changes=ends)
+    sets = frozenset((Kind.TEMPORARY_TABLE, name) for name in names)
+    return Statement(changes=ends, sets=sets, only_sets=True)
 
 
 def _judge_alter(tokens: Sequence[Token]) -> Statement:
     words = words_of(tokens)
-    what, index = object_of(words)
+    what, index = _object_of(words)
     renamed = any(
         word == "RENAME" and after not in ("COLUMN", "INDEX", "KEY", "CONSTRAINT")
         for word, after in pairwise((*words, ""))
@@ -181,43 +173,36 @@ def _judge_alter(tokens: Sequence[Token]) -> Statement:
     names = [dotted_name(one)[0] for one in split_at_commas(tokens[index:])]
     if words[0] == "ALTER":
         names = names[:1]  # what follows is to be changed
-    return Statement(changes=tuple(Change(RENAME, Kind.TEMPORARY_TABLE, n) for n in names if n))
+    return together(_does(Action.RENAME, Kind.TEMPORARY_TABLE, name) for name in names if name)
 
 
 def _judge_execute(tokens: Sequence[Token]) -> Statement:
-    if words_of(tokens[1:2]) == ["IMMEDIATE"]:
-        return _OPAQUE
-    name = dotted_name(tokens[1:])[0].lower()
-    return replace(_OPAQUE, changes=(Change(RUN, Kind.PREPARED, name),))
+    return replace(_OPAQUE, changes=_named(Action.RUN, Kind.PREPARED, tokens[1:]).changes)
 
 
 def _judge_prepare(tokens: Sequence[Token]) -> Statement:
-    return _prepared(BEGIN, tokens[1:])
+    return _named(Action.BEGIN, Kind.PREPARED, tokens[1:])
 
 
 def _judge_deallocate(tokens: Sequence[Token]) -> Statement:
-    return _prepared(END, tokens[2:])
-
-
-def _prepared(action: str, tokens: Sequence[Token]) -> Statement:
-    change = _named(action, Kind.PREPARED, tokens)
-    return Statement(changes=(replace(change, name=change.name.lower()),))
-
-
-def _judge_handler(tokens: Sequence[Token]) -> Statement:
-    _, rest = dotted_name(tokens[1:])
-    action = "".join(words_of(rest[:1]))
-    if action not in ("OPEN", "CLOSE"):
-        return PLAIN
-    alias = rest[2:] if words_of(rest[1:2]) == ["AS"] else rest[1:]
-    change = _named(BEGIN if action == "OPEN" else END, Kind.HANDLER, alias or tokens[1:])
-    return Statement(changes=(replace(change, name=change.name.rpartition(".")[2].lower()),))
+    return _named(Action.END, Kind.PREPARED, tokens[2:])
 
 
 def _judge_flush(tokens: Sequence[Token]) -> Statement:
-    pairs = set(pairwise(words_of(tokens)))
-    locks = not pairs.isdisjoint({("READ", "LOCK"), ("FOR", "EXPORT")})
-    return _locked(BEGIN, "tables") if locks else PLAIN
+    pairs = pairwise(words_of(tokens))
+    return _TABLES_LOCKED if {("READ", "LOCK"), ("FOR", "EXPORT")} & set(pairs) else PLAIN
+
+
+def _judge_handler(tokens: Sequence[Token]) -> Statement:
+    table, rest = dotted_name(tokens[1:])
+    match words_of(rest[:2]):
+        case ["OPEN"]:
+            return _does(Action.BEGIN, Kind.HANDLER, table.rpartition(".")[2].lower())
+        case ["OPEN", as_]:
+            return _named(Action.BEGIN, Kind.HANDLER, rest[1 + (as_ == "AS") :])
+        case ["CLOSE", *_]:
+            return _named(Action.END, Kind.HANDLER, tokens[1:])
+    return PLAIN
 
 
 def _judge_load(tokens: Sequence[Token]) -> Statement:
@@ -229,16 +214,20 @@ def _judge_load(tokens: Sequence[Token]) -> Statement:
 def _judge_analyze(tokens: Sequence[Token]) -> Statement:
     # MariaDB's ANALYZE runs the statement that it explains.
     inserts = not {"INSERT", "REPLACE"}.isdisjoint(words_of(tokens[1:6]))
-    return Statement(leaves=INSERTED if inserts else 0)
+    return PLAIN_INSERT if inserts else PLAIN
 
 
 def _judge_use(tokens: Sequence[Token]) -> Statement:
-    name = tokens[1].text if len(tokens) == 2 and tokens[1].kind in (WORD, NAME, DOUBLE) else ""
-    if name and tokens[1].kind != WORD:
-        quote = '"' if tokens[1].kind == DOUBLE else "`"
+    name = tokens[1].text if len(tokens) == 2 and tokens[1].may_be_name else ""
+    if name and tokens[1].kind is not TokenKind.WORD:
+        quote = '"' if tokens[1].kind is TokenKind.DOUBLE else "`"
         name = name.replace(quote * 2, quote)
-    change = Change(BEGIN, Kind.DEFAULT_DATABASE, name, uncounted=not name)
+    change = Change(Action.BEGIN, Kind.DEFAULT_DATABASE, name, uncounted=not name)
     return Statement(changes=(change,), only_sets=bool(name))
+
+
+def _asks(answer: Answer, name: str) -> Statement:
+    return Statement(reads=(Read(answer, name),))
 
 
 #: Of these nothing is left in the session, apart from what functions and variables in them do.
@@ -260,15 +249,21 @@ _KNOWN: dict[str, Statement | Callable[[Sequence[Token]], Statement]] = {
     **dict.fromkeys(
         ("START REPLICA", "START SLAVE", "START ALL", "START GROUP_REPLICATION"), PLAIN
     ),
-    **dict.fromkeys(("LOCK TABLES", "LOCK TABLE"), _locked(BEGIN, "tables")),
-    **dict.fromkeys(("UNLOCK TABLES", "UNLOCK TABLE"), _locked(END, "tables")),
-    "LOCK INSTANCE": _locked(BEGIN, "instance"),
-    "UNLOCK INSTANCE": _locked(END, "instance"),
-    "BACKUP STAGE": _locked(BEGIN, "backup stage"),
-    "BACKUP STAGE END": _locked(END, "backup stage"),
-    "BACKUP LOCK": _locked(BEGIN, "backup lock"),
-    "BACKUP UNLOCK": _locked(END, "backup lock"),
-    **_MESSAGES,
+    **dict.fromkeys(("LOCK TABLES", "LOCK TABLE"), _TABLES_LOCKED),
+    **dict.fromkeys(
+        ("UNLOCK TABLES", "UNLOCK TABLE"), _does(Action.END, Kind.TABLE_LOCK, "tables")
+    ),
+    "LOCK INSTANCE": _does(Action.BEGIN, Kind.TABLE_LOCK, "instance"),
+    "UNLOCK INSTANCE": _does(Action.END, Kind.TABLE_LOCK, "instance"),
+    "BACKUP STAGE": _does(Action.BEGIN, Kind.TABLE_LOCK, "backup stage"),
+    "BACKUP STAGE END": _does(Action.END, Kind.TABLE_LOCK, "backup stage"),
+    "BACKUP LOCK": _does(Action.BEGIN, Kind.TABLE_LOCK, "backup lock"),
+    "BACKUP UNLOCK": _does(Action.END, Kind.TABLE_LOCK, "backup lock"),
+    "SHOW WARNINGS": _asks(Answer.LAST_STATEMENT, "SHOW WARNINGS"),
+    "SHOW ERRORS": _asks(Answer.LAST_STATEMENT, "SHOW ERRORS"),
+    "SHOW COUNT ( * ) WARNINGS": _asks(Answer.LAST_STATEMENT, "SHOW WARNINGS"),
+    "SHOW COUNT ( * ) ERRORS": _asks(Answer.LAST_STATEMENT, "SHOW ERRORS"),
+    "GET": _asks(Answer.LAST_STATEMENT, "GET DIAGNOSTICS"),
     "ALTER": _judge_alter,
     "ANALYZE": _judge_analyze,
     "BEGIN": _judge_begin,
@@ -276,9 +271,10 @@ _KNOWN: dict[str, Statement | Callable[[Sequence[Token]], Statement]] = {
     "CREATE": _judge_create,
     "DEALLOCATE": _judge_deallocate,
     "DROP": _judge_drop,
+    "DROP PREPARE": _judge_deallocate,
     "EXECUTE": _judge_execute,
+    "EXECUTE IMMEDIATE": _OPAQUE,
     "FLUSH": _judge_flush,
-    "GET": Statement(reads=(Read(Answer.LAST_STATEMENT, "GET DIAGNOSTICS"),)),
     "HANDLER": _judge_handler,
     "LOAD": _judge_load,
     "PREPARE": _judge_prepare,

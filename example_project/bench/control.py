@@ -1,4 +1,4 @@
-"""The way to the process that runs the throwaway server: see trouble.py beside manage.py."""
+"""Asks the process that runs the temporary server; see trouble.py beside manage.py."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 
 class Refused(Exception):
-    """It could not be done; the text says why."""
+    """The request was refused; the text says why."""
 
 
 class Control:
-    """Asks `make run` for trouble. Without one there is nothing to ask: the server is a user's."""
+    """Asks `make run` to cause a failure. With a server of the user there is nothing to ask."""
 
     def __init__(self) -> None:
         self.acts: frozenset[str] = frozenset()
         self.running = True
-        self.silent = False
+        self.blocked = False
         self._lock = threading.Lock()
         number = os.environ.get("EXAMPLE_TROUBLE")
         if number:
@@ -33,7 +33,7 @@ class Control:
         return bool(self.acts)
 
     def ask(self, act: str) -> None:
-        """Return when it is done. Starting a server takes seconds."""
+        """Return when it is done. Starting a server takes some seconds."""
         with self._lock:
             try:
                 self._end.sendall(act.encode() + b"\n")
@@ -44,6 +44,6 @@ class Control:
                 raise Refused("`make run` has ended")
             answer: dict[str, Any] = json.loads(line)
             self.acts = frozenset(answer["acts"])
-            self.running, self.silent = answer["running"], answer["silent"]
+            self.running, self.blocked = answer["running"], answer["blocked"]
         if answer["error"]:
             raise Refused(answer["error"])

@@ -1,4 +1,4 @@
-"""The troubles that a person can cause, each from new connections to the statement after it."""
+"""The failures that a visitor can cause. Each begins with new connections and ends with statements."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .journal import Journal
 from .lanes import Lane
 
 #: Longer than the wait_timeout of the connections.
-SILENCE = settings.WAIT_TIMEOUT + 1
-#: After half a second of rest our backend reads wait_timeout.
+PAUSE = settings.WAIT_TIMEOUT + 1
+#: This backend reads wait_timeout when a connection was idle for half a second.
 REST = 0.7
 #: Longer than ping_after.
 BEFORE_PING = 1.3
@@ -51,17 +51,17 @@ class Bench:
         self._until = 0.0
 
     def run_statement(self, name: str) -> None:
-        """On both lanes; one that still waits for an earlier statement is left alone."""
+        """Run it on both lanes, except on one that still waits for an earlier statement."""
         if self._running.locked():
-            raise Refused("an experiment is under way")
+            raise Refused("An experiment is running.")
         if not [lane for lane in self.lanes.values() if lane.start(getattr(lane, name))]:
-            raise Refused("both connections are waiting for an answer")
+            raise Refused("Both connections are waiting for an answer.")
 
     def run_experiment(self, name: str) -> None:
-        """In a thread of its own."""
+        """Run it in a separate thread."""
         act = self.harmless.get(name) or self.destructive[name]
         if not self._running.acquire(blocking=False):
-            raise Refused("an experiment is under way")
+            raise Refused("An experiment is running.")
         threading.Thread(target=self._perform, args=(act,), name=name, daemon=True).start()
 
     def state(self, since: int) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Bench:
             "step": self._step,
             "left": max(0.0, self._until - now),
             "running": self.control.running,
-            "silent": self.control.silent,
+            "blocked": self.control.blocked,
         }
 
     # ##### Experiments #####
@@ -93,22 +93,22 @@ class Bench:
 
     def _idle(self) -> None:
         self._begin_anew()
-        self._be_silent()
+        self._stay_idle()
         self._run_twice()
 
     def _lock_lost(self) -> None:
         self._begin_anew()
         self._each("lock")
-        self._be_silent()
+        self._stay_idle()
         self._run_twice()
 
     def _transaction_lost(self) -> None:
         self._begin_anew()
         self._each("begin")
         self._each("insert")
-        self._be_silent()
+        self._stay_idle()
         self._each("insert")
-        self._pause("the same, outside of it", REST)
+        self._pause("the next statements, outside the transaction", REST)
         self._run_twice()
 
     def _kill(self) -> None:
@@ -121,13 +121,13 @@ class Bench:
                     cursor.execute("KILL %s", [number])
         finally:
             connection.close()
-        self._pause("killed", REST)
+        self._pause("both connections are killed", REST)
         self._run_twice()
 
     def _restart(self) -> None:
         self._begin_anew()
         self._ask("restart", "server restarts", "restarting the server")
-        self.journal.write("both", "trouble", "server is back")
+        self.journal.write("both", "trouble", "server runs again")
         self._run_twice()
 
     def _stop(self) -> None:
@@ -141,25 +141,25 @@ class Bench:
 
     def _cut(self) -> None:
         self._begin_anew()
-        self._ask("cut", "path falls silent", "cutting the path")
-        self._pause("nothing passes any more, and nobody says so", BEFORE_PING)
+        self._ask("cut", "packets are dropped", "dropping all packets")
+        self._pause("all packets of these connections are dropped, without an error", BEFORE_PING)
         for lane in self.lanes.values():
             lane.start(lane.insert)
 
     def _mend(self) -> None:
-        self._ask("mend", "path mended", "mending the path")
+        self._ask("mend", "packets pass again", "letting packets pass again")
 
     def _hang_up(self) -> None:
         self._begin_anew()
-        self._ask("hang up", "proxy hangs up", "hanging up")
-        self._pause("the proxy has hung up", REST)
+        self._ask("hang up", "proxy closes", "closing the connections in the proxy")
+        self._pause("the proxy has closed both connections", REST)
         self._run_twice()
 
     # ##### Their parts #####
 
     def _begin_anew(self) -> None:
-        """The same start for both: a new connection that has answered twice."""
-        if self.control.silent:
+        """Begin in the same way for both: with a new connection that has answered twice."""
+        if self.control.blocked:
             self._mend()
         if not self.control.running:
             self._ask("start", "server starts", "starting the server")
@@ -167,9 +167,9 @@ class Bench:
         self._run_twice()
 
     def _run_twice(self) -> None:
-        """Is it one statement that fails, or the connection?"""
+        """The second SELECT shows whether one statement fails or the connection is lost."""
         self._each("select")
-        self._pause("SELECT, a short rest, SELECT", REST)
+        self._pause("SELECT, a short pause, SELECT", REST)
         self._each("select")
 
     def _ask(self, act: str, event: str, step: str) -> None:
@@ -177,9 +177,9 @@ class Bench:
         self.journal.write("both", "trouble", event)
         self.control.ask(act)
 
-    def _be_silent(self) -> None:
-        text = f"{SILENCE} s of silence, wait_timeout is {settings.WAIT_TIMEOUT} s"
-        self._pause(text, SILENCE)
+    def _stay_idle(self) -> None:
+        text = f"{PAUSE} s without a statement, wait_timeout is {settings.WAIT_TIMEOUT} s"
+        self._pause(text, PAUSE)
 
     def _pause(self, text: str, seconds: float) -> None:
         self._step, self._until = text, monotonic() + seconds
@@ -187,7 +187,7 @@ class Bench:
         self._until = 0.0
 
     def _each(self, job: str) -> None:
-        """On both lanes at once, until both have an answer."""
+        """Run it on both lanes at the same time, and wait until both have an answer."""
         deadline = monotonic() + 20
         pending = dict(self.lanes)
         started: list[threading.Event] = []
@@ -197,9 +197,9 @@ class Bench:
                     started.append(done)
                     del pending[alias]
             if pending and monotonic() > deadline:
-                raise Refused(f"no answer yet: {', '.join(pending)}")
+                raise Refused(f"No answer yet from: {', '.join(pending)}.")
             if pending:
                 threading.Event().wait(0.02)
         for done in started:
             if not done.wait(max(0.0, deadline - monotonic())):
-                raise Refused("no answer within 20 s")
+                raise Refused("No answer within 20 s.")

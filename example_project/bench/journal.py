@@ -15,7 +15,7 @@ class Journal:
     """The latest events, numbered from 1. Any thread may write and read."""
 
     def __init__(self) -> None:
-        #: Numbers begin anew with the process; a page that is still open has to notice.
+        #: The numbers begin again with each process. A page that is still open notices it by this name.
         self.name = token_hex(4)
         self._lock = threading.Lock()
         self._events: deque[dict[str, Any]] = deque(maxlen=KEPT)
@@ -29,6 +29,6 @@ class Journal:
             self._events.append({**event, **more})
 
     def since(self, number: int) -> list[dict[str, Any]]:
-        """The events after that number, the oldest first."""
+        """The events after that number, oldest first."""
         with self._lock:
             return [event for event in self._events if event["n"] > number]

@@ -1,6 +1,6 @@
-"""One backend's connection, in a thread of its own: a driver's connection has one thread.
+"""The connection of one backend, in its own thread.
 
-A statement may hang there for as long as it likes; the page only reads what is written down here.
+A statement may hang in this thread. The page only reads what is recorded here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LOCK = "bench of django_mysql_recycle"
 
 
 class Lane:
-    """Runs what it is given, one thing at a time, and tells the journal."""
+    """Runs one job at a time and writes to the journal what happens."""
 
     def __init__(self, alias: str, journal: Journal) -> None:
         self.alias = alias
@@ -39,7 +39,7 @@ class Lane:
         self.connection: int | None = None  #: the number that the server knows it by
         self.about: tuple[str, ...] = ()
         self.error = ""  #: of the last statement
-        self.told = ""  #: the first error of those that came last
+        self.first_error = ""  #: the first one of the latest series of errors
         self.pins: tuple[str, ...] = ()
         self.waiting_for = ""
         self._since = self._opened = self._contact = 0.0
@@ -65,11 +65,11 @@ class Lane:
         return self._busy.locked()
 
     def start(self, job: Callable[[], None]) -> threading.Event | None:
-        """Have it done; the event tells when. None: something else is still under way."""
+        """Start a job. Returns an event for its end, or None if another job is still running."""
         if not self._busy.acquire(blocking=False):
             return None
         if self._thread is None:
-            # A statement that hangs must not keep the program from ending.
+            # A daemon thread: a statement that hangs must not keep the program from ending.
             self._thread = threading.Thread(target=self._work, name=self.alias, daemon=True)
             self._thread.start()
         done = threading.Event()
@@ -77,7 +77,7 @@ class Lane:
         return done
 
     def snapshot(self) -> dict[str, Any]:
-        """What the page shows of it. Touches no driver."""
+        """What the page shows. It does not use the driver."""
         now = monotonic()
         guard = getattr(self._db, "guard", None)
         return {
@@ -92,13 +92,13 @@ class Lane:
             "waiting_for": self.waiting_for,
             "waiting": now - self._since if self.waiting_for else 0,
             "error": self.error,
-            "told": self.told,
+            "first_error": self.first_error,
         }
 
     # ##### Jobs, run by the lane's thread #####
 
     def execute(self, sql: str, params: tuple[Any, ...] = ()) -> None:
-        """Run a statement as an application would that catches the error where the block ends."""
+        """Run a statement, as an application does that catches the error around the block."""
         begun = self._begin(sql)
         try:
             with self._db.cursor() as cursor:
@@ -119,7 +119,7 @@ class Lane:
         self.execute(INSERT)
 
     def lock(self) -> None:
-        # A name of its own for each lane: otherwise one would wait for the other.
+        # Each lane has its own name. Otherwise one would wait for the other.
         self.execute("SELECT GET_LOCK(%s, 0)", (f"{LOCK}, {self.alias}",))
 
     def unlock(self) -> None:
@@ -148,7 +148,7 @@ class Lane:
             self._leave(None)
 
     def close(self) -> None:
-        """What Django does between two requests, for all that is left: also of a transaction."""
+        """End an open transaction and close the connection, as Django does between two requests."""
         if self._atomic is not None:
             self._db.set_rollback(True)
             self._leave(None)
@@ -156,7 +156,7 @@ class Lane:
             self._db.close()
             self._journal.write(self.alias, "close", "close()", connection=self.connection)
         self.connection = None
-        self.error = self.told = ""
+        self.error = self.first_error = ""
 
     def _leave(self, error: Exception | None) -> None:
         atomic, self._atomic = self._atomic, None
@@ -188,10 +188,10 @@ class Lane:
         self._write_statement("error", what, begun, answer=self.error)
 
     def _note(self, error: Exception) -> None:
-        """The first error of several says most: the later ones only that it is still so."""
+        """Keep the first error of a series, because it says most."""
         text = f"{type(error).__name__}: {error}"
         if not self.error:
-            self.told = text
+            self.first_error = text
         self.error = text
 
     def _write_statement(self, kind: str, what: str, begun: float, **more: Any) -> None:
@@ -206,7 +206,7 @@ class Lane:
             job, done = self._jobs.get()
             try:
                 job()
-            except Exception as error:  # what no statement is meant to raise: it is to be seen
+            except Exception as error:  # an error that no statement should raise is shown, too
                 self._note(error)
                 self._journal.write(self.alias, "error", "unexpected", answer=self.error)
             self.waiting_for = ""
@@ -215,7 +215,7 @@ class Lane:
             done.set()
 
     def _look_at_pins(self) -> None:
-        """The record is the backend's own business; the page is allowed to be curious."""
+        """Read the pins, which are no public interface of the backend."""
         if self._db.connection is None:
             self.connection = None
         physical = getattr(getattr(self._db, "guard", None), "connection", None)
@@ -245,7 +245,9 @@ class Lane:
 
     def _repeated(self, connection: Any, reason: str, **_: Any) -> None:
         if connection is self._db:
-            self._journal.write(self.alias, "repeat", f"the statement never ran ({reason}): again")
+            self._journal.write(
+                self.alias, "repeat", f"the statement never ran ({reason}), so it is run again"
+            )
 
     def _state_lost(self, connection: Any, state: tuple[str, ...], **_: Any) -> None:
         if connection is self._db:

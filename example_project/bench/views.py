@@ -1,4 +1,4 @@
-"""The bench: one page, its state as JSON, and the buttons, which are POST alone."""
+"""The bench: one page, its state as JSON, and the buttons, which only accept POST."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .experiments import STATEMENTS, Bench
 
 View = Callable[..., HttpResponse]
 
-#: The page asks nobody but the server that it came from.
+#: The page loads only from the server that it came from.
 _POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; form-action 'self'"
 
 
@@ -32,7 +32,7 @@ _made: list[Bench] = []
 
 
 def the_bench() -> Bench:
-    """One in the process, made when first asked for: its connections live across requests."""
+    """The one bench of the process. Its connections stay open across requests."""
     with _making:
         if not _made:
             _made.append(Bench())
@@ -40,14 +40,14 @@ def the_bench() -> Bench:
 
 
 def local_only(view: View) -> View:
-    """It is a toy with sharp edges: for development, and for this machine."""
+    """Refuse other machines, and everything without DEBUG: the bench can harm a server."""
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if not settings.DEBUG:
             raise Http404
         if not ip_address(request.META["REMOTE_ADDR"]).is_loopback:
-            raise PermissionDenied("the bench answers this machine alone")
+            raise PermissionDenied("the bench answers only requests from this machine")
         return view(request, *args, **kwargs)
 
     return guarded
@@ -74,7 +74,7 @@ def page(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_GET
 def state(request: HttpRequest) -> HttpResponse:
-    """What has happened since event number `since`, and how things are."""
+    """The events after number `since`, and the current state."""
     since = request.GET.get("since", "0")
     answer = the_bench().state(int(since) if since.isdecimal() else 0)
     counted = django_mysql_recycle.counters().get("ours", {})

@@ -1,4 +1,4 @@
-"""What the settings read from the environment, with an error for each value they cannot use."""
+"""Reads environment variables for the settings, with an error for each value that cannot be used."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def port(text: str) -> int:
 
 
 def database_variables(served: Path) -> Mapping[str, str]:
-    """The MYSQL_* variables of the environment, else those of the server that `make run` runs.
+    """The MYSQL_* variables of the environment, or those of the server of `make run`.
 
-    `served` is the file in which serve.py says where that is, for as long as it runs.
+    `served` is the file in which serve.py names its server, as long as it runs.
     """
     given = {name: os.environ[name] for name in _NAMES if name in os.environ}
     if given.get("MYSQL_HOST") or given.get("MYSQL_SOCKET"):

@@ -37,7 +37,7 @@ _database = database_variables(BASE_DIR / ".server.json")
 
 DATABASES = {
     "default": {
-        # The one line that differs from a project on Django's own backend.
+        # Only this line differs from a project on Django's own backend.
         "ENGINE": choice("EXAMPLE_ENGINE", ENGINES, ENGINES[0]),
         "NAME": _database.get("MYSQL_DATABASE", "recycle"),
         "USER": _database.get("MYSQL_USER", "root"),
@@ -49,9 +49,9 @@ DATABASES = {
     }
 }
 
-# The bench runs the same statements through both backends. Its connections have a short
-# wait_timeout of their own, whatever the server's is, and where `make run` has started the server
-# they go through a proxy that can cut them off.
+# The bench runs the same statements with both backends. Its connections have a short wait_timeout
+# of their own. If `make run` has started the server, they go through a proxy that can block or close
+# them.
 WAIT_TIMEOUT = 3
 _bench = {
     **DATABASES["default"],
@@ -61,17 +61,17 @@ _bench = {
 if _path := os.environ.get("EXAMPLE_PATH"):
     _bench["HOST"], _, _path_port = _path.partition(":")
     _bench["PORT"] = port(_path_port)
-# The defaults are 10 and 5: nobody likes to watch that long.
-_impatient = {"ping_after": 1, "ping_timeout": 2}
+# The defaults, 10 and 5, would take too long to watch.
+_quick = {"ping_after": 1, "ping_timeout": 2}
 DATABASES["ours"] = {
     **_bench,
     "ENGINE": ENGINES[0],
-    "OPTIONS": {**_bench["OPTIONS"], "recycle": _impatient},
+    "OPTIONS": {**_bench["OPTIONS"], "recycle": _quick},
 }
 DATABASES["stock"] = {**_bench, "ENGINE": ENGINES[1]}
 
-# django_mysql_recycle finds its driver by itself. This is for the comparison with Django's own
-# backend, which knows no other driver than MySQLdb (mysqlclient).
+# django_mysql_recycle finds its driver without this. It is for the comparison with Django's own
+# backend, which only knows the driver MySQLdb (mysqlclient).
 _present = "mysqlclient" if find_spec("MySQLdb") else "pymysql"
 _driver = choice("DJANGO_MYSQL_RECYCLE_DRIVER", ("mysqlclient", "pymysql"), _present)
 if _driver == "pymysql":

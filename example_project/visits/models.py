@@ -4,7 +4,7 @@ from django.db import models
 
 
 class Visit(models.Model):
-    """A look at the index page, and the connection that stored it."""
+    """A visit of the index page, and the connection that stored it."""
 
     at = models.DateTimeField(auto_now_add=True)
     connection_id = models.PositiveBigIntegerField()

@@ -1,4 +1,4 @@
-"""What the example shows of its connection. All of it is known to the driver: no statement runs."""
+"""What the example shows about its connection. It asks only the driver and runs no statement."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def connection_id(connection: Any) -> int | None:
-    """The number that the server knows the connection by, None while it is closed."""
+    """The server's id of the connection, or None while it is closed."""
     if connection.connection is None:
         return None
     return int(connection.connection.thread_id())

@@ -21,9 +21,9 @@ def index(request: HttpRequest) -> HttpResponse:
 
 
 def pause(request: HttpRequest) -> HttpResponse:
-    """Store a visit, leave the connection alone for five seconds, store another.
+    """Store a visit, run no statement for five seconds, and store another visit.
 
-    Silence in the middle of a request is what CONN_HEALTH_CHECKS never looks at.
+    CONN_HEALTH_CHECKS does not help with a pause in the middle of a request.
     """
     visits = [_store_visit()]
     time.sleep(PAUSE)

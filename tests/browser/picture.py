@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def take(page: BenchPage) -> list[Path]:
-    """A lost lock, a KILL, a silence past wait_timeout: stock is red, ours goes on."""
+    """A lost lock, a KILL, a pause past wait_timeout: stock is red, ours is green."""
     page.load()
     for experiment in ("lock-lost", "kill", "idle"):
         page.perform(experiment)
@@ -53,7 +53,7 @@ def take(page: BenchPage) -> list[Path]:
     pictures = []
     for name, dark in (("bench-light.png", False), ("bench-dark.png", True)):
         prefer(page.chrome, dark=dark, still=True)
-        time.sleep(1.2)  # the turn of those who want no motion
+        time.sleep(1.2)  # the interval at which the page redraws for those who want no motion
         picture = FOLDER / name
         with Image.open(BytesIO(page.chrome.get_screenshot_as_png())) as image:
             # As many colours as a palette holds are enough for it, and a third of the bytes.

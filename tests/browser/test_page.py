@@ -110,7 +110,7 @@ def test_results_are_announced_and_the_timeline_has_a_text(page: BenchPage) -> N
     headline = page.chrome.find_element(By.ID, "headline")
     assert headline.get_attribute("role") == "status"
     page.perform("select")
-    assert "This backend goes on with connection" in headline.text
+    assert "This backend works with connection" in headline.text
     for lane in (page.stock, page.ours):
         timeline = lane.part("timeline")
         assert timeline.get_attribute("role") == "img"

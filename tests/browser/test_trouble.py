@@ -34,13 +34,13 @@ def test_stock_turns_red_after_wait_timeout_and_ours_goes_on(page: BenchPage) ->
     assert page.ours.draws("m-recycle")
     assert "recycled: idle limit" in page.ours.text("counters")
     assert page.headline() == (
-        f"Django's own backend failed. This backend goes on with connection {page.ours.connection}."
+        f"Django's own backend failed. This backend works with connection {page.ours.connection}."
     )
 
 
 @pytest.mark.parametrize(
     ("act", "event"),
-    [("kill", "KILL"), ("restart", "server is back"), ("hang-up", "proxy hangs up")],
+    [("kill", "KILL"), ("restart", "server runs again"), ("hang-up", "proxy closes")],
 )
 def test_lost_connection_stays_lost_on_stock_and_is_replaced_on_ours(
     page: BenchPage, act: str, event: str
@@ -64,10 +64,10 @@ def test_stopped_server_fails_both_and_started_again_only_stock(page: BenchPage)
     assert page.ours.tone == "good"
 
 
-def test_stock_waits_on_a_silent_path_until_it_is_mended(page: BenchPage) -> None:
+def test_stock_waits_while_packets_are_dropped_until_they_pass_again(page: BenchPage) -> None:
     page.perform("cut")
     page.until(lambda: page.stock.text("state").startswith("waiting for"))
-    # ours: one second of rest, then a ping that waits two.
+    # ours: idle for one second, then a ping that waits two.
     page.until(lambda: page.ours.tone == "good" and page.ours.events("recycle"), 8)
     assert "recycled: no answer" in page.ours.events("recycle")[0]
     page.until(lambda: page.stock.text("state") == "waiting for 4 s", 8)
@@ -90,10 +90,10 @@ def test_lost_lock_is_named_by_ours_alone(page: BenchPage) -> None:
     assert page.ours.draws("m-pin")
     page.rest()
     assert page.ours.text("pins") == "nothing"
-    told = page.ours.text("told")
-    assert "SessionStateLost: (" in told
-    assert "named lock 'bench of django_mysql_recycle, ours' taken 4 s ago" in told
-    assert page.ours.tone == "good"  # told once
+    earlier = page.ours.text("earlier")
+    assert "SessionStateLost: (" in earlier
+    assert "named lock 'bench of django_mysql_recycle, ours' taken 4 s ago" in earlier
+    assert page.ours.tone == "good"  # the error is raised once
     assert page.ours.events("lost")
     assert page.stock.tone == "bad"
     assert "lock" not in page.stock.text("answer")

@@ -18,9 +18,14 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.mysql.validation import DatabaseValidation
 
 from django_mysql_recycle.checks import settings_findings
-from django_mysql_recycle.checks.driver import _unix_socket
+from django_mysql_recycle.checks.driver import unix_socket
+from django_mysql_recycle.checks.entry import Entry
+from django_mysql_recycle.checks.server import (
+    ServerValidation,
+    server_findings,
+    with_server_checks,
+)
 from django_mysql_recycle.drivers.versions import is_connector_c
-from django_mysql_recycle.validation import ServerValidation, server_findings, with_server_checks
 from servers import FaultProxy, Server
 from servers.certificates import make_certificates
 
@@ -108,7 +113,7 @@ def test_server_older_than_supported_is_told(
     connection = make_connection()
     # What is at hand is new enough: let the backend ask for more than that.
     oldest = {"mariadb": (99, 1), "mysql": (99, 1)}
-    monkeypatch.setattr("django_mysql_recycle.validation.OLDEST", oldest)
+    monkeypatch.setattr("django_mysql_recycle.checks.server.OLDEST", oldest)
     (message,) = check(connection)
     assert message.id == "django_mysql_recycle.W105" and "99.1 and later" in message.msg
 
@@ -303,7 +308,7 @@ def test_transport_is_told_as_the_driver_takes_it(
     ]
     for host, options in cases:
         connection = make_connection(HOST=host, options=options)
-        told = _unix_socket(driver, connection.settings_dict)
+        told = unix_socket(driver, Entry(connection.alias, connection.settings_dict))
         assert bool(told) == ("unix" in _host_info(connection)), (host, options)
 
 
@@ -311,7 +316,7 @@ def test_localhost_is_a_unix_socket_for_mysqlclient_alone(
     make_connection: ConnectionFactory, driver: str
 ) -> None:
     connection = make_connection(HOST="localhost")
-    told = _unix_socket(driver, connection.settings_dict)
+    told = unix_socket(driver, Entry(connection.alias, connection.settings_dict))
     if driver == "mysqlclient":
         # Where the system's server would be; the tests' server listens elsewhere.
         with pytest.raises(OperationalError, match="socket"):

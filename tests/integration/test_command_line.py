@@ -120,7 +120,10 @@ def test_traceback_is_given_where_it_is_asked_for(project: Project) -> None:
 def test_status_2_for_what_cannot_be_asked(project: Project) -> None:
     result = run("--database", "nope", env=project())
     assert result.returncode == 2
-    assert "--database nope: expected an alias of DATABASES on MySQL or MariaDB" in result.stderr
+    assert (
+        "--database: expected an alias of DATABASES on MySQL or MariaDB (one of default), got 'nope'"
+        in result.stderr
+    )
     assert result.stdout == ""
 
 
@@ -151,7 +154,7 @@ def test_interrupted_proof_leaves_cleanly_with_status_130(project: Project, admi
     with process:
         assert process.stderr is not None
         line = process.stderr.readline()
-        assert line == "default: waiting for the server to hang up, 0 s\n"
+        assert line == "default: waiting for the server to close the connection, 0 s\n"
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=10)
     assert process.returncode == 130

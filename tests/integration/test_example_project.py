@@ -33,7 +33,7 @@ def test_loop_ends_with_the_servers_own_error_on_the_stock_backend(server: Serve
     assert result.returncode == 1, result.stdout
     assert len(re.findall(r"SELECT now\(\) .* connection \d+", result.stdout)) == 1
     assert len(re.findall(r"SELECT now\(\) .*Error \(", result.stdout)) == 2
-    assert "the connection is lost for good" in result.stdout
+    assert "every further statement fails, too" in result.stdout
 
 
 def test_loop_runs_on_the_engine_of_the_environment(server: Server) -> None:
@@ -46,7 +46,7 @@ def test_loop_runs_on_the_engine_of_the_environment(server: Server) -> None:
 def test_interrupted_loop_ends_without_a_traceback(server: Server) -> None:
     command = ("manage.py", "loop", "--rounds", "0", "--pause", "50")
     with running(*command, env=variables(server)) as process:
-        lines_until(process, "seconds of silence")
+        lines_until(process, "seconds without a statement")
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=20)
     assert process.returncode == 0
@@ -127,7 +127,7 @@ def test_taken_port_is_told_before_a_server_is_started() -> None:
         port = taken.getsockname()[1]
         result = run("serve.py", "--port", str(port), env=variables(), timeout=30)
     assert result.returncode == 1
-    assert f"Port {port} is taken" in result.stdout
+    assert f"Port {port} is in use" in result.stdout
     assert "Database" not in result.stdout
 
 

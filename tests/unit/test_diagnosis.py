@@ -17,9 +17,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import OutputWrapper
 from django.core.management.color import no_style
 
+from django_mysql_recycle.checks.finding import Finding
 from django_mysql_recycle.diagnosis import findings
 from django_mysql_recycle.diagnosis import report as diagnosis_report
-from django_mysql_recycle.diagnosis.findings import Finding, finding
+from django_mysql_recycle.diagnosis.findings import finding
 from django_mysql_recycle.diagnosis.kinds import CONNECT_HINTS, KINDS, OTHER_HINT
 from django_mysql_recycle.diagnosis.path import (
     Cost,
@@ -38,12 +39,12 @@ from django_mysql_recycle.diagnosis.report import (
     AliasReport,
     Environment,
     as_dict,
-    idle_limit_told,
-    max_age_told,
+    idle_limit,
+    max_age_limit,
 )
 from django_mysql_recycle.diagnosis.text import alias_text, environment_text, ignored_text, summary
 from django_mysql_recycle.management.commands.mysql_recycle import _Progress
-from django_mysql_recycle.options import Options
+from django_mysql_recycle.options import Options, max_age_of
 from django_mysql_recycle.server_facts import ServerFacts
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "command.md"
@@ -98,8 +99,8 @@ REPORT = AliasReport(
     server=SERVER,
     transport=TCP,
     tls=PLAIN,
-    max_age=max_age_told("default", {"CONN_MAX_AGE": 600}, Options()),
-    idle_limit=idle_limit_told(600, Options()),
+    max_age=max_age_limit(max_age_of("default", {"CONN_MAX_AGE": 600}), Options()),
+    idle_limit=idle_limit(600, Options()),
     kernel=KERNEL,
     cost=Cost(1.25, 0.05, 0.5),
 )
@@ -131,13 +132,18 @@ def text(report: AliasReport, width: int = 100) -> str:
         (600, 300, 300, "OPTIONS['recycle']['idle_limit']"),
         (600, 900, 570, "wait_timeout 600 s less 30 s"),
         (None, 300, 300, "OPTIONS['recycle']['idle_limit']"),
-        (None, None, None, "the server does not tell its wait_timeout: the liveness check alone"),
+        (
+            None,
+            None,
+            None,
+            "the server does not report its wait_timeout; the liveness check is left",
+        ),
     ],
 )
 def test_idle_limit_has_its_reason(
     wait_timeout: int | None, own: float | None, seconds: float | None, reason: str
 ) -> None:
-    limit = idle_limit_told(wait_timeout, Options(idle_limit=own))
+    limit = idle_limit(wait_timeout, Options(idle_limit=own))
     assert (limit.seconds, limit.reason) == (seconds, reason)
 
 
@@ -146,21 +152,24 @@ def test_idle_limit_has_its_reason(
     [
         (0, 0.05, (None, None), "CONN_MAX_AGE = 0: closed at the end of each request"),
         (None, 0.05, (None, None), "CONN_MAX_AGE = None: no limit on age"),
-        (600, 0.05, (600, 570), "for each connection shortened by up to 5% (jitter)"),
+        (600, 0.05, (600, 570), "shortened by up to 5% for each connection (jitter)"),
         (600, None, (600, 600), "CONN_MAX_AGE"),
     ],
 )
 def test_max_age_has_its_reason(
     given: int | None, jitter: float | None, told: tuple[float | None, float | None], reason: str
 ) -> None:
-    limit = max_age_told("default", {"CONN_MAX_AGE": given}, Options(jitter=jitter))
+    limit = max_age_limit(max_age_of("default", {"CONN_MAX_AGE": given}), Options(jitter=jitter))
     assert (limit.seconds, limit.shortest) == told
     assert limit.reason.endswith(reason)
 
 
 def test_stock_backend_has_its_own_limits() -> None:
-    assert "both ends of a request" in max_age_told("a", {"CONN_MAX_AGE": 60}, None).reason
-    assert idle_limit_told(600, None).seconds is None
+    assert (
+        "both ends of a request"
+        in max_age_limit(max_age_of("a", {"CONN_MAX_AGE": 60}), None).reason
+    )
+    assert idle_limit(600, None).seconds is None
 
 
 # ##### Findings #####
@@ -363,9 +372,9 @@ def test_progress_rewrites_one_line_of_a_terminal_and_clears_it() -> None:
 
 def test_progress_writes_a_line_for_each_second_to_a_pipe() -> None:
     assert progress_on(Stream(terminal=False)).splitlines() == [
-        "default: waiting for the server to hang up, 0 s",
-        "default: waiting for the server to hang up, 1 s",
-        "default: waiting for the server to hang up, 2 s",
+        "default: waiting for the server to close the connection, 0 s",
+        "default: waiting for the server to close the connection, 1 s",
+        "default: waiting for the server to close the connection, 2 s",
     ]
 
 
@@ -432,9 +441,9 @@ def test_proof_shows_what_it_cost() -> None:
     told = text(replace(REPORT, proof=PROOF))
     assert "  proof               proven: the server closed connection 7" in told
     assert "next statement 1.2 ms (recycled: closed), a normal one 0.05 ms" in told
-    assert "wait_timeout 2 s, 2.0 s of silence, until the server hung up" in told
+    assert "wait_timeout 2 s, 2.0 s idle, then closed by the server" in told
     early = text(replace(REPORT, proof=replace(PROOF, waited=1.0)))
-    assert "1.0 s of silence, until somebody on the way hung up" in early
+    assert "1.0 s idle, then closed by something on the way" in early
     failed = replace(PROOF, outcome="failed", next_ms=None, closed=None, reason="")
     assert "a normal one" not in text(replace(REPORT, proof=failed))
 
@@ -445,7 +454,7 @@ def test_environment_and_ignored_aliases_are_told() -> None:
         "  Django, Python      6.1.3, 3.12.1 on Linux",
     ]
     bare = replace(ABOUT, driver=None, missing_guards=("poll", "fork"))
-    assert "none that could be chosen" in environment_text(bare, 80)
+    assert "none could be chosen" in environment_text(bare, 80)
     assert "  not on this system  poll, fork" in environment_text(bare, 80)
     pymysql = replace(ABOUT, driver=DriverFacts("pymysql", "1.2.4", ""))
     assert "  driver              PyMySQL 1.2.4\n" in environment_text(pymysql, 80)

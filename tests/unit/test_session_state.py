@@ -24,6 +24,7 @@ from django_mysql_recycle.session_state import (
     examine_callproc,
 )
 from django_mysql_recycle.session_state.kinds import CALLED, INSERTED
+from django_mysql_recycle.session_state.statements import Action
 
 SIGNS = {"begin": "+", "end": "-", "end_all": "--", "rename": "~", "run": "!"}
 
@@ -33,14 +34,18 @@ def effects(sql: str, reading: Reading = USUAL) -> list[str]:
     statement = examine(sql, reading)
     told = []
     for change in statement.changes:
-        if change.action == "ask":
+        if change.action is Action.ASK:
             continue  # see test_server_is_asked_for_the_locks_whose_fate_no_answer_tells
         name = change.name
         if change.placeholder is not None:
             name = f"%{change.placeholder}"
         if change.inputs is not None:
             name = f"<{name}>"
-        sign = "++" if change.uncounted and change.action == "begin" else SIGNS[change.action]
+        sign = (
+            "++"
+            if change.uncounted and change.action is Action.BEGIN
+            else SIGNS[change.action.value]
+        )
         told.append(f"{sign}{change.kind.value.label} {name}".rstrip())
     return told + [f"?{read}" for read in statement.reads]
 
@@ -60,14 +65,14 @@ NAMED_LOCKS = {
     "a line break before the bracket": ("SELECT GET_LOCK -- x\n('a', 1)", "+named lock a"),
     "the function's name quoted": ("SELECT `get_lock`('a', 1)", "+named lock a"),
     "the same with ANSI_QUOTES": ("SELECT \"GET_LOCK\"('a', 1)", "+named lock a"),
-    "the same after skipped text": ("SELECT 1 + 2, `get_lock`('a', 1)", "+named lock a"),
-    "qualified, as MariaDB can": ("SELECT mariadb_schema.GET_LOCK('a', 1)", "+named lock a"),
+    "the same after skipped text": ("SELECT 1 + 2, `get_lock`('a', 1)", "++named lock a"),
+    "qualified, as MariaDB can": ("SELECT mariadb_schema.GET_LOCK('a', 1)", "++named lock a"),
     "by DO": ("DO GET_LOCK('a', 1)", "+named lock a"),
     "in INSERT ... SELECT": ("INSERT INTO t SELECT GET_LOCK('a', 1)", "++named lock a"),
     "in UPDATE": ("UPDATE t SET a = GET_LOCK('a', 1)", "++named lock a"),
     "in WHERE": ("DELETE FROM t WHERE GET_LOCK('a', 1)", "++named lock a"),
     "in a subquery": ("SELECT (SELECT GET_LOCK('a', 1) FROM t)", "++named lock a"),
-    "in SET": ("SET @got = GET_LOCK('a', 1)", "+named lock a", "+user variable got"),
+    "in SET": ("SET @got = GET_LOCK('a', 1)", "++named lock a", "+user variable got"),
     "in SET of what the server checks and then sets": (
         "SET @a = 1, character_set_client = IF(GET_LOCK('a', 1), 'utf8mb4', 'latin1')",
         "+session variable character_set_client",
@@ -76,8 +81,8 @@ NAMED_LOCKS = {
     ),
     "a parameter": ("SELECT GET_LOCK(%s, %s)", "+named lock %0"),
     "a later parameter": ("SELECT a FROM t WHERE b = %s AND GET_LOCK(%s, 1)", "++named lock %1"),
-    "a percent sign is no parameter": ("SELECT a %% 5, GET_LOCK(%s, 1)", "+named lock %0"),
-    "drivers count inside literals": ("SELECT '%s %%s', GET_LOCK(%s, 1)", "+named lock %1"),
+    "a percent sign is no parameter": ("SELECT a %% 5, GET_LOCK(%s, 1)", "++named lock %0"),
+    "drivers count inside literals": ("SELECT '%s %%s', GET_LOCK(%s, 1)", "++named lock %1"),
     "drivers count inside comments": ("SELECT /* %s */ GET_LOCK(%s, 1)", "+named lock %1"),
     "a named parameter": ("SELECT GET_LOCK(%(lock)s, 1)", "+named lock %lock"),
     "a doubled quote": ("SELECT GET_LOCK('it''s', 1)", "+named lock it's"),
@@ -92,7 +97,7 @@ NAMED_LOCKS = {
     ),
     "a column": ("SELECT GET_LOCK(t.Name, 1) FROM t", "++named lock <t.name>"),
     "a variable": ("SELECT GET_LOCK(@n, 1)", "++named lock <@n>", "+user variable n", "?@n"),
-    "no end in sight": ("SELECT GET_LOCK(", "+named lock <>"),
+    "no end in sight": ("SELECT GET_LOCK(", "++named lock <>"),
     "released": ("SELECT RELEASE_LOCK('a')", "-named lock a"),
     "released by DO": ("DO RELEASE_LOCK(%s)", "-named lock %0"),
     "all released": ("SELECT RELEASE_ALL_LOCKS()", "--named lock"),
@@ -129,14 +134,14 @@ NAMED_LOCKS = {
     "released by DELETE": ("DELETE FROM t WHERE RELEASE_ALL_LOCKS()",),
     "released by SET": ("SET @x = RELEASE_LOCK('a')", "+user variable x"),
     "released in a subquery": ("SELECT (SELECT RELEASE_LOCK('a'))",),
-    "released within another call": ("DO GET_LOCK('a', RELEASE_LOCK('b'))", "+named lock a"),
+    "released within another call": ("DO GET_LOCK('a', RELEASE_LOCK('b'))", "++named lock a"),
     "released in a compound statement": (
         "BEGIN NOT ATOMIC IF 0 THEN DO RELEASE_LOCK('a'); END IF; END",
     ),
     "released far behind": ("SELECT " + "1, " * 200 + "RELEASE_LOCK('a')",),
-    "taken beside a value": ("SELECT 1, GET_LOCK('a', 1) AND 1", "+named lock a"),
+    "taken beside a value": ("SELECT 1, GET_LOCK('a', 1) AND 1", "++named lock a"),
     "taken within functions": ("DO IF(IFNULL(GET_LOCK('a', 1), 0), 1, 0)", "+named lock a"),
-    "taken within brackets": ("SELECT NOT (GET_LOCK('a', 1) = 1)", "+named lock a"),
+    "taken within brackets": ("SELECT NOT (GET_LOCK('a', 1) = 1)", "++named lock a"),
     "taken within unknown functions": ("SELECT NULLIF(GET_LOCK('a', 1), 1)", "++named lock a"),
     "taken again and again": ("DO BENCHMARK(5, GET_LOCK('a', 1))", "++named lock a"),
     "taken within a quoted function": ("DO `nullif`(GET_LOCK('a', 1), 1)", "++named lock a"),
@@ -493,7 +498,7 @@ TEXT = {
     "a comment": ("SELECT 1 /* GET_LOCK('a', 1) @x */",),
     "a comment to the end of the line": ("SELECT 1 -- GET_LOCK('a', 1) @x\n, 2",),
     "after a hash": ("SELECT 1 # GET_LOCK('a', 1) @x\n, 2",),
-    "after a comment that a line ends": ("SELECT 1 # x\n, GET_LOCK('a', 1)", "+named lock a"),
+    "after a comment that a line ends": ("SELECT 1 # x\n, GET_LOCK('a', 1)", "++named lock a"),
     "an optimizer hint": ("SELECT /*+ SET_VAR(sort_buffer_size = 1) @x */ 1",),
     "two signs are arithmetic": ("SELECT 1 --@x", "+user variable x", "?@x"),
     "at the very end they are a comment": ("SELECT '@' --",),
@@ -501,7 +506,7 @@ TEXT = {
     "of MariaDB alone": ("/*M! SET NAMES utf8 */", *CHARACTER_SETS),
     "of a version": ("SELECT /*M!100100 GET_LOCK('a', 1), */ 1", "++named lock a"),
     "which need not end": ("SELECT /*! GET_LOCK('a', 1)", "+named lock a"),
-    "with a comment in it": ("SELECT 1 /*! , GET_LOCK('a', 1) /* x */ , 2 */", "+named lock a"),
+    "with a comment in it": ("SELECT 1 /*! , GET_LOCK('a', 1) /* x */ , 2 */", "++named lock a"),
     "what only some servers end stays": ("/*!80000 UNLOCK TABLES */",),
     "though it contains a comment": ("/*!80000 UNLOCK /* x */ TABLES */",),
     "what all servers end ends": ("/*!40000 UNLOCK TABLES */", "-table lock tables"),
@@ -509,7 +514,7 @@ TEXT = {
     "a literal": ("SELECT 'GET_LOCK(1, 1) @x', \"; BEGIN\"",),
     "a quote in a literal": ("SELECT '@''', '\"', \"@'\", '`'",),
     "a name": ("SELECT `@x`, `a``; BEGIN`",),
-    "a doubled backslash": (r"SELECT '@\\', GET_LOCK('a', 1)", "+named lock a"),
+    "a doubled backslash": (r"SELECT '@\\', GET_LOCK('a', 1)", "++named lock a"),
     "an escaped quote": (r"SELECT 'a\', GET_LOCK(1, 1), \'@'",),
     "in double quotes": (r'''SELECT "a\", GET_LOCK(1, 1), \"@", "@'"''',),
     "an escaped quote in a lock's name": (r"DO RELEASE_LOCK('it\'s')", "-named lock it's"),
@@ -587,14 +592,14 @@ ANSI = Reading(ansi=True)
 @pytest.mark.parametrize(
     ("reading", "sql", "expected"),
     [
-        (NO_ESCAPES, r"SELECT 'a\', GET_LOCK(1, 1), '@'", ["+named lock <1>"]),
+        (NO_ESCAPES, r"SELECT 'a\', GET_LOCK(1, 1), '@'", ["++named lock <1>"]),
         (NO_ESCAPES, r"DO '\' + RELEASE_ALL_LOCKS() -- '", []),
         (NO_ESCAPES, r"DO '\', RELEASE_ALL_LOCKS() -- '", []),
         (NO_ESCAPES, r"SELECT GET_LOCK('a\\b', 1)", [r"+named lock a\\b"]),
         (NO_ESCAPES, r'''SELECT "\", @x, "\\"''', ["+user variable x", "?@x"]),
         (ANSI, r'''SELECT "\" , @x , "\\'" -- "''', ["+user variable x", "?@x"]),
         (ANSI, r"SELECT '\', @x , \'@'", []),
-        (ANSI, 'SELECT "get_lock"(\'a\', 1), "x"', ["+named lock a"]),
+        (ANSI, 'SELECT "get_lock"(\'a\', 1), "x"', ["++named lock a"]),
     ],
 )
 def test_sql_mode_decides_where_a_literal_ends(
@@ -927,7 +932,7 @@ def test_lone_lock_call_has_the_only_answer(sql: str, function: str) -> None:
     ],
 )
 def test_server_is_asked_for_the_locks_whose_fate_no_answer_tells(sql: str, asked: bool) -> None:
-    assert any(change.action == "ask" for change in examine(sql).changes) is asked
+    assert any(change.action is Action.ASK for change in examine(sql).changes) is asked
 
 
 def test_procedure_called_through_the_driver_shows_nothing() -> None:
@@ -980,7 +985,7 @@ def test_nothing_is_overlooked_in_a_long_text(escaped: str) -> None:
         Kind.NAMED_LOCK,
         Kind.USER_VARIABLE,
     ]
-    assert lock.changes[1].action == "ask"
+    assert lock.changes[1].action is Action.ASK
     assert lock.changes[0].placeholder == 400
     assert not lock.single
     variable = examine(f"{head}, {LONG} ON DUPLICATE KEY UPDATE a = @x")

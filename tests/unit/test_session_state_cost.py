@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from django_mysql_recycle.session_state import INSERTED, PLAIN, PLAIN_INSERT, Kind, examine
+from django_mysql_recycle.session_state.statements import Action
 
 MB = 1_000_000
 SIZE = 2 * MB
@@ -189,7 +190,7 @@ def test_lock_behind_a_large_text_is_seen(parts: tuple[str, ...], size: int) -> 
     text = text_of(parts, size=size)
     for lock in ("get_lock('l', 1)", "1 + `GET_LOCK` ('l', 1)", "(GET_LOCK/**/('l', 1))"):
         changes = examine(f"{text}, {lock}").changes
-        assert [(c.action, c.name) for c in changes][:1] == [("begin", "l")]
+        assert [(c.action, c.name) for c in changes][:1] == [(Action.BEGIN, "l")]
 
 
 def test_statements_of_a_large_text_are_told_apart_from_the_first_that_matters() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from django_mysql_recycle.session_state import PLAIN, PLAIN_INSERT, Kind, Statement, examine
 from django_mysql_recycle.session_state.meaning import judge
+from django_mysql_recycle.session_state.statements import Action
 
 # As many examples as the profile says; a deadline would measure the machine.
 unhurried = settings(deadline=None)
@@ -181,6 +182,6 @@ def test_neighbours_do_not_hide_a_lock(seed: int) -> None:
         items.insert(randomly.randrange(5), "GET_LOCK('k', 1)")
         changes = examine("SELECT " + ", ".join(items)).changes
         assert [(change.action, change.kind) for change in changes][:1] == [
-            ("begin", Kind.NAMED_LOCK)
+            (Action.BEGIN, Kind.NAMED_LOCK)
         ]
         assert {change.kind for change in changes} == {Kind.NAMED_LOCK}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from django_mysql_recycle.session_state import Kind, Reading, SessionState, examine
 from django_mysql_recycle.session_state.statements import (
-    BEGIN,
+    Action,
     Change,
     Statement,
 )
@@ -122,6 +122,6 @@ def test_every_kind_has_a_sentence() -> None:
             state.hold("", 0.0)
         else:
             name = "" if kind is Kind.NAMED_LOCK else "n"
-            state._begin(Change(BEGIN, kind, name, uncounted=True), None, 0.0)
+            state._begin(Change(Action.BEGIN, kind, name, uncounted=True), None, 0.0)
         assert state.kinds() == (kind.value.label,)
         assert state.describe(0.0)

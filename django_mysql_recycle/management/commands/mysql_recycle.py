@@ -1,4 +1,4 @@
-"""Tell what is known of each connection to MySQL or MariaDB, and what is wrong with it."""
+"""Report what is known of each connection to MySQL or MariaDB, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from django_mysql_recycle.diagnosis.text import (
     summary,
 )
 
-#: As the shell has it for a program that Ctrl-C ended.
+#: The exit status that shells use for a program that Ctrl-C has ended.
 INTERRUPTED = 130
 
 
 class Command(BaseCommand):
     help = (
-        "Tells, for each alias on MySQL or MariaDB: server, driver, transport, time limits and "
-        "where they come from, what the kernel guards, what a ping and a liveness check cost, and "
-        "findings with hints. Status 1 if a finding is an error or a warning."
+        "Reports for each alias on MySQL or MariaDB: the server, the driver, the transport, the "
+        "time limits and where they come from, the kernel's TCP options, what a ping and a "
+        "liveness check cost, and findings with hints. The exit status is 1 if a finding is an "
+        "error or a warning."
     )
-    # A setting that cannot be used is a finding of its alias, and no reason to stop.
+    # A setting that cannot be used is a finding of its alias and does not stop the command.
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -38,23 +39,24 @@ class Command(BaseCommand):
             action="append",
             dest="databases",
             metavar="ALIAS",
-            help="only this alias; may be given more than once (default: all on MySQL or MariaDB)",
+            help="report only this alias; can be given more than once (default: all aliases on MySQL "
+            "or MariaDB)",
         )
         parser.add_argument(
-            "--json", action="store_true", help="one JSON document for machines (docs/command.md)"
+            "--json", action="store_true", help="print one JSON document (docs/command.md)"
         )
         parser.add_argument(
             "--prove",
             action="store_true",
-            help="let the server close a connection made for this, and show that the next "
-            "statement works; takes some seconds for each alias",
+            help="let the server close a connection that is opened for this, and show that the next "
+            "statement works; takes a few seconds for each alias",
         )
         # Django gives this option only to commands that cannot run without the checks.
         parser.add_argument(
             "--skip-checks",
             action="store_true",
             dest="without_checks",
-            help="leave out what the system checks say",
+            help="leave out the findings of the system checks",
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -68,31 +70,31 @@ class Command(BaseCommand):
         width = min(100, max(80, shutil.get_terminal_size().columns))
         about = environment()
         if not options["json"]:
-            self._tell(environment_text(about, width))
+            self._print(environment_text(about, width))
         reports: list[AliasReport] = []
         for alias in chosen:
             report = self._diagnose(alias, options)
             reports.append(report)
             if not options["json"]:
-                self._tell("\n" + alias_text(report, style, width))
+                self._print("\n" + alias_text(report, style, width))
         if options["json"]:
             document = as_dict(about, reports, ignored)
-            self._tell(json.dumps(document, indent=2, default=str))
+            self._print(json.dumps(document, indent=2, default=str))
         elif not concerned:
-            self._tell("\nNo alias is on MySQL or MariaDB.")
+            self._print("\nNo alias is on MySQL or MariaDB.")
         elif ignored and not options["databases"]:
-            self._tell("\n" + ignored_text(ignored, width))
+            self._print("\n" + ignored_text(ignored, width))
         if wrong := summary(reports):
             raise CommandError(wrong)
 
-    def _tell(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         # An alias, a path or a server's message may have letters that stdout's encoding lacks.
         encoding = getattr(self.stdout, "encoding", None) or "utf-8"
         try:
             self.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
             self.stdout.flush()
         except BrokenPipeError:
-            # `| head` has read enough. What is left goes nowhere, and the status stands.
+            # `| head` has read enough. The rest of the output is dropped; the status stays.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.stdout.fileno())
             os.close(nowhere)
@@ -124,7 +126,7 @@ class _Progress:
         if int(waited) == self._second and not self._out.isatty():
             return
         self._second = int(waited)
-        text = f"{self._alias}: waiting for the server to hang up, {waited:.0f} s"
+        text = f"{self._alias}: waiting for the server to close the connection, {waited:.0f} s"
         if not self._out.isatty():
             self._write(f"{text}\n")
             return
@@ -134,7 +136,7 @@ class _Progress:
         self._written = text
 
     def clear(self) -> None:
-        """Leave nothing of the line that was rewritten."""
+        """Clear the line that was rewritten."""
         if self._written:
             self._write("\r" + " " * len(self._written) + "\r")
             self._written = ""
@@ -150,17 +152,13 @@ def _chosen(
     if given is None:
         return concerned
     wanted = [given] if isinstance(given, str) else list(dict.fromkeys(given))
-    there = f"there are: {', '.join(concerned)}" if concerned else "there is none"
+    expected = f"one of {', '.join(concerned)}" if concerned else "there is none"
     for alias in wanted:
-        if alias in ignored:
-            raise CommandError(
-                f"--database {alias}: expected an alias on MySQL or MariaDB, and its engine is "
-                f"{ignored[alias]}; {there}",
-                returncode=2,
-            )
         if alias not in concerned:
+            engine = f", whose ENGINE is {ignored[alias]}" if alias in ignored else ""
             raise CommandError(
-                f"--database {alias}: expected an alias of DATABASES on MySQL or MariaDB; {there}",
+                f"--database: expected an alias of DATABASES on MySQL or MariaDB ({expected}), "
+                f"got {alias!r}{engine}",
                 returncode=2,
             )
     return wanted

@@ -1,5 +1,5 @@
 "use strict";
-// Asks the server how things are, shows it, and passes clicks on. No library, nothing from elsewhere.
+// Asks the server for its state, shows it, and sends clicks to the server. It uses no library.
 
 const POLL = 350, ROWS = 60;
 const NAMES = { stock: "Django", ours: "This backend", both: "" };
@@ -13,7 +13,7 @@ async function poll() {
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     take(await answer.json());
   } catch (error) {
-    say(`The server of this page does not answer (${error.message}). Is it still running?`);
+    say(`The server of this page does not answer (${error.message}). Check that it is still running.`);
   }
 }
 
@@ -22,7 +22,7 @@ function take(state) {
     const known = seen.journal !== "";
     Object.assign(seen, { journal: state.journal, number: 0, events: [] });
     byId("events").replaceChildren();
-    if (known) return; // numbers begin anew: the next answer has them all
+    if (known) return; // numbers begin again: the next answer has all events
   }
   seen.offset = state.now - performance.now() / 1000;
   seen.state = state;
@@ -35,7 +35,7 @@ function take(state) {
   seen.events.splice(0, seen.events.length - 400);
   for (const [alias, lane] of Object.entries(state.lanes)) showLane(alias, lane);
   showServer(state);
-  tellNews(state);
+  showNews(state);
 }
 
 function addRow(event, now) {
@@ -54,18 +54,18 @@ function addRow(event, now) {
   byId("none").hidden = true;
 }
 
-function judge(lane) {
+function describe(lane) {
   if (lane.waiting > 0.5) return ["warn", `waiting for ${lane.waiting.toFixed(0)} s`];
   if (lane.error) return ["bad", "failed"];
   if (!lane.connection) return ["none", "not connected"];
-  return ["good", lane.told ? "goes on" : "connected"];
+  return ["good", lane.first_error ? "works again" : "connected"];
 }
 
 function showLane(alias, lane) {
   const part = (name) => byId(alias).querySelector(name);
   const set = (name, text) => { const element = part(name); if (element.textContent !== text) element.textContent = text; };
   lane.recycles = alias === "ours";
-  const [tone, word] = judge(lane);
+  const [tone, word] = describe(lane);
   byId(alias).dataset.tone = tone;
   set(".state", word);
   set(".id", lane.connection ? `connection ${lane.connection}` : "");
@@ -73,13 +73,13 @@ function showLane(alias, lane) {
   const event = seen.events.findLast((one) => one.lane === alias && ["ok", "error"].includes(one.kind));
   let answer = "no statement yet";
   if (lane.waiting > 0.5) answer = `${lane.waiting_for} ...`;
-  else if (lane.error) answer = lane.told;
+  else if (lane.error) answer = lane.first_error;
   else if (event) answer = `${event.text}${event.answer ? ` = ${event.answer}` : ""}, ${event.ms.toFixed(1)} ms`;
   set(".answer code", answer);
-  const again = lane.error && lane.error !== lane.told;
-  part(".told").hidden = !lane.told || (Boolean(lane.error) && !again);
-  set(".told span", again ? "and since then:" : "before that:");
-  set(".told code", again ? lane.error : lane.told);
+  const again = lane.error && lane.error !== lane.first_error;
+  part(".earlier").hidden = !lane.first_error || (Boolean(lane.error) && !again);
+  set(".earlier span", again ? "after that:" : "before that:");
+  set(".earlier code", again ? lane.error : lane.first_error);
   const pins = lane.recycles ? lane.pins.join(", ") || "nothing" : lane.transaction ? "yes" : "no";
   set(".pins", pins);
   if (lane.recycles) {
@@ -102,7 +102,7 @@ function showGauge(alias, name, value, limit) {
 function showServer(state) {
   const mark = (id, good, text) => { byId(id).textContent = text; byId(id).classList.toggle("off", !good); };
   mark("server", state.running, state.running ? "server runs" : "server stopped");
-  mark("path", !state.silent, state.silent ? "path silent" : "path open");
+  mark("path", !state.blocked, state.blocked ? "packets are dropped" : "network works");
   const turn = (id, on, act, text) => {
     const button = byId(id);
     if (!button) return;
@@ -111,14 +111,14 @@ function showServer(state) {
     button.classList.toggle("primary", on);
   };
   turn("stop", !state.running, state.running ? "stop" : "start", state.running ? "Stop the server" : "Start the server");
-  turn("cut", state.silent, state.silent ? "mend" : "cut", state.silent ? "Mend the path" : "Cut the path in silence");
-  // Not `disabled`: that would take the focus away from whoever uses the keyboard.
+  turn("cut", state.blocked, state.blocked ? "mend" : "cut", state.blocked ? "Let packets pass" : "Drop all packets");
+  // Not `disabled`: a button would lose the focus of the keyboard.
   for (const button of document.querySelectorAll("button[data-act]")) {
     button.setAttribute("aria-disabled", String(Boolean(state.experiment)));
   }
 }
 
-function tellNews(state) {
+function showNews(state) {
   const under = state.experiment;
   if (under) {
     if (state.step) say(state.step[0].toUpperCase() + state.step.slice(1));
@@ -136,11 +136,11 @@ function outcome(alias, lane) {
   if (lane.waiting > 0.5) return `${name} is waiting for an answer.`;
   if (lane.error) return `${name} failed.`;
   if (!lane.connection) return `${name} is not connected.`;
-  return `${name} goes on with connection ${lane.connection}.`;
+  return `${name} works with connection ${lane.connection}.`;
 }
 
 function say(text) {
-  // The same text again would be read out again.
+  // Setting the same text again would make a screen reader read it again.
   if (byId("headline").textContent !== text) byId("headline").textContent = text;
 }
 
@@ -158,7 +158,7 @@ async function act(name) {
   await poll();
 }
 
-// On a phone the buttons fill the screen, and what they do is below.
+// On a phone the buttons fill the screen, and the results are below them.
 function lookAtLanes() {
   if (byId("stock").getBoundingClientRect().top > innerHeight - 100) {
     byId("news").scrollIntoView({ behavior: still.matches ? "auto" : "smooth" });
@@ -180,7 +180,7 @@ function draw() {
   }
 }
 
-// One after the other, and nothing while nobody looks.
+// One call after the other, and none while the page is hidden.
 async function turns(what, pause) {
   for (;;) {
     if (!document.hidden) await what();

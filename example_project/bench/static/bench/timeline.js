@@ -1,5 +1,5 @@
 "use strict";
-// Draws one connection's last seconds: its life as bars, idle time below, marks in between.
+// Draws the last seconds of one connection: bars for each connection, idle time below, marks between.
 
 const WINDOW = 30;
 const SVG = "http://www.w3.org/2000/svg";
@@ -13,7 +13,7 @@ function shape(parent, name, attributes, text) {
   return element;
 }
 
-// The lives of the connections, the pins and the waits, as the events tell them.
+// The connections, the pins and the waits, as recorded in the events.
 function history(events) {
   const lives = [], pins = [], waits = [], marks = [];
   const last = (list) => list[list.length - 1];
@@ -88,7 +88,7 @@ function drawBar(svg, life, x, now) {
     bar(svg, { start: life.lost, end: life.end }, x, now, { class: "m-bar lost", y: ROW.bar, height: 18 });
   }
   write(svg, x(life.start), x(lost ?? now), [`connection ${life.id}`, `${life.id}`]);
-  if (life.lost !== null) write(svg, x(life.lost), x(life.end ?? now), ["lost, and stays so", "lost"]);
+  if (life.lost !== null) write(svg, x(life.lost), x(life.end ?? now), ["lost, and stays lost", "lost"]);
 }
 
 // The first text that has room on a bar.

@@ -1,4 +1,4 @@
-"""The original report: a statement, a short wait_timeout, silence, a statement, and so on."""
+"""The original problem: a statement, a short wait_timeout, a pause, a statement, and so on."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from visits.server import connection_id, driver_name, server_name
 
 class Command(BaseCommand):
     help = (
-        "Run SELECT now(), SET wait_timeout, a pause that is longer than that, SELECT now() and so "
-        "on, in one process without requests. Ends with status 1 when the connection is lost."
+        "Run SELECT now(), SET wait_timeout, pause for longer than that, SELECT now() and so on, in "
+        "one process without requests. The status is 1 if a statement fails."
     )
-    # It uses no model, and --engine may be another one than that of the settings.
+    # It uses no model, and --engine can differ from the engine of the settings.
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -27,12 +27,12 @@ class Command(BaseCommand):
             "--engine",
             choices=settings.ENGINES,
             default=settings.DATABASES[DEFAULT_DB_ALIAS]["ENGINE"],
-            help="the backend of this run (default: that of the settings)",
+            help="the backend of this run (default: the one of the settings)",
         )
         parser.add_argument("--wait-timeout", type=_seconds, default=3, metavar="SECONDS")
         parser.add_argument("--pause", type=_seconds, default=5, metavar="SECONDS")
         parser.add_argument(
-            "--rounds", type=int, default=3, help="how many pauses; 0: until Ctrl-C (default: 3)"
+            "--rounds", type=int, default=3, help="number of pauses; 0: until Ctrl-C (default: 3)"
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -54,20 +54,20 @@ class Command(BaseCommand):
         self.stdout.write(f"          {', '.join(about)}")
         for done in count():
             if not self._run(connection, "SELECT now()"):
-                # Once more, at once: is it one statement that failed, or the connection?
+                # Try again at once, to see whether one statement failed or the connection is lost.
                 again = self._run(connection, "SELECT now()")
                 raise CommandError(
-                    "one statement failed" if again else "the connection is lost for good"
+                    "one statement failed" if again else "every further statement fails, too"
                 )
             if done == rounds != 0:
                 return
             if not self._run(connection, f"SET wait_timeout={wait_timeout}"):
                 raise CommandError("one statement failed")
-            self._line(f"({pause} seconds of silence)")
+            self._line(f"({pause} seconds without a statement)")
             time.sleep(pause)
 
     def _run(self, connection: Any, sql: str) -> bool:
-        """Run a statement and print a line about it; whether it succeeded."""
+        """Run a statement and print a line about it. Returns whether it succeeded."""
 
         def run() -> str:
             with connection.cursor() as cursor:

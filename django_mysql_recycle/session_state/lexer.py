@@ -2,6 +2,11 @@
 
 Comments and white space are gone, executable comments (``/*! */``, ``/*M! */``) are code. Never
 raises and takes linear time whatever the text: quotes and comments that do not end, end with it.
+
+In most statements only a few functions and variables matter. A bulk INSERT has megabytes between
+them. `skim` passes over all of that with one regular expression, at a few nanoseconds a character
+and without copying any of it. The rest is read token by token, which costs hundreds of times as
+much and has a limit: what stands beyond it is not read.
 """
 
 from __future__ import annotations
@@ -9,51 +14,51 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from enum import Enum
+from functools import cache
 from typing import NamedTuple
 
 __all__ = [
-    "ANY",
-    "BROKEN",
-    "COMMENT",
-    "DOUBLE",
-    "LETTER",
-    "MARKER",
-    "NAME",
-    "POSSESSIVE",
-    "SIGN",
-    "SOME",
-    "STRING",
-    "USUAL",
-    "VARIABLE",
-    "WORD",
-    "Reading",
-    "Source",
-    "Token",
-    "dotted_name",
-    "is_stretch",
-    "literals",
-    "split_at_commas",
-    "tokenise",
-    "unquoted",
-    "words_of",
+    *("USUAL", "WATCHED", "Reading", "Source", "Token", "TokenKind"),
+    *("dotted_name", "is_stretch", "skim", "split_at_commas", "tokenise", "unquoted", "words_of"),
 ]
 
-WORD = "word"  #: a bare identifier, a keyword or a number
-NAME = "name"  #: `quoted by backticks`
-STRING = "string"  #: 'quoted'
-DOUBLE = "double"  #: "quoted": a string, or a name where sql_mode has ANSI_QUOTES
-VARIABLE = "variable"  #: @name, @`name`, @'name'; the host of an account looks the same
-MARKER = "marker"  #: a driver's placeholder, %s or %(key)s
-SIGN = "sign"  #: one character of punctuation, or @@
-BROKEN = "broken"  #: no server takes it: a literal that does not end, a backslash
+#: Functions and words around which everything is read. `_stretch` and the quick look know them by
+#: parts of their names.
+WATCHED = {
+    *("GET_LOCK", "RELEASE_LOCK", "RELEASE_ALL_LOCKS"),
+    *("SERVICE_GET_READ_LOCKS", "SERVICE_GET_WRITE_LOCKS", "SERVICE_RELEASE_LOCKS"),
+    *("VERSION_TOKENS_LOCK_SHARED", "VERSION_TOKENS_LOCK_EXCLUSIVE", "VERSION_TOKENS_UNLOCK"),
+    *("LAST_INSERT_ID", "FOUND_ROWS", "ROW_COUNT", "LASTVAL", "NEXTVAL", "PREVIOUS", "NEXT"),
+    "INTO",
+}
+
+
+class TokenKind(Enum):
+    WORD = "word"  #: a bare identifier, a keyword or a number
+    NAME = "name"  #: `quoted by backticks`
+    STRING = "string"  #: 'quoted'
+    DOUBLE = "double"  #: "quoted": a string, or a name where sql_mode has ANSI_QUOTES
+    VARIABLE = "variable"  #: @name, @`name`, @'name'; the host of an account looks the same
+    MARKER = "marker"  #: a driver's placeholder, %s or %(key)s
+    SIGN = "sign"  #: one character of punctuation, or @@
+    BROKEN = "broken"  #: no server takes it: a literal that does not end, a backslash
 
 
 class Token(NamedTuple):
-    kind: str
+    kind: TokenKind
     text: str  #: the source, without quotes or the leading @, doubled quotes still doubled
     word: str  #: upper-case for a WORD, the sign for a SIGN, empty for all that is quoted
     start: int
     end: int
+
+    @property
+    def may_be_name(self) -> bool:
+        return self.kind in (TokenKind.WORD, TokenKind.NAME, TokenKind.DOUBLE)
+
+    @property
+    def may_be_text(self) -> bool:
+        return self.kind in (TokenKind.STRING, TokenKind.DOUBLE)
 
 
 class Reading(NamedTuple):
@@ -131,7 +136,7 @@ _LITERALS = {
     for quote in "'\"`"
     for escaped in (True, False)
 }
-_KINDS = {"'": STRING, '"': DOUBLE, "`": NAME}
+_KINDS = {"'": TokenKind.STRING, '"': TokenKind.DOUBLE, "`": TokenKind.NAME}
 
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
@@ -189,7 +194,7 @@ def tokenise(source: Source, end: int = 0) -> Iterator[Token]:
         kind = match.lastgroup
         if kind == "word":
             word = match.group() if end - start <= _LONGEST_TEXT else ""
-            yield Token(WORD, word, word.upper(), start, end)
+            yield Token(TokenKind.WORD, word, word.upper(), start, end)
         elif kind == "sign":
             sign = match.group()
             if in_code and sign == "*" and text.startswith("/", end):
@@ -197,20 +202,22 @@ def tokenise(source: Source, end: int = 0) -> Iterator[Token]:
                 in_code = False
             else:
                 broken = sign == "\\" and not text.startswith("N", end)  # \N: MariaDB's NULL
-                yield Token(BROKEN if broken else SIGN, sign, sign, start, end)
+                yield Token(TokenKind.BROKEN if broken else TokenKind.SIGN, sign, sign, start, end)
         elif kind == "quote":
             inside, end, closed = _quoted(text, start, reading)
-            yield Token(_KINDS[match.group()] if closed else BROKEN, inside, "", start, end)
+            yield Token(
+                _KINDS[match.group()] if closed else TokenKind.BROKEN, inside, "", start, end
+            )
         elif kind == "variable":
             name = match.group()[1:_LONGEST_TEXT]
             closed = True
             if not name and text[end : end + 1] in _KINDS:
                 name, end, closed = _quoted(text, end, reading)
-            yield Token(VARIABLE if closed else BROKEN, name, "", start, end)
+            yield Token(TokenKind.VARIABLE if closed else TokenKind.BROKEN, name, "", start, end)
         elif kind == "system":
-            yield Token(SIGN, "@@", "@@", start, end)
+            yield Token(TokenKind.SIGN, "@@", "@@", start, end)
         elif kind == "marker":
-            yield Token(MARKER, match.group()[2:-2], "", start, end)
+            yield Token(TokenKind.MARKER, match.group()[2:-2], "", start, end)
         elif kind == "comment":
             return
         elif kind == "code":
@@ -226,7 +233,7 @@ def tokenise(source: Source, end: int = 0) -> Iterator[Token]:
 
 def unquoted(token: Token, reading: Reading) -> str:
     """The value of a quoted token."""
-    quote = {STRING: "'", DOUBLE: '"'}.get(token.kind, "`")
+    quote = {TokenKind.STRING: "'", TokenKind.DOUBLE: '"'}.get(token.kind, "`")
     value = token.text.replace(quote * 2, quote)
     if reading.escapes_in(quote):
         value = _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), value)
@@ -255,7 +262,7 @@ def _after_comment(text: str, position: int) -> int:
 
 def is_stretch(token: Token) -> bool:
     """Whether it stands for a stretch without meaning; see `skim`."""
-    return token.kind == SIGN and not token.text
+    return token.kind is TokenKind.SIGN and not token.text
 
 
 def split_at_commas(tokens: Sequence[Token]) -> Iterator[Sequence[Token]]:
@@ -276,7 +283,7 @@ def dotted_name(tokens: Sequence[Token]) -> tuple[str, Sequence[Token]]:
     """The name that the tokens begin with, qualified or not, and the rest. Empty: no name."""
     parts = []
     index = 0
-    while index < len(tokens) and tokens[index].kind in (WORD, NAME, DOUBLE):
+    while index < len(tokens) and tokens[index].may_be_name:
         text = tokens[index].text
         parts.append(f"`{text}`" if "." in text else text)  # `s.t` is not s.t
         index += 1
@@ -288,3 +295,161 @@ def dotted_name(tokens: Sequence[Token]) -> tuple[str, Sequence[Token]]:
 
 def words_of(tokens: Sequence[Token]) -> list[str]:
     return [token.word for token in tokens]
+
+
+#: Their verb says it all, what follows matters only for functions and variables. SET, DROP TABLE
+#: and a routine's body are read to their end.
+_SKIMMED = {"SELECT", "INSERT", "REPLACE", "UPDATE", "DELETE", "WITH", "VALUES"}
+_INSERTING = {"INSERT", "REPLACE"}
+
+#: Tokens read after a function that matters: its arguments. And after a variable: whether it is
+#: assigned.
+_PATIENCE = 64
+_SHORT_PATIENCE = 8
+#: With a lock this close to the beginning, how often it is taken may be told.
+_NEAR = 500
+
+#: Tokens read of a text, and one more for each so many characters.
+_MOST_TOKENS = 1000
+_CHARACTERS_PER_TOKEN = 2000
+#: A statement costs as much as so many tokens more.
+_PER_STATEMENT = 4
+
+#: In a text longer than this the statements that follow one another are not told apart while they
+#: are ordinary ones.
+_LONG = 65536
+
+#: What may belong to what comes next: the beginning of a name, INTO before a variable.
+_LAST_WORD = re.compile(rf"[{LETTER}]*\s*\Z")
+_LONGEST_NAME = 40
+
+_COMMENT_SIGN = re.compile("--|#")
+_NOTHING_MORE = re.compile(rf"[\s;]{ANY}\Z")
+
+
+def skim(source: Source) -> Iterator[Token]:
+    """As `tokenise`, with one empty token for each stretch without meaning.
+
+    Ends early, and says so in `source.unread`, where too much of what is left may have one.
+    """
+    text = source.text
+    tokens_left = _MOST_TOKENS + len(text) // _CHARACTERS_PER_TOKEN
+    position = 0
+    patience = _PATIENCE if "_LOCK" in text[:_NEAR].upper() else 0
+    verb = ""
+    inserting = several = False
+    while True:
+        for token in tokenise(source, position):
+            yield token
+            patience -= 1
+            tokens_left -= 1
+            if token.word == ";":
+                verb, several = "", True
+                tokens_left -= _PER_STATEMENT
+            elif not verb and token.word != "(":
+                verb = token.word
+                inserting |= verb in _INSERTING
+            if token.kind is TokenKind.VARIABLE or token.word == "@@":
+                patience = max(patience, _SHORT_PATIENCE)
+            elif token.kind is not TokenKind.SIGN and token.text.upper() in WATCHED:
+                patience = _PATIENCE
+            if tokens_left > 0 and (patience > 0 or verb not in _SKIMMED):
+                continue
+            following = (1 + inserting) * (several and len(text) > _LONG)
+            end = _stretch_end(source, token.end, following)
+            if text.startswith("'", end):  # a literal that does not end
+                yield Token(TokenKind.BROKEN, "", "", end, len(text))
+                return
+            if tokens_left <= 0:
+                source.unread = not _NOTHING_MORE.match(text, end)
+                return
+            position = _before_last_word(text, token.end, end)
+            if (
+                position > token.end
+                and not text[token.end : min(position, token.end + 9)].isspace()
+            ):
+                yield Token(TokenKind.SIGN, "", "", token.end, position)
+                break
+        else:
+            return
+
+
+def _before_last_word(text: str, start: int, end: int) -> int:
+    if end == len(text):
+        return end
+    begin = max(start, end - _LONGEST_NAME)
+    match = _LAST_WORD.search(text[begin:end])
+    assert match is not None  # it also matches nothing
+    _, newline, blanks = match.group().rpartition("\n")
+    line = text[max(start, end - 200) : end - len(newline + blanks)].rpartition("\n")[2]
+    if newline and _COMMENT_SIGN.search(line):
+        return end - len(blanks)  # the word may be one of a comment
+    return begin + match.start()
+
+
+def _stretch_end(source: Source, start: int, following: int) -> int:
+    """Where the stretch without meaning ends that begins there."""
+    escapes, ansi, _ = source.reading
+    pattern = _stretch(escapes, ansi, following)
+    while True:
+        match = pattern.match(source.text, start)
+        assert match is not None  # it also matches nothing
+        if POSSESSIVE or match.end() == start:
+            return match.end()
+        start = match.end()
+
+
+_LISTED = " | ".join(sorted(WATCHED))
+#: How the names of functions go on that matter, after an underscore and a V.
+_AFTER_UNDERSCORE = (
+    r"(?: LOCKS? | LOCK_SHARED | LOCK_EXCLUSIVE | UNLOCK | (?<=LAST_)INSERT_ID | (?<=FOUND_)ROWS "
+    r"| (?<=ROW_)COUNT )"
+)
+_AFTER_V = r"(?: (?<=LASTV)AL | (?<=NEXTV)AL | (?<=PREV)IOUS | (?<=NEXT\sV)ALUE )"
+
+
+@cache
+def _stretch(escapes: bool, ansi: bool, following: int) -> re.Pattern[str]:
+    """What has no meaning, as one sort of session reads it.
+
+    `following`: how much of what follows a semicolon has none either: nothing (0), a SELECT,
+    UPDATE or DELETE (1), any of the ordinary statements (2).
+    """
+    reading = Reading(escapes, ansi)
+    code = rf"[^'\"`@;\#/*%_vV\\-]{ANY}"
+    single, *escaped_single = literals("'", escaped=reading.escapes_in("'"))
+    doubles = literals('"', escaped=reading.escapes_in('"'))
+    verbs = ["", "SELECT|UPDATE|DELETE", "SELECT|UPDATE|DELETE|INSERT|REPLACE"][following]
+    # What is quoted may be the name of a function. The first pattern takes one character more,
+    # which is faster than to look ahead.
+    no_call = r"(?: [,).=] | \ [=<>!+A-UW-Za-uw-z0-9] )"
+    surely_no_call = rf"(?! \s{ANY} (?: [(/\#] | -- ) )"
+    rare = [
+        *(f"{double} {surely_no_call}" for double in doubles),
+        f"`[^`]{ANY}` {surely_no_call}",
+        f"` (?! (?i: {_LISTED} ) ` ) [^`]{ANY} `",
+        rf"_ (?! (?i: {_AFTER_UNDERSCORE} ) (?![{LETTER}]) )",
+        rf"[vV] (?! (?i: {_AFTER_V} ) (?![{LETTER}]) )",
+        r"% (?!s) (?: \( [^()'\"`@;]{0,99} \)s | %? (?!\() ) | - (?!-) | / (?!\*) | \* (?!/)",
+    ]
+    parts = [
+        single,
+        "%s",
+        f"`[^`]{ANY}` {no_call}",
+        *escaped_single,
+        rf"(?<! (?i:INTO|NEXT) ) (?<! (?i:INTO|NEXT)\s ) {COMMENT}",  # what comes next matters
+        *([rf"; (?= \s{ANY} (?i: {verbs} ) (?![{LETTER}]) )"] if verbs else []),
+        f"{doubles[0]} {no_call}",
+        r"(?: - [0-9\ ] | _ [ABD-HJ-KM-QSTWX-Zabd-hj-km-qstwx-z0-9]"
+        r" | [vV] (?: [B-HJ-Zb-hj-z0-9] | [aA][lL][uU][eE][sS] ) )",
+        f"(?: {' | '.join(rare)} )",
+    ]
+    # Several of a kind follow one another as a rule, and to try the next kind costs more than to
+    # try the same one again.
+    some, any_number = (SOME, ANY) if POSSESSIVE else ("{1,30}", "{0,30}")
+    runs = " | ".join(f"(?: {part} {code} ){some}" for part in parts)
+    return re.compile(f"{code} (?: {runs} ){any_number}", re.VERBOSE | re.DOTALL)
+
+
+# Hundreds of times as dear as using it: not at an application's first statement.
+_stretch(True, False, 0)

@@ -43,7 +43,7 @@ def effects(sql: str, reading: Reading = USUAL) -> list[str]:
             name = f"<{name}>"
         sign = (
             "++"
-            if change.uncounted and change.action is Action.BEGIN
+            if change.uncounted and (change.action, change.kind) == (Action.BEGIN, Kind.NAMED_LOCK)
             else SIGNS[change.action.value]
         )
         told.append(f"{sign}{change.kind.value.label} {name}".rstrip())

@@ -65,7 +65,9 @@ class Options:
         if given is None:
             return _DEFAULTS
         if not isinstance(given, Mapping):
-            raise _improper(path_of(alias), "a dict", type(given).__name__)
+            # A string may be a URL with a password.
+            shown = "str" if isinstance(given, str) else _shown(given)
+            raise _improper(path_of(alias), "a dict", shown)
         valid = [field.name for field in fields(cls)]
         for key in given:
             if key not in valid:

@@ -138,5 +138,5 @@ def _lines(path: Any) -> Iterator[str]:
     try:
         with Path(os.fsdecode(path)).expanduser().open(encoding="utf-8", errors="replace") as lines:
             yield from lines
-    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
-        return
+    except (OSError, RuntimeError, TypeError, ValueError):
+        return  # no such file, no home folder, or no path at all: the driver judges it

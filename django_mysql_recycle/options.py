@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from math import inf
+from math import inf, isfinite
+from numbers import Integral, Real
 from random import random
-from sys import float_info
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
@@ -65,7 +65,9 @@ class Options:
         if given is None:
             return _DEFAULTS
         if not isinstance(given, Mapping):
-            raise _improper(path_of(alias), "a dict", given)
+            # A string may be a URL with a password.
+            shown = "str" if isinstance(given, str) else _shown(given)
+            raise _improper(path_of(alias), "a dict", shown)
         valid = [field.name for field in fields(cls)]
         for key in given:
             if key not in valid:
@@ -93,9 +95,9 @@ def given_options(alias: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
     options = settings.get("OPTIONS", {})
     if isinstance(options, Mapping):
         return options
-    # The value is not shown: it may hold a password.
+    # The value itself is not shown: it may hold a password.
     kind = "None" if options is None else type(options).__name__
-    raise ImproperlyConfigured(f"DATABASES[{alias!r}]['OPTIONS']: expected a dict, got {kind}")
+    raise _improper(f"DATABASES[{alias!r}]['OPTIONS']", "a dict", kind)
 
 
 def path_of(alias: str, key: str | None = None) -> str:
@@ -137,42 +139,48 @@ def max_age_of(alias: str, settings: Mapping[str, Any]) -> MaxAge:
     if value is None or value == inf:  # Django takes either
         return NO_MAX_AGE
     if not is_number(value):
-        raise _improper(f"DATABASES[{alias!r}]['CONN_MAX_AGE']", "seconds or None", value)
+        raise _improper(f"DATABASES[{alias!r}]['CONN_MAX_AGE']", "seconds or None", _shown(value))
     return MaxAge(float(value), float(value) if value > 0 else None)
 
 
 def _checked(alias: str, key: str, value: Any) -> Any:
-    path = path_of(alias, key)
+    expected, suits = "seconds >= 0, or None", is_number(value) and value >= 0
     if key in ("liveness_check", "pin_session_state", "recycle_read_only"):
-        if not isinstance(value, bool):
-            raise _improper(path, "True or False", value)
+        if isinstance(value, bool):
+            return bool(value)  # a lazy object of Django's, too
+        expected, suits = "True or False", False
     elif value is None:
-        pass
+        return None
     elif key == "connect_retries":
-        if not is_number(value) or not isinstance(value, int) or value < 0:
-            raise _improper(path, "a whole number >= 0, or None", value)
+        expected, suits = "a whole number >= 0, or None", suits and isinstance(value, Integral)
     elif key == "jitter":
-        if not is_number(value) or not 0 <= value <= 1:
-            raise _improper(path, "a share between 0 and 1, or None", value)
+        expected, suits = "a share between 0 and 1, or None", suits and value <= 1
     elif key in ("ping_timeout", "keepalive", "network_timeout", "idle_limit"):
-        if not is_number(value) or value <= 0:
-            raise _improper(path, "seconds > 0, or None", value)
-    elif not is_number(value) or value < 0:
-        raise _improper(path, "seconds >= 0, or None", value)
-    return value
+        expected, suits = "seconds > 0, or None", suits and value > 0
+    if not suits:
+        raise _improper(path_of(alias, key), expected, _shown(value))
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def is_number(value: Any) -> bool:
     """Whether a setting can be counted with: no bool, NaN or infinity, nothing beyond a float."""
     # By the class it has: Django's lazy objects answer isinstance() for what they stand for, and
-    # are none. A comparison, unlike math.isfinite(), takes an int of any length.
-    kind = type(value)
-    return (
-        issubclass(kind, (int, float))
-        and not issubclass(kind, bool)
-        and -float_info.max <= value <= float_info.max
-    )
+    # are none. NumPy's numbers are of the class Real.
+    kind: type = type(value)
+    try:
+        return kind is not bool and issubclass(kind, Real) and isfinite(value)
+    except OverflowError:
+        return False  # an int beyond a float
 
 
-def _improper(path: str, expected: str, given: Any) -> ImproperlyConfigured:
-    return ImproperlyConfigured(f"{path}: expected {expected}, got {given!r}")
+def _improper(path: str, expected: str, given: str) -> ImproperlyConfigured:
+    return ImproperlyConfigured(f"{path}: expected {expected}, got {given}")
+
+
+def _shown(value: Any) -> str:
+    """A value in an error. Of a long one no more than its type, for it may hold a secret."""
+    try:
+        text = repr(value)
+    except ValueError:  # an int of more digits than Python converts
+        text = ""
+    return text if 0 < len(text) <= 40 else type(value).__name__

@@ -1,8 +1,8 @@
 """Make the virtual environment that the Makefile uses: `bootstrap.py FOLDER use|test|bench|dev`.
 
-Standard library only: it runs before anything is installed. `use` holds the package and its
-drivers, `test` also what the tests need, `bench` what the benchmarks need beside that, `dev` also
-linter, type checker and nox.
+Standard library only: it runs before anything is installed. `use` has the package and its
+drivers, `test` also what the tests need, `bench` also what the benchmarks need, `dev` also linter,
+type checker and nox.
 """
 
 import subprocess
@@ -10,8 +10,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-if sys.version_info < (3, 10):  # noqa: UP036 - whoever runs make may have an older one
-    # Before the next import, which an older one cannot read; this file it can, from 3.6 on.
+if sys.version_info < (3, 10):  # noqa: UP036 - the Python that runs make may be older
+    # Before the next import, which an older Python cannot parse. Python 3.6 can parse this file.
     raise SystemExit(
         f"Python 3.10 or later is needed, {sys.executable} is {sys.version.split()[0]}:"
         " name another with 'make PYTHON=python3.12 ...'"
@@ -44,7 +44,7 @@ def main(folder: Path, purpose: str) -> int:
 
 
 def has_pip(python: Path) -> bool:
-    """Whether the environment is there, and whole: making one may have been interrupted."""
+    """Whether the environment exists and is complete. Creating it may have been interrupted."""
     probe = [str(python), "-m", "pip", "--version"]
     return (
         python.exists() and subprocess.run(probe, capture_output=True, check=False).returncode == 0
@@ -54,7 +54,7 @@ def has_pip(python: Path) -> bool:
 def make_environment(folder: Path) -> bool:
     say(f"making {folder} with Python {sys.version.split()[0]}")
     if find_spec("ensurepip") is None:
-        # Debian and Ubuntu keep the half of venv that brings pip in a package of its own.
+        # Debian and Ubuntu have the part of venv that installs pip in a separate package.
         try:
             install("python3-venv")
         except NotAvailable as error:
@@ -65,7 +65,7 @@ def make_environment(folder: Path) -> bool:
 
 
 def obtain_mysqlclient(python: Path) -> None:
-    """Install mysqlclient if it can be built: the project works, and is tested, without it as well."""
+    """Install mysqlclient if it can be built. The project also works, and is also tested, without it."""
     probe = [str(python), "-c", "import MySQLdb"]
     if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
         return
@@ -73,7 +73,7 @@ def obtain_mysqlclient(python: Path) -> None:
     if pip(python, "mysqlclient>=2.2.1", quiet=True):
         return
     try:
-        # python3-dev has the headers of the system's Python only; others bring their own.
+        # python3-dev has the headers for the system's Python only. Other Pythons include theirs.
         install("default-libmysqlclient-dev", "pkg-config", "gcc", "python3-dev")
     except NotAvailable as error:
         print(f"mysqlclient cannot be built here; PyMySQL is used.\n{error}")

@@ -1,8 +1,8 @@
 """Run Django's own tests on the stock engine and on ours, and compare test by test.
 
-The tests come from the source distribution of the Django that this interpreter has. Exit status 0
-only if the same tests ran with the same outcome: what fails or is skipped on the stock engine has
-to fail or be skipped on ours, and nothing else.
+The tests come from the source distribution of the Django that this interpreter has. The exit
+status is 0 only if the same tests ran with the same outcome: exactly the tests that fail or are
+skipped with the stock engine have to fail or be skipped with this one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> int:
     print(f"{title}: {' '.join(options.labels)}", flush=True)
     try:
         suite = source_of(version)
-        # Each engine has a server of its own: tests of one must not wait for locks of the other.
+        # Each engine has its own server, so that its tests do not wait for locks of the other's.
         with ThreadPoolExecutor(max_workers=options.jobs) as pool:
             runs = {
                 name: pool.submit(run, suite, name, options.driver, options.server, options.labels)
@@ -141,7 +141,7 @@ def compare(stock: Results, ours: Results, title: str) -> int:
         f"{title}: {len(ours)} tests, {passed} passed, {skipped} skipped, {len(other)} otherwise;"
         f" {len(different)} differ from the stock engine"
     )
-    # No test at all would be 'no difference' too.
+    # If no test ran at all, there would be no difference either.
     return 1 if different or not passed else 0
 
 

@@ -1,4 +1,4 @@
-"""A Django test runner that writes what became of each test into a file, as JSON."""
+"""A Django test runner that writes the outcome of each test to a file, as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.test.runner import DiscoverRunner
 
 
 class RecordingResult(unittest.TextTestResult):
-    """Notes every outcome; a test with sub-tests can have several."""
+    """Records every outcome. A test with sub-tests can have several."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

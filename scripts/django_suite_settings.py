@@ -7,7 +7,7 @@ from typing import Any
 
 from django_mysql_recycle.drivers import choose
 
-# The stock engine, too, has to run on the driver that was asked for.
+# The stock engine has to run on the chosen driver, too.
 choose()
 
 

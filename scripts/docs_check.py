@@ -1,10 +1,10 @@
-"""Look for what is stale in the documents: dead links, dead anchors, numbers that nobody measured.
+"""Look for dead links, dead anchors and wrong numbers in the documents.
 
 `make docs-check`. Standard library only, no network unless `--online`. Every finding is a line
 `file:line: expected ..., found ...`; the exit status is 1 if there is one.
 
-A number that is quoted from a recorded result, or that counts something, is followed by a comment
-that no reader sees:
+A number that comes from a recorded result, or that counts something, is followed by a comment that
+readers of the rendered page do not see:
 
     3.4 us <!-- from: docs/generated/benchmarks/statement.json rows[case=autocommit].ratio.median .1f -->
     10 settings <!-- count: settings -->
@@ -37,7 +37,7 @@ def check(root: Path) -> Iterator[Finding]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--online", action="store_true", help="ask for the external links, too")
+    parser.add_argument("--online", action="store_true", help="also request the external links")
     parser.add_argument("--list", action="store_true", help="list the external links")
     options = parser.parse_args(arguments)
     paths = documents(ROOT)

@@ -1,4 +1,4 @@
-"""Dead links, dead anchors, pages that no index names. Used by docs_check.py."""
+"""Finds dead links, dead anchors, and pages that no index names. Used by docs_check.py."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ANCHOR = re.compile(r'<a +(?:id|name)="([^"]+)"')
 
 
 def anchors_of(text: str) -> set[str]:
-    """The anchors of a page, by GitHub's rules."""
+    """The anchors that GitHub makes for a page."""
     text = FENCE.sub("", text)
     anchors = set(_ANCHOR.findall(text))
     for heading in _HEADING.findall(text):
@@ -35,7 +35,7 @@ def anchors_of(text: str) -> set[str]:
 
 
 def slug_of(heading: str) -> str:
-    """Lower case, no punctuation, blanks as hyphens; of a link only its text."""
+    """Lower case, without punctuation, with hyphens for blanks. Only the text of a link counts."""
     shown = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", COMMENT.sub("", heading))
     return re.sub(r"[^\w\- ]", "", shown.strip().lower()).replace(" ", "-")
 
@@ -79,7 +79,7 @@ def check_links(path: Path, root: Path) -> Iterator[Finding]:
 
 
 def check_index(root: Path) -> Iterator[Finding]:
-    """Every page of docs/ is named in the index of its folder, and that in the one above."""
+    """The index of each folder names every page of it, and the index above names the folder's."""
     for index in sorted((root / "docs").rglob("README.md")):
         text = index.read_text(encoding="utf-8")
         targets = (target.partition("#")[0] for *_, target in links_of(text))

@@ -1,4 +1,4 @@
-"""Numbers that nobody measured, versions that nobody asks for, pages that nobody wrote anew.
+"""Finds wrong numbers, wrong versions, and generated pages that are not up to date.
 
 Used by docs_check.py.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 from docs_pages import FENCE, Finding, line_of, without_code
 
-#: Pages, or parts of them, that a command writes from recorded results, and that command.
+#: Pages that a command writes, in whole or in part, from recorded results, and that command.
 GENERATED = {
     "docs/comparison.md": "tests.comparison",
     "docs/fault-matrix.md": "tests.fault_matrix",
@@ -26,7 +26,7 @@ GENERATED = {
 _QUOTED = re.compile(r"(-?\d[\d,]*(?:\.\d+)?)[^\d<>\n]*<!-- (from|count): ([^>]*?) -->")
 _MARK = re.compile(r"<!-- (?:from|count): ")
 _DEFAULT = re.compile(r"`(\w+)`(?: \(|, )(\d+(?:\.\d+)?)(?: s\b|\))")
-#: A path, whose conditions may have spaces in them, and a format such as .2f.
+#: A path, whose conditions may contain spaces, and a format such as .2f.
 _PATH = re.compile(r"(.*?)(?: ([,.\d]+[a-z%]?))?")
 _STEP = re.compile(r"([^.\[\]]+)|\[([^\]]*)\]")
 
@@ -51,7 +51,7 @@ def check_numbers(path: Path, root: Path) -> Iterator[Finding]:
 
 
 def quoted(source: str, root: Path) -> str:
-    """The value that `file.json path [format]` names, as the document has to show it."""
+    """The value that `file.json path [format]` names, formatted as in the document."""
     name, path = source.split(maxsplit=1)
     steps, shape = _PATH.fullmatch(path).groups()  # type: ignore[union-attr] # matches anything
     value: Any = json.loads((root / name).read_text(encoding="utf-8"))
@@ -96,7 +96,7 @@ def defaults(root: Path) -> dict[str, Any]:
 
 
 def check_defaults(path: Path, root: Path) -> Iterator[Finding]:
-    """A default that is named in passing: `ping_timeout` (5 s), or `ping_timeout`, 5 s."""
+    """A default that the text mentions: `ping_timeout` (5 s), or `ping_timeout`, 5 s."""
     text = path.read_text(encoding="utf-8")
     known = defaults(root)
     for found in _DEFAULT.finditer(text):
@@ -107,7 +107,7 @@ def check_defaults(path: Path, root: Path) -> Iterator[Finding]:
 
 
 def check_versions(paths: Sequence[Path], root: Path) -> Iterator[Finding]:
-    """What the documents ask for is what pyproject.toml asks for."""
+    """The documents name the same versions as pyproject.toml."""
     project = (root / "pyproject.toml").read_text(encoding="utf-8")
     asked = {
         "Python": re.search(r'^requires-python = ">=([\d.]+)"', project, re.MULTILINE),
@@ -133,7 +133,7 @@ def check_versions(paths: Sequence[Path], root: Path) -> Iterator[Finding]:
 
 
 def check_generated(root: Path) -> Iterator[Finding]:
-    """Ask each generator whether its page is what the recorded results make."""
+    """Ask each generator whether its page matches the recorded results."""
     for page, module in GENERATED.items():
         if not (root / page).exists():
             yield Finding(root / page, 1, f"expected what python -m {module} writes, found no file")

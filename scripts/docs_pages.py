@@ -1,4 +1,4 @@
-"""The documents of this project, and what was found in them. Used by docs_check.py."""
+"""The documents of this project, and the findings in them. Used by docs_check.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
 class Finding(NamedTuple):
-    """Something stale."""
+    """Something in a document that is wrong."""
 
     path: Path
     line: int
@@ -27,13 +27,13 @@ def documents(root: Path) -> list[Path]:
 
 
 def without_code(text: str) -> str:
-    """The text with code and comments blanked out, every line where it was."""
+    """The text with code and comments replaced by blanks. The line numbers stay the same."""
 
     def blank(found: re.Match[str]) -> str:
         return re.sub(r"[^\n]", " ", found[0])
 
     text = COMMENT.sub(blank, FENCE.sub(blank, text))
-    # Not blank: the text of a link may be code.
+    # Not a blank, because the text of a link may be code.
     return _CODE.sub(lambda found: re.sub(r"[^\n]", "x", found[0]), text)
 
 

@@ -1,7 +1,8 @@
-"""Throwaway MySQL and MariaDB servers, and the faults that tests put between them and a client.
+"""Temporary MySQL and MariaDB servers, and faults between them and a client.
 
-For the tests, the demonstration and the example project; no part of the package that users install.
-Only the standard library is used, so that `python -m servers` runs before anything is installed.
+The tests, the demo and the example project use them. They are not part of the package that users
+install. They need only the standard library, so that `python -m servers` runs before anything is
+installed.
 """
 
 from .endpoint import Endpoint

@@ -49,7 +49,7 @@ def _run(wish: str | None, wait_timeout: int) -> None:
     vendor = (
         check_vendor(wish) if wish else next((name for name in VENDORS if find(name)), "mariadb")
     )
-    # A service manager and `kill` say SIGTERM; the server must not outlive us then either.
+    # Service managers and `kill` send SIGTERM. The server must end then, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Server(vendor, wait_timeout=wait_timeout) as server:
         for name, value in server.settings.items():

@@ -1,4 +1,4 @@
-"""apt, used in two ways: to install a package, and to unpack one without installing anything."""
+"""Uses apt to install a package, or to unpack one without installing anything."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def available() -> bool:
 
 
 def distribution() -> str:
-    """Return 'debian', 'ubuntu' or whatever /etc/os-release calls this system."""
+    """Return 'debian', 'ubuntu', or the other id in /etc/os-release."""
     return _os_release().get("ID", "")
 
 
@@ -46,7 +46,7 @@ def install(*packages: str) -> None:
         *packages,
     ]
     with locked("apt"):
-        # The machine's lists may be missing or older than the mirror's files: only then ask for new ones.
+        # Get new lists only if those of the machine are missing or older than the mirror's files.
         if _run([*prefix, "apt-get", *arguments]).returncode != 0:
             _run([*prefix, "apt-get", "-o", "DPkg::Lock::Timeout=300", "update"])
             result = _run([*prefix, "apt-get", *arguments])
@@ -57,11 +57,11 @@ def install(*packages: str) -> None:
 
 
 def unpack(pattern: str, target: Path, *, suite: str | None = None) -> None:
-    """Unpack a package and all it depends on, C library included, into the folder `target`.
+    """Unpack a package and everything it depends on, with the C library, into the folder `target`.
 
-    Nothing is installed and no root is needed: apt works on private lists and on an empty record of
-    installed packages, so that it names the whole closure. `suite` asks the machine's own mirror for
-    another suite than the machine's own; `pattern` is a regular expression for the package's name.
+    Nothing is installed and no root is needed: apt works on lists of its own and on an empty record
+    of installed packages, so that it names all dependencies. `suite` takes the package from another
+    suite than the machine's, on the same mirror; `pattern` is a regular expression for the package's name.
     """
     if not available() or find_program("dpkg-deb") is None:
         raise NotAvailable("cannot unpack packages: needs apt-get and dpkg-deb (Debian or Ubuntu)")
@@ -112,7 +112,7 @@ def _newest_name(pattern: str, options: Sequence[str]) -> str:
 
 
 def _mirror() -> str:
-    """Return the address of the mirror that the machine itself takes this distribution from."""
+    """Return the address of the mirror from which the machine gets this distribution."""
     release = _os_release()
     target_format = "$(CODENAME)\t$(SUITE)\t$(REPO_URI)"
     for attempt in range(2):
@@ -125,7 +125,7 @@ def _mirror() -> str:
                 return address
         prefix = _as_root()
         if attempt == 0 and prefix is not None:
-            # Release files name the suites, and a fresh machine has none yet.
+            # Release files name the suites, and a new machine does not have them yet.
             _run([*prefix, "apt-get", "update"])
     raise NotAvailable(
         "no package source of this machine's own release was found: run 'apt-get update' as root"

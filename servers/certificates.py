@@ -1,4 +1,4 @@
-"""A certificate authority and a server certificate, made for one throwaway server."""
+"""A certificate authority and a server certificate, made for one temporary server."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Certificates:
 def make_certificates(directory: Path, *hosts: str) -> Certificates:
     """Make an authority and a certificate for `hosts` with the openssl program.
 
-    Both servers get one, although MySQL makes its own: that one names no host, so that a client
-    that checks names (PyMySQL does once a CA is given) refuses it.
+    MySQL makes its own certificate, but it names no host. A client that checks names refuses it, as
+    PyMySQL does when a CA is given. So both servers get one from here.
     """
     openssl = require_program("openssl", "openssl")
     directory.mkdir()

@@ -1,4 +1,4 @@
-"""Chromium and its driver, for the tests that look at the example project as a person does."""
+"""Chromium and its driver, for the tests that use the page of the example project."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def obtain_browser() -> tuple[str, str]:
     try:
         return find_browser()
     except NotAvailable:
-        pass  # the usual state of a fresh machine
+        pass  # the usual state of a new machine
     with locked("chromium"):
         try:
             install("chromium", "chromium-driver")

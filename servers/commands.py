@@ -1,4 +1,4 @@
-"""Which commands of the MySQL protocol a stream of client bytes holds."""
+"""Reads the commands of the MySQL protocol from the bytes that a client sends."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Command(NamedTuple):
 
 
 class CommandReader:
-    """Picks the commands out of what a client sends, as it comes in chunks of any size.
+    """Finds the commands in what a client sends, in chunks of any size.
 
-    It follows packet lengths only, so it is as good as the stream is plain: nothing is seen of a
-    connection that turns on TLS or compression.
+    It uses only the lengths of the packets. So it sees nothing of a connection with TLS or
+    compression.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class CommandReader:
 
     def _packet(self, sequence: int) -> None:
         if not self._greeted:
-            # The answer to the greeting carries number 1; a bare 32 bytes ask for TLS.
+            # The answer to the greeting has number 1. If it has only 32 bytes, it asks for TLS.
             self._greeted = True
             self.encrypted = int.from_bytes(self._header[:3], "little") == _SSL_REQUEST_SIZE
             flags = int.from_bytes(self._payload[:4], "little")

@@ -1,4 +1,4 @@
-"""A server from docker-compose.yml, for a machine that has Docker and no server program."""
+"""A server from docker-compose.yml, for a machine with Docker and without a server program."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _USER = "recycle"
 
 
 def compose_command() -> list[str] | None:
-    """Return the command line of a Compose that has an engine to talk to, `None` without one."""
+    """Return the command line of a Compose that reaches a Docker engine, or `None`."""
     docker = find_program("docker")
     if docker is None or _status([docker, "info"]) != 0:
         return None
@@ -36,7 +36,7 @@ def compose_command() -> list[str] | None:
 
 
 class ComposeServer(Endpoint):
-    """One service of docker-compose.yml, in a Compose project of its own, removed in `destroy()`."""
+    """One service of docker-compose.yml, in a separate Compose project. `destroy()` removes it."""
 
     def __init__(self, vendor: Vendor, *, timeout: float = 300) -> None:
         compose = compose_command()
@@ -48,7 +48,7 @@ class ComposeServer(Endpoint):
         project = f"recycle-{self._owner}"
         self._compose = [*compose, "-f", str(COMPOSE_FILE), "-p", project]
         service, variable = SERVICES[vendor]
-        # Not the default port: the user's own `docker compose up` may have taken it.
+        # Not the default port, because the user's own `docker compose up` may use it.
         port = free_port()
         self._environment = {**os.environ, variable: str(port)}
         self._down = [*self._compose, "down", "--volumes", "--timeout", "5"]

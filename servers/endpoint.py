@@ -1,4 +1,4 @@
-"""What a client needs to know of a server, whoever runs it."""
+"""What a client needs to know to connect to a server."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 class Endpoint:
-    """A server that somebody else started: it is described, and never stopped.
+    """A server that was not started here. It is described, and never stopped.
 
-    Subclasses run the server themselves and end it in `destroy()`.
+    Subclasses run a server themselves and end it in `destroy()`.
     """
 
     host: str
@@ -67,7 +67,7 @@ class Endpoint:
         return {name: value for name, value in values.items() if value}
 
     def destroy(self) -> None:
-        """End the server if this process started it: here, nothing."""
+        """End the server if this process started it. Here, do nothing."""
 
     def __enter__(self) -> Self:
         return self

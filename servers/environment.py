@@ -1,4 +1,4 @@
-"""A server named in the environment."""
+"""A server that environment variables name."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def from_environment(environ: Mapping[str, str] | None = None) -> Endpoint | Non
     """Return the server that MYSQL_HOST or MYSQL_SOCKET names, `None` if neither is set.
 
     MYSQL_PORT (3306), MYSQL_USER (root), MYSQL_PASSWORD (empty) and MYSQL_DATABASE (recycle)
-    complete it. Raises `BadSetting` for a port that is none, and for any of these without a
-    host or socket: a misspelt name must not send a test to another server.
+    complete it. Raises `BadSetting` for a port that is no port number, and if one of these is set
+    without a host or socket, because a misspelt name must not send a test to another server.
     """
     values = os.environ if environ is None else environ
     host = values.get("MYSQL_HOST", "")
@@ -31,7 +31,7 @@ def from_environment(environ: Mapping[str, str] | None = None) -> Endpoint | Non
             )
         return None
     return Endpoint(
-        host=host,  # stays empty beside a socket: a program that is told both goes to the host
+        host=host,  # empty beside a socket, because a program that gets both uses the host
         port=_port(values.get("MYSQL_PORT") or "3306"),
         socket=socket,
         user=values.get("MYSQL_USER") or "root",

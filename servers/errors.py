@@ -1,18 +1,18 @@
-"""What can go wrong while a throwaway server is obtained or run."""
+"""The errors of obtaining and running a temporary server."""
 
 from __future__ import annotations
 
 
 class ServersError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of the errors of this package."""
 
 
 class NotAvailable(ServersError):
-    """A program is not on this machine and could not be obtained; the text says what to install."""
+    """A program is missing and could not be installed. The text says what to install."""
 
 
 class StartFailed(ServersError):
-    """A server ended, or never answered, before it was ready; the text shows the tail of its log."""
+    """A server ended or did not answer while it started. The text shows the end of its log."""
 
 
 class BadSetting(ServersError):

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server that breaks connections at chosen moments."""
+"""A TCP proxy in front of a server that ends or blocks connections at chosen moments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 
 class Fault:
-    """Something the proxy will do once, when its moment comes."""
+    """Something that the proxy does once, at a chosen moment."""
 
     def __init__(self, needle: bytes, when: When, how: How) -> None:
         self.needle = needle
@@ -37,11 +37,12 @@ class Fault:
 
 
 class FaultProxy:
-    """A proxy on 127.0.0.1 that a client connects to in place of the server.
+    """A proxy on 127.0.0.1 to which a client connects in place of the server.
 
-    It forwards everything until told otherwise. `how` says what a client sees when it is cut off:
-    "fin" is an orderly end of the stream, "rst" a reset. Faults that wait for a request apply to
-    whichever connection brings it first, happen once, and are returned so that a test can `wait()`.
+    It forwards everything unless a fault is set. `how` says what a client sees when its connection
+    is cut: "fin" is an orderly end of the stream, "rst" a reset. Faults that wait for a request
+    apply to the first connection that sends it, and happen once. They are returned, so that a test
+    can `wait()` for them.
     """
 
     def __init__(self, host: str, port: int, *, sockets: tuple[str, str] | None = None) -> None:
@@ -81,7 +82,7 @@ class FaultProxy:
         return [connection for connection in self.connections if connection.open]
 
     def cut(self, how: How = "fin") -> None:
-        """Cut every open connection off now, and return when that is done."""
+        """Cut every open connection now, and return when that is done."""
 
         async def cut_all() -> None:
             for connection in self.open_connections():
@@ -90,18 +91,19 @@ class FaultProxy:
         self._call(cut_all())
 
     def cut_next_request(self, how: How = "fin") -> Fault:
-        """Cut off at the next bytes from a client: they never reach the server."""
+        """Cut the connection at the next bytes from a client, which never reach the server."""
         return self.cut_at(b"", when="before", how=how)
 
     def swallow_next_reply(self, how: How = "fin") -> Fault:
-        """Forward the next bytes from a client, wait for the answer, and cut off instead of giving it."""
+        """Forward the next bytes from a client, wait for the answer, and cut instead of forwarding it."""
         return self.cut_at(b"", when="after", how=how)
 
     def cut_at(self, needle: bytes, *, when: When = "before", how: How = "fin") -> Fault:
-        """Cut off when `needle` is seen in what a client sends; it has to be sent in the clear.
+        """Cut when a client sends `needle` without encryption.
 
-        `when="before"`: the server never sees it whole. `when="after"`: the server has answered, the
-        client does not hear of it. `when="answered"`: the client gets the answer, and nothing else.
+        `when="before"`: the server never gets all of it. `when="after"`: the server has answered,
+        and the client does not get the answer. `when="answered"`: the client gets the answer, and
+        nothing after it.
         """
         fault = Fault(needle, when, how)
 
@@ -112,24 +114,24 @@ class FaultProxy:
         return fault
 
     def stall(self) -> None:
-        """Go on accepting connections and bytes, and forward nothing until `resume()`: a silent path.
+        """Accept connections and bytes, and forward nothing until `resume()`: an unresponsive network.
 
-        Nor is it passed on that one side hangs up; `cut()` and `close()` still cut off.
+        It does not forward either that one side closes. `cut()` and `close()` still cut.
         """
         self._loop.call_soon_threadsafe(lambda: self._flowing.clear())
         self._call(asyncio.sleep(0))
 
     def resume(self) -> None:
-        """Forward again, beginning with what came in during the stall."""
+        """Forward again, first what came in during the stall."""
         self._loop.call_soon_threadsafe(lambda: self._flowing.set())
         self._call(asyncio.sleep(0))
 
     def retarget(self, host: str, port: int) -> None:
-        """Send new connections to another server; those that are open stay where they are."""
+        """Send new connections to another server. Open connections stay as they are."""
         self.target = (host, port)
 
     def close(self) -> None:
-        """Cut everything off and end the proxy; a second call does nothing."""
+        """Cut every connection and end the proxy. A second call does nothing."""
         if self._loop.is_closed():
             return
         self.cut()
@@ -173,8 +175,8 @@ class FaultProxy:
                 self._forward_replies(connection, server_reader, writer),
             )
         except OSError:
-            # A broken end is what this class is for: the other end is closed below, unless the
-            # path is silent.
+            # Broken connections are the purpose of this class: the other end is closed below, unless the
+            # proxy is stalled.
             await self._flowing.wait()
         finally:
             await connection.cut("fin")
@@ -215,7 +217,7 @@ class FaultProxy:
                 await fault.strike(connection)
                 return
         await self._flowing.wait()
-        # A server that hangs up does so for both directions; its last words have been passed on.
+        # A server closes both directions, and its last bytes have been forwarded.
         await connection.cut("fin", gently=True)
 
     async def _reply(

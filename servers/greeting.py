@@ -1,4 +1,4 @@
-"""The first packet that a MySQL or MariaDB server sends: the proof that it takes connections."""
+"""Reads the first packet of a MySQL or MariaDB server, which shows that it accepts connections."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import socket
 
 
 class NoGreeting(Exception):
-    """Nothing that speaks the MySQL protocol answered."""
+    """No server of the MySQL protocol answered."""
 
 
 def read_greeting(host: str, port: int, *, timeout: float = 1.0) -> str:
-    """Connect, read the server's greeting, hang up, and return the version it names.
+    """Connect, read the server's greeting, disconnect, and return the version in it.
 
-    An error packet in its place (too many connections, say) is an answer too: the version is then ''.
+    An error packet instead of it (for example too many connections) is an answer, too. Then the
+    version is ''.
     Raises `NoGreeting` when nothing answers within `timeout` seconds.
     """
     try:
@@ -26,7 +27,7 @@ def read_greeting(host: str, port: int, *, timeout: float = 1.0) -> str:
     if payload[:1] != b"\x0a":
         raise NoGreeting(f"{host}:{port} answers, but not with a MySQL greeting")
     version = payload[1 : payload.index(b"\0", 1)].decode("ascii", "replace")
-    # MariaDB up to 10.x puts this in front for the sake of old replicas.
+    # MariaDB up to 10.x puts this in front for old replicas.
     return version.removeprefix("5.5.5-")
 
 

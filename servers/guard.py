@@ -1,9 +1,9 @@
-"""Ends what this process started, even when this process is killed.
+"""Ends what this process has started, even if this process is killed.
 
-A child of ours reads a pipe that only we hold open. When we are gone, however we went, the pipe
-closes, and the child kills the servers that are still registered, runs their clean-up commands and
-removes their folders. PR_SET_PDEATHSIG would not do: it fires when the *thread* that started the
-server ends, and it removes no files.
+A child process reads from a pipe whose other end only this process has open. When this process ends
+in any way, the pipe closes. Then the child kills the servers that are still registered, runs their
+clean-up commands and removes their folders. PR_SET_PDEATHSIG is not enough: the signal is sent when
+the *thread* that started the server ends, and it removes no files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _owner = 0
 def register(
     key: str, *, pid: int = 0, directory: Path | None = None, command: Sequence[str] = ()
 ) -> None:
-    """Have `pid` killed, `directory` removed and `command` run should this process end before `forget`."""
+    """Kill `pid`, remove `directory` and run `command` if this process ends before `forget`."""
     entry = {
         "key": key,
         "pid": pid,
@@ -40,19 +40,19 @@ def register(
 
 
 def forget(key: str) -> None:
-    """Take back what was registered under `key`: it has been cleaned up."""
+    """Remove what was registered under `key`, because it has been cleaned up."""
     _send({"key": key, "gone": True})
 
 
 def owned_by_this_process(pid: int) -> bool:
-    """Tell whether objects made in process `pid` may be cleaned up here: not in a forked child."""
+    """Whether objects made in process `pid` may be cleaned up here. A forked child may not."""
     return pid == os.getpid()
 
 
 def started_at(pid: int) -> str:
-    """Return a process's start time, which tells it from a later one with the same id, '' if it is gone."""
+    """The start time of a process, which differs from a later one's with the same id; '' if it has ended."""
     try:
-        # The name in brackets may hold spaces; field 22 counts from the start of the line.
+        # The name in brackets may contain spaces. Field 22 counts from the start of the line.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return ""
@@ -68,7 +68,7 @@ def _send(message: dict[str, object]) -> None:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 text=True,
-                # Ctrl-C reaches the whole foreground group; the guard has to outlive it.
+                # Ctrl-C goes to the whole foreground group, and must not end the guard.
                 start_new_session=True,
                 cwd="/",
             )
@@ -81,7 +81,7 @@ def _send(message: dict[str, object]) -> None:
 
 @atexit.register
 def _close() -> None:
-    # Waiting makes 'the process has ended' mean 'its servers have ended'.
+    # Wait, so that the servers have ended when this process has ended.
     if _process is not None and _owner == os.getpid():
         assert _process.stdin is not None
         _process.stdin.close()

@@ -1,4 +1,4 @@
-"""HAProxy in front of servers: the idle time-outs and switch-overs of a load balancer."""
+"""HAProxy in front of servers, to test the idle time-outs and failovers of a load balancer."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ backend db
 
 
 def obtain_haproxy() -> tuple[str, ...]:
-    """Return HAProxy's command, unpacking it if it is not installed; raises `NotAvailable`.
+    """Return HAProxy's command, and unpack it if it is not installed. Raises `NotAvailable`.
 
-    It is unpacked and not installed because its package starts a service.
+    It is unpacked and not installed, because its package starts a service.
     """
     installed = find_program("haproxy")
     if installed is not None:
@@ -54,10 +54,10 @@ def obtain_haproxy() -> tuple[str, ...]:
 
 
 class HAProxy(Owned):
-    """A TCP load balancer on 127.0.0.1; the first target takes the connections, the rest are spare.
+    """A TCP load balancer on 127.0.0.1. Connections go to the first target; the others are spare.
 
-    Targets are (host, port), called db1, db2, ... Time-outs are in seconds: of a silent client, of a
-    silent server, of a connection attempt to the server.
+    Targets are (host, port), called db1, db2, ... The time-outs are in seconds: for an idle client, for
+    an idle server, and for connecting to the server.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class HAProxy(Owned):
         give_to_server_user(self.directory / "run")
 
     def start(self) -> None:
-        """Start, and return once the admin socket answers."""
+        """Start, and return when the admin socket answers."""
         Path(self.socket).unlink(missing_ok=True)
         command = [*self._command, "-db", "-f", str(self._configuration)]
         self._process = Process(command, log=self.directory / "run" / "haproxy.log")
@@ -117,7 +117,7 @@ class HAProxy(Owned):
             return b"".join(iter(lambda: admin.recv(65536), b"")).decode().strip()
 
     def disable(self, name: str = "db1") -> None:
-        """Send no new connection to a target; those that are open stay."""
+        """Send no new connection to a target. Open connections stay."""
         self._do(f"disable server db/{name}")
 
     def enable(self, name: str = "db1") -> None:

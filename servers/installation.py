@@ -1,4 +1,4 @@
-"""Server programs on this machine: finding them, and obtaining those that are missing."""
+"""Finds the server programs of this machine, and installs those that are missing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VENDORS: tuple[Vendor, ...] = get_args(Vendor)
 
 @dataclass(frozen=True)
 class Installation:
-    """A server program and how to run it: `command` is the start of every command line."""
+    """A server program. `command` is the start of every command line."""
 
     vendor: Vendor
     version: str
@@ -36,8 +36,8 @@ def check_vendor(vendor: str) -> Vendor:
 
 
 def find(vendor: Vendor) -> Installation | None:
-    """Return the server of this vendor that the machine has, installed or unpacked earlier."""
-    # The name decides nothing: where MariaDB is installed, 'mysqld' is often a link to it.
+    """Return the server of this vendor if it is installed, or was unpacked earlier."""
+    # The name proves nothing: if MariaDB is installed, 'mysqld' is often a link to it.
     for name in ("mariadbd", "mysqld"):
         program = find_program(name)
         if program is not None:
@@ -48,22 +48,22 @@ def find(vendor: Vendor) -> Installation | None:
 
 
 def obtain_installation(vendor: Vendor) -> Installation:
-    """Return a server of this vendor, installing (MariaDB) or unpacking (MySQL) it if need be.
+    """Return a server of this vendor. Install (MariaDB) or unpack it (MySQL) if it is missing.
 
-    Nothing is left running and no data folder outside this package's is made. Raises
+    Nothing is left running, and no data folder is made outside the folders of this package. Raises
     `NotAvailable` with what to install by hand.
     """
     found = find(vendor)
     if found is not None:
         return found
     with locked(vendor):
-        # Another process may have held the lock because it was obtaining the same server.
+        # Another process may have had the lock because it was installing the same server.
         found = find(vendor)
         if found is not None:
             return found
         try:
             if vendor == "mariadb":
-                # The -core packages hold the programs alone: no service, no account, no data folder.
+                # The -core packages have only the programs: no service, no account, no data folder.
                 apt.install("mariadb-server-core", "mariadb-client-core")
             else:
                 _unpack_mysql()
@@ -89,9 +89,9 @@ def _mysql_tree() -> UnpackedTree:
 
 
 def _unpack_mysql() -> None:
-    """Unpack MySQL beside the system: Debian's releases have none, and Ubuntu's conflicts with MariaDB.
+    """Unpack MySQL, because Debian's releases lack it, and Ubuntu's package conflicts with MariaDB.
 
-    On Debian it comes from unstable, whose C library is newer than the machine's, hence with it.
+    On Debian it comes from unstable, together with unstable's newer C library.
     """
     suite = "sid" if apt.distribution() == "debian" else None
     _mysql_tree().fill(r"mysql-server-core(-\d+\.\d+)?", suite=suite)

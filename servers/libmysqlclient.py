@@ -1,7 +1,7 @@
-"""mysqlclient on Oracle's libmysqlclient, beside the one on MariaDB Connector/C that is installed.
+"""Builds mysqlclient with Oracle's libmysqlclient, beside the installed one with Connector/C.
 
-Debian has that library in its unstable suite alone, for a newer C library than the machine's: it is
-unpacked, mysqlclient is built on it into a folder of its own, and Python runs by the unpacked loader.
+Debian has this library only in its unstable suite, for a newer C library than the machine's. So it
+is unpacked, mysqlclient is built with it in a separate folder, and the unpacked loader runs Python.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = ["obtain_python"]
 def obtain_python() -> tuple[tuple[str, ...], dict[str, str]]:
     """The command of this Python with libmysqlclient, and the environment that it needs.
 
-    Programs that it starts by `sys.executable` have the installed mysqlclient again, unless they
-    are started by the same command. Raises `NotAvailable`.
+    Programs that it starts with `sys.executable` have the installed mysqlclient again, unless they
+    are started with the same command. Raises `NotAvailable`.
     """
     tree = UnpackedTree("libmysqlclient-dev")
     with locked("libmysqlclient"):
@@ -34,7 +34,7 @@ def obtain_python() -> tuple[tuple[str, ...], dict[str, str]]:
         if loader is None:
             raise NotAvailable(f"{tree.root} is incomplete: remove it")
         site = _built(tree.root)
-    # The last part is the program to run: here the interpreter of this environment.
+    # The last part is the program to run, here the interpreter of this environment.
     return (*loader[:-1], sys.executable), {"PYTHONPATH": str(site)}
 
 
@@ -47,7 +47,7 @@ def _built(root: Path) -> Path:
     [library] = root.glob("usr/lib/*/libmysqlclient.so")
     partial = site.with_name(f"{site.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    # The folder of the library holds a C library, too, which must not be linked.
+    # The folder of the library also has a C library, which must not be linked.
     link = partial / "link"
     link.mkdir(parents=True)
     (link / library.name).symlink_to(library)

@@ -1,4 +1,4 @@
-"""What this machine allows: who we are, where files may go, which programs exist."""
+"""Facts about this machine: the account, the folders for files, and the programs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pathlib import Path
 
 from .errors import NotAvailable, ServersError
 
-# A plain user's PATH often lacks these, and servers are installed exactly there.
+# The PATH of a normal user often lacks these folders, and servers are installed there.
 SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
-# Below Linux's default range for outgoing connections (32768-60999): a port in that range may be
-# taken by any client between a server's stop and its restart on the same port.
+# Below Linux's default range for outgoing connections (32768-60999). A client could take a port of
+# that range while a server restarts.
 _SERVER_PORTS = range(20000, 32000)
 
 
@@ -45,7 +45,7 @@ def require_program(name: str, package: str) -> str:
 def server_user() -> pwd.struct_passwd | None:
     """Return the account that servers run as, `None` for the account of this process.
 
-    Neither server consents to run as root, so root hands its servers to 'mysql' or 'nobody'.
+    No server runs as root, so root runs its servers as 'mysql' or 'nobody'.
     """
     if not is_root():
         return None
@@ -60,7 +60,7 @@ def server_user() -> pwd.struct_passwd | None:
 
 
 def give_to_server_user(*paths: Path) -> None:
-    """Change the owner of paths, and of all below them, to the account that servers run as."""
+    """Change the owner of paths, and of everything below them, to the account that servers run as."""
     user = server_user()
     if user is None:
         return
@@ -72,9 +72,9 @@ def give_to_server_user(*paths: Path) -> None:
 
 
 def cache_directory(*parts: str) -> Path:
-    """Return a folder for what is expensive to make, created if need be.
+    """Return a folder for files that take long to make. It is created if it is missing.
 
-    Root's home is closed to the unprivileged account that servers run as, hence /var/cache there.
+    The account that servers run as cannot read root's home, so root uses /var/cache.
     """
     if is_root():
         base = Path("/var/cache")
@@ -95,9 +95,9 @@ def cache_directory(*parts: str) -> Path:
 
 
 def scratch_directory(prefix: str) -> Path:
-    """Return a new temporary folder that the server's account may enter, in a short path.
+    """Return a new temporary folder with a short path that the server's account can read.
 
-    Unix socket paths end at 107 characters, and test runners like long temporary folders.
+    The path of a unix socket may have 107 characters, and temporary folders of tests are long.
     """
     base = Path(tempfile.gettempdir())
     if len(str(base)) > 40 or (is_root() and not _open_to_everyone(base)):
@@ -113,7 +113,7 @@ def _open_to_everyone(directory: Path) -> bool:
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
-    """Hold a lock that all processes of this machine share, so that two of them never install at once."""
+    """Hold a lock that all processes of this machine share, so that only one of them installs."""
     with open(cache_directory() / f"{name}.lock", "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

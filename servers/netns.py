@@ -1,4 +1,4 @@
-"""A network namespace that packets can be lost on the way to, without a word to either end."""
+"""A network namespace in which packets can be dropped without a sign to either end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _PROGRAMS = {"ip": "iproute2", "iptables": "iptables"}
 
 
 class Namespace:
-    """A namespace joined to this machine by a veth pair; root only.
+    """A namespace that a veth pair connects with this machine. It needs root.
 
     A server started with `Server(..., host=namespace.address, namespace=namespace.name)` listens in
-    it. Its addresses are private ones (10.213.x.y/30) on a link that exists for this object alone.
+    it. Its addresses are private ones (10.213.x.y/30), on a link that belongs to this object.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Namespace:
             )
         obtain_programs()
         self._owner = os.getpid()
-        # The lock makes 'which number is free' and 'take it' one step between processes.
+        # The lock lets only one process at a time look for a free number and take it.
         with locked("netns"):
             number = _free_number()
             self.name = f"recycle-{number}"
@@ -53,9 +53,9 @@ class Namespace:
         _run("ip", "-n", self.name, "link", "set", "lo", "up")
 
     def drop_client(self, port: int) -> None:
-        """Drop what comes from this client port and what goes to it, like a forgotten NAT entry.
+        """Drop packets from and to this client port, as if a NAT entry had been forgotten.
 
-        Other connections, new ones included, are not touched.
+        Other connections, also new ones, are not affected.
         """
         self._iptables("-A", "INPUT", "-p", "tcp", "--sport", str(port), "-j", "DROP")
         self._iptables("-A", "OUTPUT", "-p", "tcp", "--dport", str(port), "-j", "DROP")
@@ -66,14 +66,14 @@ class Namespace:
         self._iptables("-D", "OUTPUT", "-p", "tcp", "--dport", str(port), "-j", "DROP")
 
     def drop_next(self, port: int) -> None:
-        """Drop the next packet that comes from this client port, and no other."""
+        """Drop the next packet from this client port, and no other."""
         # fmt: off
         self._iptables("-A", "INPUT", "-p", "tcp", "--sport", str(port),
                        "-m", "limit", "--limit", "1/day", "--limit-burst", "1", "-j", "DROP")
         # fmt: on
 
     def dropped(self, port: int) -> int:
-        """How many packets from this client port the rules that are in force have dropped."""
+        """How many packets from this client port the current rules have dropped."""
         lines = self._iptables("-L", "INPUT", "-n", "-v", "-x").splitlines()
         return sum(int(line.split()[0]) for line in lines if f"spt:{port} " in f"{line} ")
 
@@ -87,10 +87,10 @@ class Namespace:
         self._iptables("-F")
 
     def destroy(self) -> None:
-        """Remove the namespace and its links; a second call does nothing."""
+        """Remove the namespace and its links. A second call does nothing."""
         if not guard.owned_by_this_process(self._owner):
             return
-        # The kernel removes a namespace's links some time after it: a next namespace would meet this one.
+        # The kernel removes the links of a namespace some time later. The next namespace could find them.
         if self._link in _links():
             _run("ip", "link", "del", self._link)
         if self.name in _namespaces():

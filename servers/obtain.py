@@ -1,4 +1,4 @@
-"""A running server from wherever one can be had."""
+"""Finds or starts a server."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ No MySQL or MariaDB server could be had. One of these is enough:
 
 
 def obtain(vendor: Vendor | None = None, *, wait_timeout: int = 28800) -> Endpoint:
-    """Return a running server; its `destroy()` ends it only if it was started here.
+    """Return a running server. Its `destroy()` ends it only if it was started here.
 
-    In this order: one named in the environment, an installed program, Docker, apt. `vendor` is a
-    wish that a named server overrides; `wait_timeout` (seconds) holds for a program that is started
-    here, a container has its own. Raises
-    `NotAvailable` with what to do.
+    The order is: a server that environment variables name, an installed program, Docker, apt.
+    A named server may be of another vendor than `vendor`. `wait_timeout` (seconds) is used for a
+    program that is started here; a container has its own. Raises `NotAvailable` with what to do.
     """
     named = from_environment()
     if named is not None:

@@ -1,4 +1,4 @@
-"""What this process runs in a folder of its own: it ends with us, and its folder goes."""
+"""A program that runs in its own folder. It ends with this process, and its folder is removed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Owned:
-    """A program and its scratch folder; the guard removes both if we cannot."""
+    """A program and its temporary folder. The guard removes both if this process is killed."""
 
     directory: Path
     _process: Process | None
@@ -38,7 +38,7 @@ class Owned:
         raise NotImplementedError
 
     def destroy(self) -> None:
-        """Kill the program and remove its folder; a second call, or one in a child, does nothing."""
+        """Kill the program and remove its folder. A second call, or one in a child, does nothing."""
         if not guard.owned_by_this_process(self._owner):
             return
         if self._process is not None:

@@ -1,4 +1,4 @@
-"""One server process: started apart from our terminal, watched by the guard, ended by its id."""
+"""One server process. It runs without the terminal, the guard watches it, and its id ends it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .machine import require_program, server_user
 
 
 class Process:
-    """A program that runs until it is told to stop, as the unprivileged account when we are root."""
+    """A program that runs until it is stopped. If root starts it, it runs as an unprivileged account."""
 
     def __init__(self, command: Sequence[str], *, log: Path, namespace: str = "") -> None:
         self.log = log
@@ -25,7 +25,7 @@ class Process:
         user = server_user()
         prefix: list[str] = []
         if namespace:
-            # Entering a network namespace takes root, so the account is changed after it; both
+            # Entering a network namespace needs root, so the account is changed after it. Both
             # programs exec the next one, so the process id stays that of the server.
             prefix = [require_program("ip", "iproute2"), "netns", "exec", namespace]
             if user is not None:
@@ -45,7 +45,7 @@ class Process:
                 stdout=output,
                 stderr=output,
                 cwd=log.parent,
-                # Ctrl-C is for us: we then stop the server in good order.
+                # Ctrl-C is for this process, which then shuts the server down.
                 start_new_session=True,
                 user=user.pw_uid if user is not None and direct else None,
                 group=user.pw_gid if user is not None and direct else None,
@@ -62,7 +62,7 @@ class Process:
         return guard.owned_by_this_process(self._owner) and self._popen.poll() is None
 
     def wait_until(self, ready: Callable[[], bool], *, timeout: float, what: str) -> None:
-        """Poll `ready` until it is true; raise `StartFailed` with the log if the process ends first."""
+        """Call `ready` until it is true. Raise `StartFailed` with the log if the process ends first."""
         deadline = time.monotonic() + timeout
         while not ready():
             if not self.running:
@@ -80,7 +80,7 @@ class Process:
         self._popen.send_signal(number)
 
     def pause(self, *, timeout: float = 10) -> None:
-        """Send SIGSTOP and return once every thread has stopped: until then one may still answer."""
+        """Send SIGSTOP and return when every thread has stopped. Until then a thread may still answer."""
         self.send_signal(signal.SIGSTOP)
         deadline = time.monotonic() + timeout
         while set(_thread_states(self.pid)) - {"T"}:
@@ -89,12 +89,12 @@ class Process:
             time.sleep(0.001)
 
     def end(self, number: signal.Signals = signal.SIGTERM, *, timeout: float = 60) -> None:
-        """Send a signal and wait for the end, which reaps: a zombie would hold MySQL's lock file."""
+        """Send a signal and wait for the end. A zombie would keep MySQL's lock file."""
         if not guard.owned_by_this_process(self._owner):
             return
         if self.running:
             self._popen.send_signal(number)
-            # A paused process sees SIGTERM only once it goes on.
+            # A paused process gets SIGTERM only when it runs again.
             self._popen.send_signal(signal.SIGCONT)
         try:
             self._popen.wait(timeout)
@@ -116,7 +116,7 @@ class Process:
 
 
 def _thread_states(pid: int) -> list[str]:
-    """Return the state letters of a process's threads, none where there is no /proc."""
+    """Return the state letters of the threads of a process, or nothing without /proc."""
     states = []
     for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
         try:

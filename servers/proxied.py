@@ -1,4 +1,4 @@
-"""One connection through a fault proxy: what went over it, and how it is cut off."""
+"""One connection through a fault proxy: what it transported, and how it is cut."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Connection:
                 try:
                     await end.wait_closed()
                 except OSError:
-                    # Closed is closed, by whichever side.
+                    # It does not matter which side has closed.
                     continue
 
 
@@ -80,10 +80,10 @@ def _break(end: asyncio.StreamWriter, how: How) -> None:
     connection: socket.socket = end.get_extra_info("socket")
     try:
         if how == "rst":
-            # Lingering for no time at all makes close() send a reset.
+            # With a linger time of 0, close() sends a reset.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         else:
-            # Said aloud: a close alone is silent while a forked child holds a copy of the descriptor.
+            # Explicitly, because close() alone sends nothing while a forked child has a copy of it.
             connection.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass

@@ -1,4 +1,4 @@
-"""A MySQL or MariaDB server of our own: started, stopped, killed, paused and restarted at will."""
+"""A MySQL or MariaDB server that can be started, stopped, killed, paused and restarted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COMMON_OPTIONS: dict[str, OptionValue] = {
     "performance_schema": False,
     "skip_log_bin": True,
     "max_connections": 200,
-    # Nothing here outlives the machine; a server that is killed still keeps what it committed.
+    # The data need not survive a crash of the machine. A killed server keeps what it committed.
     "innodb_flush_log_at_trx_commit": 2,
     "innodb_buffer_pool_size": "32M",
     "local_infile": True,
@@ -35,11 +35,11 @@ _VENDOR_OPTIONS: dict[str, dict[str, OptionValue]] = {
 
 
 class Server(Owned, Endpoint):
-    """A throwaway server with a data folder, port, unix socket and TLS certificate of its own.
+    """A temporary server with its own data folder, port, unix socket and TLS certificate.
 
     Options of the server are keyword arguments: `Server("mariadb", wait_timeout=3)`. The server
-    starts in `start()` or on entering a `with` block, and all traces of it go with `destroy()`, the
-    end of the block, or the end of this process however it comes. Timeouts are in seconds.
+    starts in `start()` or on entering a `with` block. `destroy()`, the end of the block, or the end of this
+    process in any way removes it completely. Timeouts are in seconds.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Server(Owned, Endpoint):
         give_to_server_user(*self.directory.iterdir())
 
     def _account_statements(self) -> str:
-        # An init file takes one statement per line and needs no client. It runs at every start.
+        # An init file has one statement per line and needs no client. It runs at every start.
         # MariaDB's anonymous users on localhost come before user@'%', hence three accounts.
         lines = []
         for host in ("%", "localhost", "127.0.0.1"):
@@ -98,25 +98,25 @@ class Server(Owned, Endpoint):
         return self._required().pid
 
     def start(self, *, timeout: float = 60) -> None:
-        """Start the server and return once it greets clients; raises `StartFailed` with its log."""
+        """Start the server and return when it accepts clients. Raises `StartFailed` with its log."""
         if self.running:
             raise ServersError(f"{self!r} is already running")
         first = self.port == 0
         for attempt in (1, 2):
-            # A port is kept for life, so that clients find the restarted server where it was.
+            # The port stays the same, so that clients find the server after a restart.
             if first:
                 self.port = free_port() if self.host == "127.0.0.1" else 3306
             try:
                 self._start(timeout)
             except StartFailed:
-                # Under load MariaDB has been seen to fail once, and another process may take the port.
+                # MariaDB can fail once under load, and another process may take the port.
                 if attempt == 2:
                     raise
             else:
                 return
 
     def _start(self, timeout: float) -> None:
-        # Left by a server that was killed; MySQL believes it if the id in it lives again.
+        # A server that was killed leaves this file. MySQL trusts it if a process has the id in it.
         Path(f"{self.socket}.lock").unlink(missing_ok=True)
         process = self._process = Process(self._command(), log=self.log, namespace=self.namespace)
         process.wait_until(self._greets, timeout=timeout, what=f"{self.vendor} {self.version}")
@@ -134,7 +134,7 @@ class Server(Owned, Endpoint):
             f"--socket={self.socket}",
             f"--port={self.port}",
             f"--bind-address={self.host}",
-            # Storms of the tests open 200 at once: one that finds the queue full gets no greeting.
+            # Some tests open 200 connections at once. If the queue is full, a client gets no greeting.
             "--back-log=400",
             f"--init-file={self._accounts}",
             *self.certificates.options(),
@@ -149,11 +149,11 @@ class Server(Owned, Endpoint):
         return True
 
     def stop(self) -> None:
-        """Shut the server down in good order, as an administrator would."""
+        """Shut the server down, as an administrator does."""
         self._required().end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the server as a crash would (SIGKILL)."""
+        """End the server with SIGKILL, as a crash does."""
         self._required().end(signal.SIGKILL)
 
     def restart(self) -> None:
@@ -163,11 +163,11 @@ class Server(Owned, Endpoint):
         self.start()
 
     def pause(self) -> None:
-        """Stop the process from running (SIGSTOP): its kernel acknowledges, nobody answers."""
+        """Stop the process from running (SIGSTOP). Its kernel acknowledges, but no answer comes."""
         self._required().pause()
 
     def resume(self) -> None:
-        """Let a paused process go on; harmless if it was not paused."""
+        """Let a paused process run again. It does nothing if the process was not paused."""
         self._required().send_signal(signal.SIGCONT)
 
     def _required(self) -> Process:

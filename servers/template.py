@@ -1,6 +1,6 @@
-"""An initialised data folder per server program, made once and copied for every server.
+"""An initialised data folder for each server program, made once and copied for every server.
 
-Initialising takes seconds, copying a fraction of one.
+Initialising takes some seconds, and copying less than one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .machine import (
 )
 from .process import remove, run_once
 
-# Small files: they are copied for every server. Given at initialisation and at every start.
+# Small files, because they are copied for every server. Used for initialising and every start.
 FILE_SIZES = {
     "mariadb": ("--innodb-log-file-size=8M", "--innodb-data-file-path=ibdata1:5M:autoextend"),
     "mysql": ("--innodb-redo-log-capacity=8M", "--innodb-data-file-path=ibdata1:5M:autoextend"),
@@ -30,7 +30,7 @@ FILE_SIZES = {
 def copy_template(installation: Installation, target: Path) -> None:
     """Make `target` a data folder in which this server can start."""
     template = _template(installation)
-    # cp shares the blocks where the file system can, and keeps files sparse.
+    # cp shares the blocks if the file system can, and keeps files sparse.
     subprocess.run(["cp", "-a", "--reflink=auto", str(template), str(target)], check=True)
     give_to_server_user(target)
 
@@ -75,7 +75,7 @@ def _initialise(installation: Installation, template: Path) -> None:
             log=scratch / "log",
             what=f"initialising a data folder for {installation.vendor}",
         )
-        # A rename within one file system is atomic: the template is there whole or not at all.
+        # A rename within one file system is atomic: the template exists completely or not at all.
         partial = template.with_name(f"{template.name}.partial")
         remove(partial)
         shutil.move(data, partial)

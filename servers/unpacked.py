@@ -1,4 +1,4 @@
-"""Programs that were unpacked beside the system, with every library they need, and not installed."""
+"""Programs that were unpacked with every library that they need, and not installed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from .machine import cache_directory
 
 
 class UnpackedTree:
-    """A folder in the cache that holds a package and all it depends on."""
+    """A folder in the cache with a package and everything it depends on."""
 
     def __init__(self, name: str) -> None:
         self.root = cache_directory() / name
 
     def fill(self, pattern: str, *, suite: str | None = None) -> None:
-        """Unpack the newest package whose name matches `pattern`; the caller holds a lock."""
+        """Unpack the newest package whose name matches `pattern`. The caller holds a lock."""
         partial = self.root.with_name(f"{self.root.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
@@ -24,9 +24,9 @@ class UnpackedTree:
         partial.rename(self.root)
 
     def command(self, program: str) -> tuple[str, ...] | None:
-        """Return the start of a command line for a program of the tree, `None` if it is not there.
+        """Return the start of a command line for a program of the tree, or `None` if it is missing.
 
-        The tree's own loader runs it, since its C library may be newer than the machine's.
+        The loader of the tree runs it, because its C library may be newer than the machine's.
         """
         path = self.root / program
         loaders = [

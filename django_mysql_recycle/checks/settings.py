@@ -73,7 +73,7 @@ def option_findings(entry: Entry) -> Iterator[Finding]:
             "W006",
             f"{entry.own('jitter')} has no effect, because {max_age.setting} sets no limit on the "
             "age of a connection.",
-            "The jitter shortens the max age at random. With CONN_MAX_AGE = 0 the end of each "
+            f"The jitter shortens the max age at random. With {max_age.setting} = 0 the end of each "
             "request closes the connection, and with None its age is not limited.",
         )
     connect_timeout = entry.seconds("connect_timeout")

@@ -37,20 +37,23 @@ def use_driver(name: str) -> None:
     Raises ImproperlyConfigured for another name, for a driver that is not installed, and if
     Django's MySQL backend has been imported with another driver.
     """
+    _use(name, "use_driver()")
+
+
+def _use(name: str, source: str) -> None:
+    """`source`: what has named the driver, for errors."""
     global _chosen
     if name not in _NAMES:
-        raise ImproperlyConfigured(
-            f"use_driver(): expected one of {', '.join(_NAMES)}, got {name!r}"
-        )
+        raise ImproperlyConfigured(f"{source}: expected one of {', '.join(_NAMES)}, got {name!r}")
     bound = _bound()
     if bound is not None and bound != name:
         raise ImproperlyConfigured(
-            f"use_driver({name!r}): Django's MySQL backend has already been imported with "
-            f"{bound}; the driver is chosen once per process"
+            f"{source}: expected {bound}, because Django's MySQL backend has already been imported "
+            f"with it and the driver is chosen once per process; got {name!r}"
         )
     if not _installed(name):
         raise ImproperlyConfigured(
-            f"use_driver({name!r}): expected an installed driver, but {name} cannot be found "
+            f"{source}: expected an installed driver, got {name!r}, which cannot be found "
             f"(pip install {'mysqlclient' if name == 'mysqlclient' else 'PyMySQL'})"
         )
     if bound is None and name == "pymysql":
@@ -63,26 +66,18 @@ def use_driver(name: str) -> None:
 def choose() -> Driver:
     """The driver of this process, chosen now if it has not been."""
     if _chosen is None:
-        use_driver(_default())
+        _use(*_default())
     assert _chosen is not None
     return _chosen
 
 
-def _default() -> str:
-    named = os.environ.get(ENVIRONMENT)
-    if named:
-        if named not in _NAMES:
-            raise ImproperlyConfigured(
-                f"environment variable {ENVIRONMENT}: expected one of {', '.join(_NAMES)}, "
-                f"got {named!r}"
-            )
-        return named
+def _default() -> tuple[str, str]:
+    if named := os.environ.get(ENVIRONMENT):
+        return named, f"environment variable {ENVIRONMENT}"
     present = _bound() or _stand_in()
-    if present is not None:
-        return present
-    for name in _NAMES:
-        if _installed(name):
-            return name
+    for name in (present,) if present else _NAMES:
+        if present or _installed(name):
+            return name, "the driver in use"
     raise ImproperlyConfigured(
         "django_mysql_recycle needs a MySQL driver: pip install mysqlclient, or pip install PyMySQL"
     )

@@ -33,7 +33,6 @@ class _State:
     always: bool  #: `pin_session_state = False` does not give it up
     settable: bool  #: a statement can set it again after a loss, so that nothing is lost
     in_expressions: bool  #: a call or a variable in an expression begins it: it survives an error
-    uncertain: bool  #: a text that may be read in two ways, or may not run, proves little about it
 
 
 class Kind(Enum):
@@ -47,7 +46,6 @@ class Kind(Enum):
         always=False,
         settable=False,
         in_expressions=True,
-        uncertain=True,
     )
     SERVICE_LOCK = _State(
         label="service lock",
@@ -57,7 +55,6 @@ class Kind(Enum):
         always=False,
         settable=False,
         in_expressions=False,
-        uncertain=False,
     )
     TABLE_LOCK = _State(
         label="table lock",
@@ -67,7 +64,6 @@ class Kind(Enum):
         always=False,
         settable=False,
         in_expressions=False,
-        uncertain=False,
     )
     TRANSACTION = _State(
         label="transaction",
@@ -78,7 +74,6 @@ class Kind(Enum):
         always=True,
         settable=False,
         in_expressions=False,
-        uncertain=False,
     )
     AUTOCOMMIT_OFF = _State(
         label="autocommit off",
@@ -88,7 +83,6 @@ class Kind(Enum):
         always=True,
         settable=False,
         in_expressions=False,
-        uncertain=False,
     )
     TEMPORARY_TABLE = _State(
         label="temporary table",
@@ -98,7 +92,6 @@ class Kind(Enum):
         always=False,
         settable=True,
         in_expressions=False,
-        uncertain=False,
     )
     BY_HAND = _State(
         label="held by hand",
@@ -108,7 +101,6 @@ class Kind(Enum):
         always=False,
         settable=False,
         in_expressions=False,
-        uncertain=False,
     )
     PREPARED = _State(
         label="prepared statement",
@@ -118,7 +110,6 @@ class Kind(Enum):
         always=False,
         settable=False,
         in_expressions=False,
-        uncertain=False,
     )
     HANDLER = _State(
         label="handler",
@@ -128,7 +119,6 @@ class Kind(Enum):
         always=False,
         settable=False,
         in_expressions=False,
-        uncertain=False,
     )
     #: Selected by USE. It pins only while its name is not known: a new connection can select it
     #: again.
@@ -140,7 +130,6 @@ class Kind(Enum):
         always=True,
         settable=False,
         in_expressions=False,
-        uncertain=True,
     )
     SESSION_VARIABLE = _State(
         label="session variable",
@@ -151,7 +140,6 @@ class Kind(Enum):
         always=False,
         settable=True,
         in_expressions=False,
-        uncertain=False,
     )
     USER_VARIABLE = _State(
         label="user variable",
@@ -161,7 +149,6 @@ class Kind(Enum):
         always=False,
         settable=True,
         in_expressions=True,
-        uncertain=False,
     )
     #: What a statement leaves behind whose text is not known.
     UNKNOWN = _State(
@@ -172,7 +159,6 @@ class Kind(Enum):
         always=True,
         settable=False,
         in_expressions=False,
-        uncertain=False,
     )
 
 

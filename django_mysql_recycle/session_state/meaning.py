@@ -167,11 +167,10 @@ def _hidden(change: Change) -> Change:
     Its text is a literal's, of which only the names of locks are ever shown.
     """
     return replace(
-        change,
+        change.in_doubt(),
         name="" if change.kind == Kind.DEFAULT_DATABASE else change.name,
         # Of a lock, the name that is written out may be shown, and no expression.
         hidden=change.hidden or change.kind != Kind.NAMED_LOCK or change.inputs is not None,
-        uncounted=change.uncounted or change.kind.value.uncertain,
         placeholder=None,
         inputs=change.inputs and (),
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from copy import copy
-from dataclasses import replace
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from .kinds import Boundary, Kind
 from .meaning import judge_inner
@@ -12,11 +11,8 @@ from .statements import NEXT_ACCESS_MODE, NEXT_ISOLATION, Action, Change, Key, S
 
 __all__ = ["SessionState"]
 
-#: The order in which a message names them.
-_ORDER = {kind: place for place, kind in enumerate(Kind)}
 _SHOWN = 5
 _LONGEST_NAME = 80
-
 
 #: What COMMIT and ROLLBACK end, whether a transaction was open or not.
 _TRANSACTION = (Kind.TRANSACTION, "")
@@ -24,6 +20,8 @@ _MODES = ((Kind.SESSION_VARIABLE, NEXT_ISOLATION), (Kind.SESSION_VARIABLE, NEXT_
 
 #: While it is not known which one is selected.
 _DATABASE = (Kind.DEFAULT_DATABASE, "")
+
+_UNKNOWN = Change(Action.BEGIN, Kind.UNKNOWN)
 
 #: Locks whose names are parameters that are not known.
 _UNNAMED_LOCK = (Kind.NAMED_LOCK, "")
@@ -34,58 +32,39 @@ _MOST_PINS = 1000
 _MOST_ASKED = 100
 
 
+@dataclass(slots=True)
 class Pin:
-    __slots__ = (
-        *("asked", "count", "database", "doubtful", "kind", "name", "since", "then", "uncounted"),
-    )
+    """One piece of session state that a connection carries."""
 
-    def __init__(self, kind: Kind, name: str, since: float) -> None:
-        self.kind = kind
-        self.name = name
-        self.since = since
-        self.count = 1
-        self.uncounted = False  #: no END is known to be the last
-        self.doubtful = False  #: whether it has ended, only the server can tell
-        self.asked = ""  #: the name of a lock as SQL, to ask for it
-        self.database: str | None = None  #: the one in use when it began, as far as it is known
-        self.then: tuple[Change, ...] = ()  #: what begins when the prepared statement runs
+    kind: Kind
+    name: str  #: for a message
+    since: float
+    asked: str = ""  #: the name of a lock as SQL, to ask for it
+    database: str | None = None  #: the one in use when it began, as far as it is known
+    count: int = 1
+    uncounted: bool = False  #: no END is known to be the last
+    doubtful: bool = False  #: whether it has ended, only the server can tell
+    then: tuple[Change, ...] = ()  #: what begins when the prepared statement runs
 
-
-def pin_for(change: Change, args: object, now: float) -> Pin:
-    pin = Pin(change.kind, _shown_name(change, args), now)
-    if change.kind is Kind.NAMED_LOCK:
-        pin.asked = question_of(change, args)
-    return pin
+    def sentence(self, now: float) -> str:
+        counted = self.count > 1 and not self.uncounted
+        times = f" {self.count} times, first" if counted else ""
+        seconds = max(0, round(now - self.since))
+        return f"{self.kind.value.sentence.format(name=self.name)}{times} {seconds} s ago"
 
 
-def describe(pins: Iterable[Pin], now: float) -> str:
-    """For a message: what is carried and since when. Names of variables, never values."""
-    pins = sorted(pins, key=lambda pin: _ORDER[pin.kind])
-    shown = [_sentence(pin, now) for pin in pins[:_SHOWN]]
-    if len(pins) > _SHOWN:
-        shown.append(f"and {len(pins) - _SHOWN} more")
-    return ", ".join(shown)
-
-
-def labels(pins: Iterable[Pin]) -> tuple[str, ...]:
+def _labels(pins: Iterable[Pin]) -> tuple[str, ...]:
     """Their kinds, each once, as signals, the log and the counters name them."""
     return tuple(dict.fromkeys(pin.kind.value.label for pin in pins))
 
 
-def _sentence(pin: Pin, now: float) -> str:
-    seconds = max(0, round(now - pin.since))
-    counted = pin.count > 1 and not pin.uncounted
-    times = f" {pin.count} times, first" if counted else ""
-    return f"{pin.kind.value.sentence.format(name=pin.name)}{times} {seconds} s ago"
-
-
-def key_of(change: Change, args: object) -> Hashable:
+def _key_of(change: Change, args: object) -> Hashable:
     """What makes two changes speak of the same thing."""
     if change.placeholder is not None:
-        value = value_of(args, change.placeholder)
+        value = _value_of(args, change.placeholder)
         return (change.kind, change.name if value is None else value)
     if change.inputs is not None:
-        values = tuple(value_of(args, parameter) for parameter in change.inputs)
+        values = tuple(_value_of(args, parameter) for parameter in change.inputs)
         return (change.kind, change.name, values)
     return (change.kind, change.name)
 
@@ -95,18 +74,18 @@ def _shown_name(change: Change, args: object) -> str:
         return "..."
     name = change.name
     if change.placeholder is not None:
-        name = value_of(args, change.placeholder) or "%s"
+        name = _value_of(args, change.placeholder) or "%s"
     if len(name) > _LONGEST_NAME:
         name = name[:_LONGEST_NAME] + "..."
     return repr(name) if change.kind is Kind.NAMED_LOCK and change.inputs is None else name
 
 
-def question_of(change: Change, args: object) -> str:
+def _question_of(change: Change, args: object) -> str:
     """The name of a lock as SQL, to ask the server for it; empty if that cannot be told."""
     if change.inputs is None:
         name = change.name
         if change.placeholder is not None:
-            name = value_of(args, change.placeholder) or ""
+            name = _value_of(args, change.placeholder) or ""
         return _as_sql(name) if name else ""
     sql = ""
     for part in change.asked:
@@ -126,7 +105,7 @@ def _as_sql(text: str) -> str:
     return f"CONVERT(X'{text.encode('utf-8', 'surrogateescape').hex()}' USING utf8mb4)"
 
 
-def value_of(args: object, parameter: int | str) -> str | None:
+def _value_of(args: object, parameter: int | str) -> str | None:
     value = _raw_value(args, parameter)
     if isinstance(value, (bytes, bytearray)):
         return bytes(value).decode("utf-8", "surrogateescape")
@@ -168,7 +147,7 @@ class SessionState:
     def copy(self) -> SessionState:
         """The same, and independent from now on. What `hold` returned releases it in both."""
         other = SessionState(self.database)
-        other._pins = {key: copy(pin) for key, pin in self._pins.items()}
+        other._pins = {key: replace(pin) for key, pin in self._pins.items()}
         other.pinned, other.doubtful = self.pinned, self.doubtful
         other._written, other._hidden_use = self._written, self._hidden_use
         return other
@@ -190,7 +169,7 @@ class SessionState:
         elif change.action is not Action.END:
             self._begin(change, args, now)
         elif not change.uncounted:
-            key = key_of(change, args)
+            key = _key_of(change, args)
             if change.kind is Kind.NAMED_LOCK and key not in self._pins:
                 self._doubt(releases=True)  # perhaps one that was named otherwise
             self._end(key)
@@ -229,13 +208,13 @@ class SessionState:
         elif lock.action is Action.END and lock.uncounted:
             self._doubt(releases=True)
         elif lock.action is Action.END:
-            key = key_of(lock, args)
+            key = _key_of(lock, args)
             if number == 1 and key not in self._pins:
                 self._doubt(releases=True)  # one that was named otherwise
             elif number == 1:
                 self._end(key)
-            elif value is None or number == 0:
-                self._end_uncounted(key)
+            elif (value is None or number == 0) and key != _UNNAMED_LOCK:
+                self._keep(lambda other, pin: other != key or not pin.uncounted)
         for change in others:
             self._apply(change, args, now)
 
@@ -246,13 +225,9 @@ class SessionState:
 
     def locks_told(self, held: Mapping[Hashable, bool | None]) -> None:
         """The server's answer; None: there is none, and a lock counts as held."""
-        for key, is_held in held.items():
-            if key in self._pins:
-                self._pins[key].doubtful = False
-                if is_held is False:
-                    del self._pins[key]
-        self.pinned = bool(self._pins)
-        self.doubtful = any(pin.doubtful for pin in self._pins.values())
+        for key in held.keys() & self._pins.keys():
+            self._pins[key].doubtful = False
+        self._keep(lambda key, _: held.get(key) is not False)
 
     def _doubt(self, *, releases: bool) -> None:
         """Whether the locks are held, only the server can tell. `releases`: and how often, too."""
@@ -296,9 +271,7 @@ class SessionState:
 
     def end_unit_of_work(self) -> None:
         """Variables stop pinning; all else pins until it ends or the connection is closed."""
-        for kind in Kind:
-            if kind.value.boundary is Boundary.FORGOTTEN:
-                self._end_all(kind)
+        self._keep(lambda _, pin: pin.kind.value.boundary is not Boundary.FORGOTTEN)
 
     def written(self) -> None:
         """A statement has run that may have written."""
@@ -312,7 +285,7 @@ class SessionState:
     @property
     def in_transaction(self) -> bool:
         """SQL has begun a transaction, or switched autocommit off."""
-        return any(pin.kind.value.boundary is Boundary.ROLLED_BACK for pin in self._pins.values())
+        return bool(self._at_boundary(Boundary.ROLLED_BACK))
 
     @property
     def uncommitted(self) -> bool:
@@ -328,9 +301,10 @@ class SessionState:
         """
         if self.in_transaction:
             return ()
-        return labels(
-            pin for pin in self._pins.values() if pin.kind.value.boundary is Boundary.KEPT
-        )
+        return _labels(self._at_boundary(Boundary.KEPT))
+
+    def _at_boundary(self, boundary: Boundary) -> list[Pin]:
+        return [pin for pin in self._pins.values() if pin.kind.value.boundary is boundary]
 
     def has(self, kind: Kind) -> bool:
         """Whether there is any state of this kind."""
@@ -367,16 +341,13 @@ class SessionState:
 
     def absorb(self, other: SessionState, keys: Collection[Key] | None = None) -> None:
         """Take over the pins of another connection, or those of them."""
-        taken = (
-            other._pins if keys is None else {k: other._pins[k] for k in other._pins if k in keys}
-        )
+        taken = {k: pin for k, pin in other._pins.items() if keys is None or k in keys}
         self._pins = {**taken, **self._pins}
         self.pinned = bool(self._pins)
 
-    def set_again(self, keys: Collection[Key]) -> None:
-        """A statement has set these, however they were before."""
-        self._pins = {key: pin for key, pin in self._pins.items() if key not in keys}
-        self.pinned = bool(self._pins)
+    def set_again(self, keys: Collection[Hashable]) -> None:
+        """A statement has set or ended these, however they were before."""
+        self._keep(lambda key, _: key not in keys)
 
     def another_database(self) -> None:
         """The names of tables mean others from now on."""
@@ -384,14 +355,19 @@ class SessionState:
 
     def kinds(self) -> tuple[str, ...]:
         """The labels of what is carried, each once, in the order in which they began."""
-        return labels(self._pins.values())
+        return _labels(self._pins.values())
 
     def describe(self, now: float) -> str:
         """For a message: what is carried and since when. Names of variables, never values."""
-        return describe(self._pins.values(), now)
+        order = list(Kind)
+        pins = sorted(self._pins.values(), key=lambda pin: order.index(pin.kind))
+        shown = [pin.sentence(now) for pin in pins[:_SHOWN]]
+        if len(pins) > _SHOWN:
+            shown.append(f"and {len(pins) - _SHOWN} more")
+        return ", ".join(shown)
 
     def _begin(self, change: Change, args: object, now: float, *, certain: bool = True) -> None:
-        key = key_of(change, args)
+        key = _key_of(change, args)
         pin = self._pins.get(key)
         if change.action is Action.RENAME:
             self._forget_name(change.name)
@@ -415,13 +391,14 @@ class SessionState:
             key = _DATABASE
         if pin is None and change.kind.value.in_expressions and len(self._pins) >= _MOST_PINS:
             change = Change(Action.BEGIN, change.kind, hidden=True, uncounted=True)
-            key = key_of(change, None)
+            key = _key_of(change, None)
             pin = self._pins.get(key)
         if change.kind is Kind.UNKNOWN:
             self._hidden_use = True  # MariaDB runs USE by EXECUTE, too
         if pin is None:
-            pin = self._pins[key] = pin_for(change, args, now)
-            pin.database = self.database
+            asked = _question_of(change, args) if change.kind is Kind.NAMED_LOCK else ""
+            pin = Pin(change.kind, _shown_name(change, args), now, asked, self.database)
+            self._pins[key] = pin
             self.pinned = True
         elif change.kind is Kind.NAMED_LOCK:
             pin.count += 1  # GET_LOCK() as often, RELEASE_LOCK() as often
@@ -441,18 +418,16 @@ class SessionState:
         if change.kind is Kind.PREPARED and prepared is not None:
             return prepared.then
         if change.placeholder is not None:
-            text = value_of(args, change.placeholder)
-            return (
-                (Change(Action.BEGIN, Kind.UNKNOWN),) if text is None else judge_inner(text).changes
-            )
+            text = _value_of(args, change.placeholder)
+            return (_UNKNOWN,) if text is None else judge_inner(text).changes
         # It was prepared where that was not seen, or it does not exist, or its verb is not known.
-        return (Change(Action.BEGIN, Kind.UNKNOWN),) if certain and not change.uncounted else ()
+        return (_UNKNOWN,) if certain and not change.uncounted else ()
 
     def _forget_name(self, name: str = "") -> None:
         """From now on the same name, or any, is another table: no DROP tells these apart."""
         last = _last_part(name)
         self._pins = {
-            object() if _is_table(key, last) else key: held for key, held in self._pins.items()
+            object() if _is_table(key, last) else key: pin for key, pin in self._pins.items()
         }
 
     def _end(self, key: Hashable) -> None:
@@ -468,23 +443,20 @@ class SessionState:
             return
         pin.count -= 1
         if not pin.count:
-            del self._pins[key]
-            self.pinned = bool(self._pins)
+            self.set_again((key,))
 
     def _end_modes(self) -> None:
         for mode in _MODES:
             self._end(mode)
 
-    def _end_uncounted(self, key: Hashable) -> None:
-        pin = self._pins.get(key)
-        if pin is not None and pin.uncounted and key != _UNNAMED_LOCK:
-            del self._pins[key]
-            self.pinned = bool(self._pins)
-
     def _end_all(self, kind: Kind) -> None:
+        self._keep(lambda _, pin: pin.kind is not kind)
+
+    def _keep(self, wanted: Callable[[Hashable, Pin], bool]) -> None:
         if self._pins:
-            self._pins = {key: pin for key, pin in self._pins.items() if pin.kind != kind}
+            self._pins = {key: pin for key, pin in self._pins.items() if wanted(key, pin)}
             self.pinned = bool(self._pins)
+            self.doubtful = any(pin.doubtful for pin in self._pins.values())
 
 
 def _is_table(key: Hashable, last: str) -> bool:

@@ -53,14 +53,18 @@ class Change:
     inputs: tuple[int | str, ...] | None = None  #: the name is an expression of these parameters
     #: That expression as SQL, parameters apart, if it has the same value whenever it is evaluated.
     asked: tuple[str | Parameter, ...] = field(default=(), repr=False)
-    #: How often it begins is not known: no END is known to be the last. Of USE: whether it ran. Of
-    #: RUN: what was prepared need not be known.
+    #: How often it begins is not known: no END of a lock is known to be the last, and of USE it is
+    #: not known whether it ran. Of RUN: what was prepared need not be known.
     uncounted: bool = False
     then: tuple[Change, ...] = ()  #: what begins when the prepared statement runs
 
     @property
     def ends(self) -> bool:
         return self.action in (Action.END, Action.END_ALL)
+
+    def in_doubt(self) -> Change:
+        """The same in a text that may be read in two ways, or may not run."""
+        return replace(self, uncounted=self.uncounted or self.action is not Action.RUN)
 
 
 #: Kind and name: what a pin and a statement that sets the same thing have in common.
@@ -177,7 +181,7 @@ def in_doubt(one: Statement, other: Statement) -> Statement:
     changes = one.changes
     if changes != other.changes:
         begins = begins_of((*one.changes, *other.changes))
-        changes = tuple(dict.fromkeys(replace(c, uncounted=c.kind.value.uncertain) for c in begins))
+        changes = tuple(dict.fromkeys(change.in_doubt() for change in begins))
     return replace(
         together((one, other)),
         changes=changes,

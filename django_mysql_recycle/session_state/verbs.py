@@ -113,10 +113,7 @@ def _judge_compound(tokens: Sequence[Token]) -> Statement:
             inner.append(judge_verb(tokens[start:index], inside=True))
             start = index + 1
     meaning = together(inner)
-    begins = tuple(
-        replace(change, uncounted=change.uncounted or change.kind.value.uncertain)
-        for change in begins_of(meaning.changes)
-    )
+    begins = tuple(change.in_doubt() for change in begins_of(meaning.changes))
     return replace(meaning, changes=begins, enters_transaction=False, ends_transaction=False)
 
 

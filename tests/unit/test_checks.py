@@ -391,7 +391,13 @@ def test_backend_of_another_alias_that_cannot_be_loaded_does_not_stop_the_checks
 
 
 def test_findings_never_raise_and_never_show_the_password() -> None:
-    for options in ({}, {"recycle": 7}, {"recycle": {"keepalive": 9}, "ssl": True}):
+    for options in (
+        {},
+        {"recycle": 7},
+        {"recycle": {"keepalive": 9}, "ssl": True},
+        {"recycle": {"keepalive": 9}, "read_default_file": 5},
+        {"recycle": {"keepalive": 9}, "read_default_file": "\0"},
+    ):
         for message in settings_findings("x", {"PASSWORD": "geheim", "OPTIONS": options}):
             assert "geheim" not in f"{message.message}{message.hint}"
 

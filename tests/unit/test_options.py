@@ -1,6 +1,8 @@
 """The settings: parsing, defaults, refusals."""
 
 import random
+from fractions import Fraction
+from numbers import Integral
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -77,6 +79,58 @@ def test_what_only_looks_like_a_number_is_refused(key, value):
     # math.isfinite() fails with an OverflowError or a TypeError of its own for these.
     with pytest.raises(ImproperlyConfigured, match=rf"\['{key}'\]: expected "):
         of(**{key: value})
+
+
+@Integral.register
+class OtherInt:
+    """As NumPy's: no int, but an Integral."""
+
+    def __int__(self):
+        return 1
+
+    __index__ = __int__
+
+    def __float__(self):
+        return 1.0
+
+    def __eq__(self, other):
+        return other == 1
+
+    def __gt__(self, other):
+        return other < 1
+
+    def __ge__(self, other):
+        return other <= 1
+
+    def __le__(self, other):
+        return other >= 1
+
+
+@pytest.mark.parametrize("value", [OtherInt(), Fraction(1, 2)])
+def test_a_number_of_another_type_is_taken_as_one_of_pythons_own(value):
+    assert type(of(jitter=value).jitter) in (int, float)
+    assert of(jitter=value).jitter == value
+    assert max_age_of("default", {"CONN_MAX_AGE": value}).between_statements == value
+
+
+def test_a_lazy_switch_is_taken_as_a_bool():
+    assert of(liveness_check=SimpleLazyObject(lambda: False)).liveness_check is False
+
+
+@pytest.mark.parametrize(
+    "value", ["mysql://user:secret@host/database?some=options", ["secret"] * 9]
+)
+def test_a_long_value_is_not_shown(value):
+    for settings in ({"recycle": value}, {"recycle": {"ping_after": value}}):
+        with pytest.raises(ImproperlyConfigured, match=rf"got {type(value).__name__}$"):
+            Options.of("default", {"OPTIONS": settings})
+    with pytest.raises(ImproperlyConfigured, match=rf"got {type(value).__name__}$"):
+        max_age_of("default", {"CONN_MAX_AGE": value})
+
+
+def test_a_number_that_python_does_not_print_is_refused_like_any_other():
+    with pytest.raises(ImproperlyConfigured, match=r"got int$"):
+        of(ping_after=10**5000)
 
 
 @pytest.mark.parametrize("key", SWITCHES)

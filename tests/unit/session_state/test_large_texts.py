@@ -157,21 +157,29 @@ def test_so_does_the_same_text_in_bytes(name: str) -> None:
     assert cost(text_of(ROWS[name]).encode(), ORDINARY) < ORDINARY
 
 
-@pytest.mark.skipif(OLD, reason="its regular expressions keep 200 bytes for each escaped quote")
-@pytest.mark.parametrize(("parts", "limit"), ALL)
-@pytest.mark.parametrize("encoded", [False, True], ids=["str", "bytes"])
-def test_look_at_a_large_text_takes_no_more_memory_than_the_text(
-    parts: tuple[str, ...], limit: int, encoded: bool
-) -> None:
-    text = text_of(parts)
-    sql = text.encode() if encoded else text
+def peak_of(sql: str | bytes) -> float:
+    """The most memory that a look at it takes, as a part of its own."""
     examine(sql)  # compiles what it needs
     tracemalloc.start()
     examine(sql)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # Bytes are decoded, and of tokens there is a limited number.
-    assert peak < sys.getsizeof(sql) * (1 if encoded else 0.1) + 3 * MB
+    return peak / sys.getsizeof(sql)
+
+
+@pytest.mark.skipif(OLD, reason="its regular expressions keep 200 bytes for each escaped quote")
+@pytest.mark.parametrize(("parts", "limit"), ALL)
+def test_look_at_a_large_text_takes_no_more_memory_than_the_text(
+    parts: tuple[str, ...], limit: int
+) -> None:
+    # It is not copied, and of tokens there is a limited number.
+    assert peak_of(text_of(parts, MB)) < 0.8
+
+
+@pytest.mark.skipif(OLD, reason="its regular expressions keep 200 bytes for each escaped quote")
+@pytest.mark.parametrize("name", ["rows with escaped quotes", "other alphabets", "comments"])
+def test_so_does_a_look_at_bytes_which_are_decoded(name: str) -> None:
+    assert peak_of(text_of(ROWS[name], MB).encode()) < 1.5
 
 
 @pytest.mark.parametrize("parts", [pytest.param(parts, id=name) for name, parts in ROWS.items()])

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from django_mysql_recycle.session_state import Kind, SessionState, examine
+from django_mysql_recycle.session_state import Kind, SessionState, examine, pins
 
 
 @pytest.fixture
@@ -326,10 +326,14 @@ class TestServerIsAskedForLocks:
         assert run(state, "USE other", "SELECT RELEASE_LOCK('a') + 0").locks_to_ask_for() == {}
         assert state.pinned
 
-    def test_names_of_locks_do_not_pile_up(self, state: SessionState) -> None:
-        for number in range(1500):
+    def test_names_of_locks_do_not_pile_up(
+        self, state: SessionState, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert pins._MOST_PINS == 1000
+        monkeypatch.setattr(pins, "_MOST_PINS", 150)
+        for number in range(300):
             run(state, "DO GET_LOCK(%s, 0)", args=[str(number)])
-        assert len(state._pins) <= 1001
+        assert len(state._pins) == 151
         assert len(names(state)) == 100
         assert not run(state, "DO RELEASE_ALL_LOCKS()").pinned
 

@@ -1,0 +1,52 @@
+"""What a statement does to the session, in words: one line for each claim.
+
+`+` begins a pin, `++` begins it so that no release is known to be the last one, `-` ends one, `--`
+ends every one of the kind, `~` gives it another name, `!` begins what is not known before it runs;
+`?` is a read.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from django_mysql_recycle.session_state import USUAL, Kind, Reading, examine
+from django_mysql_recycle.session_state.statements import Action
+
+SIGNS = {"begin": "+", "end": "-", "end_all": "--", "rename": "~", "run": "!"}
+
+
+def effects(sql: str, reading: Reading = USUAL) -> list[str]:
+    """The changes and reads of a text, in words."""
+    statement = examine(sql, reading)
+    told = []
+    for change in statement.changes:
+        if change.action is Action.ASK:
+            continue  # see test_server_is_asked_for_the_locks_whose_fate_no_answer_tells
+        name = change.name
+        if change.placeholder is not None:
+            name = f"%{change.placeholder}"
+        if change.inputs is not None:
+            name = f"<{name}>"
+        sign = (
+            "++"
+            if change.uncounted and (change.action, change.kind) == (Action.BEGIN, Kind.NAMED_LOCK)
+            else SIGNS[change.action.value]
+        )
+        told.append(f"{sign}{change.kind.value.label} {name}".rstrip())
+    return told + [f"?{read}" for read in statement.reads]
+
+
+def claims(table: dict[str, tuple[str, ...]]) -> pytest.MarkDecorator:
+    """A statement, and what it does, for each name of a claim."""
+    return pytest.mark.parametrize(
+        ("sql", "expected"),
+        [pytest.param(sql, expected, id=name) for name, (sql, *expected) in table.items()],
+    )
+
+
+CHARACTER_SETS = [
+    "+session variable character_set_client",
+    "+session variable character_set_results",
+    "+session variable character_set_connection",
+    "+session variable collation_connection",
+]

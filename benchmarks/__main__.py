@@ -30,10 +30,10 @@ from .facts import ROOT, as_json, load, machine
 from .measure import DRIVERS, TRANSPORTS, environment_of
 from .pinning import unpin
 
-#: A quick run shows that the measures work. Its numbers mean nothing and are kept apart.
+#: A quick run shows that the measures work. Its numbers mean nothing, so they have their own folder.
 QUICK_RESULTS = ROOT / "build" / "benchmarks"
 
-#: Seconds for everything. What has not begun by then is reported as not run.
+#: Seconds for all measures. A measure that has not begun by then is reported as not run.
 LIMIT = 30 * 60
 QUICK_LIMIT = 2 * 60
 
@@ -69,7 +69,7 @@ def main() -> int:
 def _measure(
     name: str, servers: list[Server], deadline: float, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """One measure with every driver on every server: what is written as its results."""
+    """Run one measure with every driver on every server, and return its results."""
     rows: list[Any] = []
     failures: list[str] = []
     load_before = load()
@@ -88,7 +88,7 @@ def _measure(
                 print(f"  FAILED {failures[-1]}", flush=True)
                 _restore(server)
     except Exception as error:
-        # Whatever it is, the other measures are still to be made.
+        # Whatever the error is, the other measures still have to run.
         traceback.print_exc()
         failures.append(f"{type(error).__name__}: {error}")
     return {
@@ -102,7 +102,7 @@ def _measure(
 
 
 def _restore(server: Server) -> None:
-    """Undo what a measure does to the server that all of them share, if it was ended halfway."""
+    """Undo what a measure has changed on the shared server, if the measure was ended early."""
     unpin(server.pid)
     with Admin(server) as admin:
         admin.rows("SET GLOBAL general_log = OFF")
@@ -124,7 +124,7 @@ def _parse() -> argparse.Namespace:
 def _run(
     chosen: Measure, driver: str, server: Server, deadline: float, options: argparse.Namespace
 ) -> tuple[list[Any], str]:
-    """Run one measure in a process of its own. Returns its rows and what went wrong."""
+    """Run one measure in a separate process. Returns its rows and what went wrong."""
     limit = min(chosen.quick_limit if options.quick else chosen.limit, deadline - time.monotonic())
     if limit <= 0:
         return [], "not run: the time for all measures was over"
@@ -141,10 +141,10 @@ def _run(
             text=True,
             cwd=ROOT,
             env={**os.environ, **environment_of(server)},
-            # With all that it starts: a gunicorn that outlives its measure would disturb the next.
+            # With everything that it starts: a gunicorn that keeps running would disturb the next measure.
             start_new_session=True,
         )
-        # If this process is killed, so is the measure, whose own guard ends what it has started.
+        # If this process is killed, the measure is killed, too, and its guard ends what it has started.
         guard.register(f"measure {process.pid}", pid=process.pid)
         timer = threading.Timer(limit, _end, [process])
         timer.start()
@@ -175,7 +175,7 @@ def _run(
     if seconds >= limit:
         return rows, f"ended after {limit:.0f} s"
     print("\n".join(tail))
-    # Into the results: where the tree lies on this machine is no part of them.
+    # This goes into the results, which must not contain the path of the tree on this machine.
     last = tail[-1].replace(f"{ROOT}/", "") if tail else "no message"
     return rows, f"exit status {status}: {last}"
 

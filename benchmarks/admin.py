@@ -12,7 +12,7 @@ from servers import Endpoint
 
 
 class Admin:
-    """Sees what the server sees, and kills connections. The backend measured has no part in it."""
+    """Asks the server, and kills connections, independently of the measured backend."""
 
     def __init__(self, target: Endpoint) -> None:
         self._connection: pymysql.Connection[Any] = pymysql.connect(
@@ -23,7 +23,7 @@ class Admin:
             ssl_disabled=True,
             autocommit=True,
             read_timeout=30,
-            # Whatever the server's own limit is.
+            # Independently of the server's own limit.
             init_command="SET SESSION wait_timeout = 28800",
         )
 
@@ -42,7 +42,7 @@ class Admin:
         return self.rows(sql, *parameters)[0][0]
 
     def sessions(self, database: str = "") -> list[int]:
-        """The ids of the other clients' connections, of those to one database if it is named."""
+        """The ids of the connections of other clients, or of those to one database."""
         listed = self.rows(
             "SELECT id, db FROM information_schema.processlist WHERE id <> CONNECTION_ID()"
             " AND user NOT IN ('system user', 'event_scheduler', 'unauthenticated user')"
@@ -50,7 +50,7 @@ class Admin:
         return [number for number, name in listed if not database or name == database]
 
     def kill(self, number: int) -> None:
-        """KILL a connection; one that has gone meanwhile is as good as killed."""
+        """KILL a connection. It is no error if the connection has already ended."""
         try:
             self.rows(f"KILL {number:d}")
         except pymysql.MySQLError as error:
@@ -58,12 +58,12 @@ class Admin:
                 raise
 
     def connections_so_far(self) -> int:
-        """How many connections the server has taken since its start, this one included."""
+        """How many connections the server has accepted since its start, with this one."""
         return int(self.rows("SHOW GLOBAL STATUS LIKE 'Connections'")[0][1])
 
 
 def wait_for(condition: Callable[[], Any], what: str, *, seconds: float = 15) -> None:
-    """Poll until `condition()` is true."""
+    """Call `condition()` until it is true."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -22,7 +22,7 @@ _database = json.loads(os.environ["BENCHMARK_DATABASE"])
 _driver = os.environ["BENCHMARK_DRIVER"]
 os.environ["DJANGO_MYSQL_RECYCLE_DRIVER"] = _driver
 if _driver == "pymysql" and _database["ENGINE"] != "django_mysql_recycle":
-    # What users of the other backends do; ours chooses by itself.
+    # What users of the other backends do. This backend chooses the driver itself.
     import pymysql
 
     pymysql.install_as_MySQLdb()
@@ -42,7 +42,7 @@ django.setup()
 
 
 def _answer(text: str, status: int = 200) -> HttpResponse:
-    # With a length, so that the connection can be kept.
+    # With a length, so that the HTTP connection can be kept.
     return HttpResponse(text, status=status, headers={"Content-Length": str(len(text))})
 
 

@@ -26,7 +26,7 @@ class Measure(NamedTuple):
     #: Seconds that one process (one driver, one server) may take.
     limit: float
     quick_limit: float
-    #: The drivers and servers that it is measured on, where the others would tell nothing new.
+    #: The drivers and servers that it is measured on, if the others would show nothing new.
     pairs: Sequence[tuple[str, str]] | None = None
 
 

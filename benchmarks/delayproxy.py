@@ -63,7 +63,7 @@ def _take(source: socket.socket, pieces: SimpleQueue[tuple[float, bytes]]) -> No
 
 
 def _give(sink: socket.socket, pieces: SimpleQueue[tuple[float, bytes]], seconds: float) -> None:
-    # What comes in while one piece waits, waits for its own time only: a path has no queue.
+    # Each piece waits only for its own time, because a network has no queue.
     while True:
         came, data = pieces.get()
         time.sleep(max(0.0, came + seconds - time.monotonic()))

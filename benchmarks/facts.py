@@ -31,7 +31,7 @@ def machine(servers: dict[str, str]) -> dict[str, Any]:
 
 
 def as_json(value: Any) -> str:
-    """The value as JSON: one line for all that fits into one, so that a changed row is one line."""
+    """The value as JSON. A part that is short enough is one line, so that a changed row is one line."""
     return _lines(value, "") + "\n"
 
 

@@ -15,12 +15,12 @@ NAME = "liveness"
 TITLE = "The liveness check against ping()"
 TIME_LIMIT = 60.0
 
-#: Milliseconds that the path adds to a round trip, half of it in each direction.
+#: Milliseconds that the proxy adds to a round trip, half of it in each direction.
 DELAYS = (1, 20)
 
 
 def rows(run: Run) -> Iterator[Row]:
-    with run.pinned() as told:
+    with run.pinned() as placement:
         for transport in run.transports:
             wrapper = run.wrapper(OURS, transport)
             wrapper.ensure_connection()
@@ -38,7 +38,7 @@ def rows(run: Run) -> Iterator[Row]:
                 transport=transport,
                 ratio=ratio_of(samples["check"], samples["ping"]),
                 budget=None,
-                note=f"ratio: check by ping; {told}",
+                note=f"ratio: check by ping; {placement}",
             )
             wrapper.close()
     if "tcp" in run.transports:
@@ -46,7 +46,7 @@ def rows(run: Run) -> Iterator[Row]:
 
 
 def _over_distance(run: Run) -> Iterator[Row]:
-    """The same through a proxy, and the round trips that follow from two distances."""
+    """The same through a proxy. The number of round trips is computed from two distances."""
     medians: dict[str, dict[int, Summary]] = {}
     for milliseconds in DELAYS:
         with delayed(run.target.host, run.target.port, milliseconds / 1000) as via:

@@ -19,7 +19,7 @@ _LENGTH = b"content-length:"
 
 @dataclass
 class Load:
-    """What came of it. Seconds of each answered request, and how the others failed."""
+    """The results: the seconds of each answered request, and how the others failed."""
 
     seconds: float = 0.0
     busy: float = 0.0
@@ -56,7 +56,7 @@ class Clients:
             client.close()
 
     def burst(self, seconds: float) -> Load:
-        """Ask as fast as the server answers; what is under way at the end is waited for."""
+        """Send requests as fast as the server answers. Wait for those that are open at the end."""
         load = Load()
         start, cpu = time.monotonic(), time.process_time()
         with select.epoll() as poll:
@@ -66,7 +66,7 @@ class Clients:
             while waiting:
                 ready = poll.poll(self._patience)
                 if not ready:
-                    # Nobody was answered for so long: whoever waits has waited in vain.
+                    # There was no answer for so long that the requests that wait count as failed.
                     for client in waiting.values():
                         load.failures["no answer"] += 1
                         client.close()
@@ -76,7 +76,7 @@ class Clients:
                     if not self._hear(client, load):
                         continue
                     del waiting[descriptor]
-                    if client.socket is not None:  # else epoll has forgotten it, too
+                    if client.socket is not None:  # otherwise epoll has already forgotten it
                         poll.unregister(descriptor)
                     if time.monotonic() - start < seconds:
                         self._ask(client, poll, waiting, load)
@@ -103,7 +103,7 @@ class Clients:
         waiting[client.socket.fileno()] = client
 
     def _hear(self, client: _Client, load: Load) -> bool:
-        """Read what has come; whether the request is over."""
+        """Read what has arrived. Returns whether the request is complete."""
         assert client.socket is not None
         try:
             data = client.socket.recv(65536)
@@ -122,7 +122,7 @@ class Clients:
         if status == 200:
             load.latencies.append(time.perf_counter() - client.asked)
         else:
-            # A short text says what it was.
+            # A short text says what failed.
             body = client.answer.partition(b"\r\n\r\n")[2]
             text = body.decode("ascii", "replace") if len(body) <= 20 else ""
             load.failures[f"HTTP {status} {text}".strip()] += 1
@@ -149,13 +149,13 @@ class _Client:
 
 
 def _parse(answer: bytes, *, ended: bool) -> tuple[int | None, bool]:
-    """The status of a complete answer, and whether it is the connection's last one."""
+    """The status of a complete answer, and whether the connection ends with it."""
     head, mark, body = answer.partition(b"\r\n\r\n")
     if not mark:
         return None, False
     lowered = head.lower()
     last = _CLOSE in lowered
     _, named, rest = lowered.partition(_LENGTH)
-    # An answer without a length ends where its connection does.
+    # An answer without a length ends with its connection.
     complete = len(body) >= int(rest.split(b"\r\n", 1)[0]) if named else ended
     return (int(head[9:12]) if complete else None), last

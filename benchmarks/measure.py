@@ -27,7 +27,7 @@ DRIVERS = ("mysqlclient", "pymysql")
 
 
 class Run:
-    """What a measure is told, and how it gets connections."""
+    """The parameters of a measure, and the way to get connections."""
 
     def __init__(
         self,
@@ -57,11 +57,11 @@ class Run:
         return quick if self.quick else full
 
     def options(self, transport: str) -> dict[str, Any]:
-        """The driver's options for a transport; plain is really plain."""
+        """The driver's options for a transport. TCP and sockets are without TLS."""
         if transport == "tls":
             tls: dict[str, Any] = {"ssl": {"ca": str(self.target.ca)}}
             return tls if self.driver == "pymysql" else {**tls, "ssl_mode": "REQUIRED"}
-        # PyMySQL turns TLS on by itself where the server offers it, sockets included.
+        # PyMySQL turns TLS on by itself if the server offers it, also over sockets.
         return {"ssl_disabled": True} if self.driver == "pymysql" else {"ssl_mode": "DISABLED"}
 
     def database(
@@ -92,7 +92,7 @@ class Run:
     def wrapper(self, engine: str, transport: str = "tcp", **settings: Any) -> Any:
         """A new `DatabaseWrapper`, not connected. `use` makes it the default connection.
 
-        Every wrapper has the alias "default": stock and ours take the same way to their cursor.
+        Every wrapper has the alias "default", so that stock and ours get their cursor in the same way.
         """
         from django.db.utils import ConnectionHandler, load_backend
 
@@ -111,8 +111,8 @@ class Run:
     @contextmanager
     def pinned(self) -> Iterator[str]:
         """See `pinning.pinned`."""
-        with pinned(self.server_pid) as told:
-            yield told
+        with pinned(self.server_pid) as placement:
+            yield placement
 
     def row(
         self,
@@ -147,7 +147,7 @@ class Run:
 
 
 def main(name: str, rows: Callable[[Run], Iterable[Row]]) -> None:
-    """Run one measure in this process and print its rows as they come, a line of JSON each."""
+    """Run one measure in this process, and print each row at once as a line of JSON."""
     options = _parse(name)
     configure(options.driver)
     with target_of(options.server) as (target, pid):
@@ -178,7 +178,7 @@ def _parse(name: str) -> argparse.Namespace:
 
 @contextmanager
 def target_of(vendor: str) -> Iterator[tuple[Endpoint, int | None]]:
-    """The server that `python -m benchmarks` has started; without it, one for this run alone."""
+    """The server that `python -m benchmarks` has started, or one for this run only."""
     named = from_environment()
     if named is None:
         with Server(vendor, max_connections=1000) as server:
@@ -193,7 +193,7 @@ def target_of(vendor: str) -> Iterator[tuple[Endpoint, int | None]]:
 
 
 def environment_of(server: Server) -> dict[str, str]:
-    """What `target_of` reads. A password on the command line would be seen by everybody."""
+    """What `target_of` reads. A password on the command line would be visible to all users."""
     return {
         **server.settings,
         "BENCHMARK_SERVER_VERSION": server.version,
@@ -203,7 +203,7 @@ def environment_of(server: Server) -> dict[str, str]:
 
 
 def configure(driver: str) -> None:
-    """Set Django up with the driver; `Run.use` puts the real connections in place."""
+    """Set Django up with the driver. `Run.use` sets the real connections."""
     os.environ["DJANGO_MYSQL_RECYCLE_DRIVER"] = driver
     import django
     from django.conf import settings
@@ -218,7 +218,7 @@ def configure(driver: str) -> None:
         SECRET_KEY="for measuring only",
         USE_TZ=True,
     )
-    # Before any model: with PyMySQL it is this import that puts the driver in place.
+    # Before any model, because with PyMySQL this import sets the driver.
     import_module(f"{OURS}.base")
     django.setup()
 

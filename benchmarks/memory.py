@@ -49,7 +49,7 @@ class Sample(NamedTuple):
 
 
 class Failed(Exception):
-    """Something is left behind."""
+    """The memory, or something else, grows."""
 
 
 def rows(run: Run) -> Iterator[Row]:
@@ -60,8 +60,8 @@ def rows(run: Run) -> Iterator[Row]:
         yield from watch(run, "statements", partial(statements, wrapper), total, unit)
         for transport, full, quick, warm_up in (
             ("socket", 10_000, 200, WARM_UP),
-            # Ten times as dear. OpenSSL's memory grows for a thousand connections, with either
-            # backend, and then no more.
+            # Ten times as expensive. OpenSSL's memory grows for a thousand connections, with both
+            # backends, and then stops growing.
             ("tls", 1000, 200, STEPS),
         ):
             if transport not in ("socket", *run.transports):
@@ -81,7 +81,7 @@ def rows(run: Run) -> Iterator[Row]:
 
 
 def statements(wrapper: Any, first: int, last: int) -> None:
-    """Statements number `first` to `last`, of every kind that the backend keeps something for."""
+    """Run the statements with the numbers `first` to `last`, of every kind that the backend remembers."""
     from django.db import transaction
 
     number = first
@@ -105,12 +105,12 @@ def statements(wrapper: Any, first: int, last: int) -> None:
         if number % 11 == 0:
             with wrapper.cursor() as cursor:
                 cursor.execute(f"SET @bench{number} = 1")
-            wrapper.close_if_unusable_or_obsolete()  # where a session variable stops pinning
+            wrapper.close_if_unusable_or_obsolete()  # here a session variable stops pinning
             number += 1
 
 
 def recycles(wrappers: list[Any], admin: Admin, first: int, last: int) -> None:
-    """Lose each connection to an administrator, and go on; `first` to `last` of it in all."""
+    """Kill each connection and run the next statement, for the numbers `first` to `last`."""
     for _ in range(first, last, len(wrappers)):
         before = []
         for wrapper in wrappers:
@@ -119,7 +119,7 @@ def recycles(wrappers: list[Any], admin: Admin, first: int, last: int) -> None:
             admin.kill(before[-1])
         for wrapper in wrappers:
             _await_hang_up(wrapper.connection)
-        time.sleep(0.0015)  # in the first millisecond after a statement nobody looks
+        time.sleep(0.0015)  # within a millisecond of a statement the socket is not checked
         for wrapper, number in zip(wrappers, before, strict=True):
             with wrapper.cursor() as cursor:
                 cursor.execute("DO 0")
@@ -145,13 +145,13 @@ def watch(
     transport: str = "socket",
     warm_up: int = WARM_UP,
 ) -> Iterator[Row]:
-    """Do it `total` times and tell what each `unit` of it leaves behind."""
+    """Do it `total` times, and report how much each `unit` of it grows."""
     step = total // STEPS
-    # Made beforehand: what is measured is not to grow by its measurement.
+    # Made before, so that the measurement itself does not add memory.
     numbers = array("q", bytes(8 * len(Sample._fields) * (STEPS + 1)))
     for turn in range(warm_up + STEPS + 1):
-        # What is allocated once (caches, the interpreter's free lists) is no growth: the first
-        # steps are sampled and thrown away.
+        # What is allocated only once (caches, the interpreter's free lists) is no growth. So the
+        # first samples are not counted.
         sample = _sample(max(0, turn - warm_up) * step)
         for number, value in enumerate(sample):
             numbers[max(0, turn - warm_up) * len(sample) + number] = value
@@ -198,7 +198,7 @@ def watch(
     if memory["low"] > BUDGET:
         raise Failed(f"{case}: grows by {memory['median']:.0f} bytes per {unit:,}")
     for what in ("objects", "blocks"):
-        # The slope of a sawtooth is uncertain. One that is left by each twentieth act counts.
+        # The slope of a sawtooth is uncertain. Growth of one for each twenty counts.
         if growth[what]["low"] > unit / 20:
             raise Failed(f"{case}: {growth[what]['median']:.0f} more {what} per {unit:,}")
     if last.descriptors > first.descriptors or last.threads > first.threads:

@@ -19,7 +19,7 @@ TIME_LIMIT = 60.0
 
 def rows(run: Run) -> Iterator[Row]:
     yield from _statements(run)
-    with run.pinned() as told:
+    with run.pinned() as placement:
         for transport, case, options in _ways(run):
             wrappers = {
                 name: run.wrapper(engine, transport, options=options)
@@ -39,7 +39,7 @@ def rows(run: Run) -> Iterator[Row]:
                 transport=transport,
                 ratio=ratio_of(samples["ours"], samples["stock"]),
                 budget=1.05,
-                note=told,
+                note=placement,
             )
 
 
@@ -95,7 +95,7 @@ def _statements(run: Run) -> Iterator[Row]:
             "statements",
             {name: count(len(texts)) for name, texts in by_engine.items()},
             transport="socket",
-            # Reading the session's wait_timeout, once in the life of a connection.
+            # The read of the session's wait_timeout, once for each connection.
             budget=len(by_engine["stock"]) + once,
             budget_of="ours",
             note=f"ours also sends: {'; '.join(extra)}" if extra else "",

@@ -30,18 +30,18 @@ TIME_LIMIT = 150.0
 
 TARGET = 1.01
 
-#: Name the blocks of a case that take the dearer path, and that read the CPU time of their thread.
+#: The names of the blocks that take the more expensive path, and that read the thread's CPU time.
 PAUSE = ", after a pause"
 CPU = ", CPU time"
 
-#: Pairs of processes; rounds and seconds of each for the time on the wall and for the CPU time.
+#: Pairs of processes. Rounds and seconds of each, for the elapsed time and for the CPU time.
 PROCESSES = 3
 SPANS = (("", 80, 1.0), (CPU, 20, 0.4))
 
 
 def rows(run: Run) -> Iterator[Row]:
     cases = [case + pause for pause in ("", PAUSE) for case in CASES]
-    with run.pinned() as told:
+    with run.pinned() as placement:
         for transport in run.transports:
             samples: dict[str, dict[str, list[float]]] = {
                 case + kind: defaultdict(list) for case in cases for kind, _, _ in SPANS
@@ -62,11 +62,11 @@ def rows(run: Run) -> Iterator[Row]:
                             for side, values in found.items():
                                 samples[name][side] += values
             for case in cases:
-                yield _row(run, case, transport, samples[case], samples[case + CPU], told)
+                yield _row(run, case, transport, samples[case], samples[case + CPU], placement)
 
 
 def _blocks(run: Run, engine: str, transport: str) -> dict[str, Block]:
-    """In a worker: what it does when it is told the name of a case."""
+    """In a worker: the block for the name of a case."""
     wrapper = run.wrapper(engine, transport)
     run.use(wrapper)
     wrapper.ensure_connection()
@@ -94,7 +94,7 @@ def _row(
     transport: str,
     wall: dict[str, list[float]],
     cpu: dict[str, list[float]],
-    told: str,
+    placement: str,
 ) -> Row:
     return run.row(
         case,
@@ -108,7 +108,7 @@ def _row(
         transport=transport,
         ratio=ratio_of(wall["ours"], wall["stock"]),
         budget=None if case.endswith(PAUSE) else TARGET,
-        note=told,
+        note=placement,
     )
 
 
@@ -167,7 +167,7 @@ def _request() -> Callable[[], object]:
     return call
 
 
-#: What is done, and how many times in a block.
+#: What is done, and how often in a block.
 CASES: dict[str, tuple[Callable[[], Callable[[], object]], int]] = {
     "one ORM get": (_get, 20),
     "one request with one query": (_request, 20),

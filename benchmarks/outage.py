@@ -15,7 +15,7 @@ PAUSE = 0.005
 
 
 class Asking:
-    """A thread that asks again and again, as a worker does that has something to write."""
+    """A thread that runs a statement again and again, as a worker does that has something to write."""
 
     def __init__(self, name: str, make: Callable[[], Any], *, close: bool) -> None:
         self.name = name
@@ -35,11 +35,11 @@ class Asking:
             raise TimeoutError(f"{self.name} had no first answer")
 
     def outage(self) -> None:
-        """The server is gone: the next answer is the one that counts."""
+        """The server has ended. The next answer is measured."""
         self._gone.set()
 
     def answered(self) -> float:
-        """When it was, by the monotonic clock."""
+        """The time of that answer, by the monotonic clock."""
         if not self._answered.wait(30):
             raise TimeoutError(f"{self.name} had no answer for 30 s")
         return self._when
@@ -73,12 +73,12 @@ class Asking:
                 self._over.wait(PAUSE)
         finally:
             wrapper.close()
-            # The run closes it once more, from its own thread.
+            # The run closes it again, from its own thread.
             wrapper.inc_thread_sharing()
 
 
 def ready_again(server: Server) -> float:
-    """Start a server, and tell when it greeted the first client, by the monotonic clock."""
+    """Start a server. Returns the time at which it greeted the first client, by the monotonic clock."""
     when: list[float] = []
     over = threading.Event()
 

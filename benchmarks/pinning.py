@@ -10,9 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def pinned(server_pid: int | None) -> Iterator[str]:
-    """This process on one CPU, the server on the others, for as long as the block runs.
+    """Bind this process to one CPU and the server to the others, while the block runs.
 
-    Gives a sentence that says what was done. Systems without affinity are left as they are.
+    Gives a sentence that says what was done. On systems without affinity nothing is changed.
     """
     if not hasattr(os, "sched_setaffinity"):
         yield "not pinned: this system has no sched_setaffinity"
@@ -30,13 +30,13 @@ def pinned(server_pid: int | None) -> Iterator[str]:
 
 
 def unpin(pid: int) -> None:
-    """Let a server run anywhere again, after a measure that was ended before it could."""
+    """Let a server run on all CPUs again, after a measure that was ended early."""
     if hasattr(os, "sched_getaffinity"):
         _pin_threads(pid, os.sched_getaffinity(0))
 
 
 def _pin_threads(pid: int, cpus: set[int]) -> bool:
-    # Affinity belongs to threads; those that the server starts later inherit it.
+    # Affinity belongs to threads. Threads that the server starts later inherit it.
     tasks = Path(f"/proc/{pid}/task")
     if not tasks.exists():
         return False

@@ -31,7 +31,7 @@ _STYLE: Any = {
     "legend.frameon": False,
     "legend.labelcolor": GREY,
     "savefig.transparent": True,
-    # Letters stay letters: a quarter of the size of their outlines.
+    # Keep text as text, which needs a quarter of the bytes of its outlines.
     "svg.fonttype": "none",
     # The same results give the same file.
     "svg.hashsalt": "benchmarks",
@@ -60,7 +60,7 @@ def draw(found: dict[str, Any], folder: Path) -> None:
         try:
             plot(found[name]["rows"], folder)
         except Exception:
-            # A plot that fails costs neither the tables nor the other plots.
+            # If a plot fails, the tables and the other plots are still written.
             traceback.print_exc()
 
 
@@ -78,7 +78,7 @@ def _pairs(rows: list[Any]) -> dict[tuple[str, str], str]:
 
 
 def _points(axes: Any, rows: list[Any], labels: list[str], label_of: Any, spread_of: Any) -> None:
-    """A point with its spread for each row, on the line of its label, a colour per pair."""
+    """Draw a point with its spread for each row, on the line of its label, with a colour for each pair."""
     pairs = _pairs(rows)
     for index, (pair, colour) in enumerate(pairs.items()):
         shift = (index - (len(pairs) - 1) / 2) * 0.17

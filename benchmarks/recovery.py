@@ -23,14 +23,14 @@ from .measure import OURS, STOCK, Run, main
 from .outage import Asking, ready_again
 from .own import own_server
 from .rows import Row, ratio_of, summary
-from .silent import SilentPath
+from .silent import Unresponsive
 
 NAME = "recovery"
 TITLE = "From a dead connection to a row"
 TIME_LIMIT = 120
 QUICK_TIME_LIMIT = 60
 
-#: What its user has to write is timed: it fails until then.
+#: close() and the same statement are timed, because the stock backend fails until then.
 AFTER_CLOSE = "stock, error until close()"
 CLOSING = "stock, close() after each error"
 
@@ -52,7 +52,7 @@ class Pairs:
         return [wrapper for pair in self.pairs for wrapper in pair]
 
     def measure(self, case: str) -> Row:
-        """Ask each of them; all of them have been hung up on."""
+        """Run a statement on each of them. All of them have been closed by the other end."""
         for wrapper in self.wrappers():
             await_hang_up(wrapper)
         times: dict[str, list[float]] = {AFTER_CLOSE: [], "ours": []}
@@ -82,17 +82,17 @@ class Pairs:
 
 
 def rows(run: Run) -> Iterator[Row]:
-    # It waits for most of its time, and does so meanwhile.
-    silent = SilentPath(run) if run.vendor == "mariadb" else None
+    # It waits for most of its time, so it runs in the background.
+    network = Unresponsive(run) if run.vendor == "mariadb" else None
     try:
         for transport in run.transports:
             yield from _hang_ups(run, transport)
         yield from _outages(run)
-        if silent is not None:
-            yield from silent.rows()
+        if network is not None:
+            yield from network.rows()
     finally:
-        if silent is not None:
-            silent.end()
+        if network is not None:
+            network.end()
 
 
 def _hang_ups(run: Run, transport: str) -> Iterator[Row]:
@@ -143,7 +143,7 @@ def _outage(run: Run, case: str, end: Callable[[], None]) -> Iterator[Row]:
                 one.outage()
             ready = ready_again(server)
             for one in asking:
-                # Whoever looks for the greeting does so every 2 ms.
+                # The greeting is looked for every 2 ms.
                 waited[one.name].append(max(0.0, one.answered() - ready) * 1000)
                 errors[one.name] += one.errors
         finally:
@@ -185,7 +185,7 @@ def descriptor(wrapper: Any) -> int:
 
 
 def await_hang_up(wrapper: Any) -> None:
-    """Return once this end can know that the other one has hung up."""
+    """Return when this end can notice that the other end has closed."""
     poll = select.poll()
     poll.register(descriptor(wrapper), select.POLLIN | select.POLLRDHUP)
     wait_for(lambda: poll.poll(0), "the hang-up")

@@ -36,7 +36,7 @@ def line(row: Any) -> str:
 
 def write(results: Path, target: Path) -> None:
     """Write the plots into `results`, and the document that shows them to `target`."""
-    # Only drawing needs matplotlib; --check runs where it is not installed.
+    # Only drawing needs matplotlib. --check also runs without it.
     from . import plots
 
     found = read(results)

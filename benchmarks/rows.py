@@ -29,7 +29,7 @@ class Row(TypedDict):
     unit: str
     values: dict[str, Summary]
     ratio: Spread | None
-    #: What the median of `budget_of` may be at most; None: nothing was promised.
+    #: The highest value that the median of `budget_of` may have, or None.
     budget: float | None
     #: "ratio" or a key of `values`.
     budget_of: str
@@ -53,7 +53,7 @@ def count(number: float) -> Summary:
 
 
 def median_interval(samples: Sequence[float]) -> Spread:
-    """The median and its 95 % interval, by order statistics: no assumption about the shape."""
+    """The median and its 95 % interval, by order statistics, without an assumption about the shape."""
     ordered = sorted(samples)
     size = len(ordered)
     reach = 0.98 * size**0.5
@@ -63,12 +63,12 @@ def median_interval(samples: Sequence[float]) -> Spread:
 
 
 def ratio_of(ours: Sequence[float], stock: Sequence[float]) -> Spread:
-    """Ours by stock, pair by pair: the samples with the same index were taken in the same round."""
+    """Ours divided by stock, for each pair of samples with the same index, from the same round."""
     return median_interval([a / b for a, b in zip(ours, stock, strict=True)])
 
 
 def difference_of(ours: Sequence[float], stock: Sequence[float]) -> Summary:
-    """Ours less stock, pair by pair, with the 95 % interval of the median."""
+    """Ours minus stock, for each pair, with the 95 % interval of the median."""
     pairs = [a - b for a, b in zip(ours, stock, strict=True)]
     spread = median_interval(pairs)
     return {

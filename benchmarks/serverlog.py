@@ -14,9 +14,9 @@ class Command(NamedTuple):
 
 @contextmanager
 def logged(ask: Callable[..., list[tuple[Any, ...]]]) -> Iterator[Callable[[], list[Command]]]:
-    """Gives a function that returns what clients have sent since it was last called.
+    """Gives a function that returns what clients have sent since its last call.
 
-    `ask` runs a statement on an administrator's connection, whose own commands are left out.
+    `ask` runs a statement on an administrator's connection, whose own commands are not counted.
     """
     ask("SET GLOBAL log_output = 'TABLE'")
     ask("SET GLOBAL general_log = ON")
@@ -39,7 +39,7 @@ def logged(ask: Callable[..., list[tuple[Any, ...]]]) -> Iterator[Callable[[], l
 
 
 def statements(commands: list[Command]) -> list[str]:
-    """The round trips among the commands: what is neither hello nor goodbye."""
+    """The commands that are round trips: all except connecting and disconnecting."""
     return [
         command.text if command.kind == "Query" else command.kind
         for command in commands

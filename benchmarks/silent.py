@@ -15,7 +15,7 @@ from servers import Namespace, Server
 from .measure import OURS, STOCK, Run, make_table
 from .rows import Row, summary
 
-#: Default settings, and how long they are watched; a quick run has shorter ones.
+#: The default settings, and how long they are observed. A quick run has shorter ones.
 REST = 10.6
 OBSERVED = 34.0
 QUICK_REST = 0.8
@@ -27,8 +27,8 @@ BUSY = "unresponsive network, in the middle of work"
 NUMBER = 3
 
 
-class Sufferer:
-    """A connection whose packets will be dropped, in a thread of its own."""
+class Blocked:
+    """A connection whose packets will be dropped, in its own thread."""
 
     def __init__(self, case: str, name: str, engine: str, settings: dict[str, Any]) -> None:
         self.case = case
@@ -45,8 +45,8 @@ class Sufferer:
         """Seconds until a row was read, errors and a second statement included."""
 
 
-class SilentPath:
-    """All of them side by side, in the background: nearly all the time is spent waiting."""
+class Unresponsive:
+    """All of them at the same time, in the background, because they wait for nearly all the time."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -54,8 +54,8 @@ class SilentPath:
         self._observed = QUICK_OBSERVED if run.quick else OBSERVED
         recycle = {"recycle": QUICK_SETTINGS} if run.quick else {}
         ours = {"options": {**run.options("tcp"), **recycle}}
-        self._sufferers = [
-            Sufferer(case, name, engine, settings)
+        self._blocked = [
+            Blocked(case, name, engine, settings)
             for case in (RESTED, BUSY)
             for name, engine, settings in (
                 ("stock", STOCK, {}),
@@ -88,7 +88,7 @@ class SilentPath:
         if self._failed:
             raise self._failed[0]
         for case in (RESTED, BUSY):
-            affected = [one for one in self._sufferers if one.case == case]
+            affected = [one for one in self._blocked if one.case == case]
             values = {}
             notes = []
             for name in dict.fromkeys(one.name for one in affected):
@@ -108,7 +108,7 @@ class SilentPath:
                 note += f"; with {QUICK_SETTINGS}"
             yield self._run.row(case, "s", values, transport="tcp", note=note)
 
-    def _stuck(self, hung: list[Sufferer]) -> str:
+    def _stuck(self, hung: list[Blocked]) -> str:
         ended = [one for one in hung if one.first is not None]
         return ended[0].error if ended else "still waiting when the watch ended"
 
@@ -120,18 +120,18 @@ class SilentPath:
         self._stack.close()
 
     def _play(self) -> None:
-        threads = [threading.Thread(target=self._suffer, args=(one,)) for one in self._sufferers]
+        threads = [threading.Thread(target=self._wait_blocked, args=(one,)) for one in self._blocked]
         try:
             for thread in threads:
                 thread.start()
             self._over.wait(self._rest)
             self._halt.set()
-            while not all(one.still for one in self._sufferers) and not self._over.is_set():
+            while not all(one.still for one in self._blocked) and not self._over.is_set():
                 if self._failed:
                     return
                 time.sleep(0.002)
             if not self._over.is_set():
-                for one in self._sufferers:
+                for one in self._blocked:
                     assert one.path is not None
                     self._namespace.drop_client(one.path.getsockname()[1])
             self._cut.set()
@@ -147,16 +147,16 @@ class SilentPath:
             self._over.set()
             self._halt.set()
             self._cut.set()
-            for one in self._sufferers:
+            for one in self._blocked:
                 if one.path is not None:
-                    # Those that hang would go on at the kernel's next try, half a minute from now.
+                    # Without this they would continue only at the kernel's next attempt, in half a minute.
                     with suppress(OSError):
                         one.path.shutdown(socket.SHUT_RDWR)
                     one.path.close()
             for thread in threads:
                 thread.join()
 
-    def _suffer(self, one: Sufferer) -> None:
+    def _wait_blocked(self, one: Blocked) -> None:
         wrapper = self._there.wrapper(one.engine, "tcp", **one.settings)
         try:
             self._ask(wrapper)
@@ -173,10 +173,10 @@ class SilentPath:
             self._cut.set()
         finally:
             wrapper.close()
-            # The run closes it once more, from its own thread.
+            # The run closes it again, from its own thread.
             wrapper.inc_thread_sharing()
 
-    def _measure(self, one: Sufferer, wrapper: Any) -> None:
+    def _measure(self, one: Blocked, wrapper: Any) -> None:
         from django.db.utils import Error
 
         began = time.monotonic()
@@ -190,7 +190,7 @@ class SilentPath:
             else:
                 answer = ""
             if self._over.is_set():
-                return  # what came with the packets' return
+                return  # what came when packets passed again
             if one.first is None:
                 one.first, one.error = time.monotonic() - began, answer
             if not answer:

@@ -23,12 +23,12 @@ from .measure import OURS, STOCK, Run
 
 POOL = "dj_db_conn_pool.backends.mysql"
 
-#: What a user would pick: the name of each in the results, and its entry in DATABASES.
+#: What users can use: its name in the results, and its entry in DATABASES.
 CONFIGURATIONS: Mapping[str, Mapping[str, Any]] = {
     "stock, CONN_MAX_AGE 0": {"ENGINE": STOCK, "CONN_MAX_AGE": 0},
     "stock, persistent": {"ENGINE": STOCK, "CONN_MAX_AGE": None},
     "stock, health checks": {"ENGINE": STOCK, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True},
-    # Its defaults: pre-ping, and back into the pool after each request.
+    # Its defaults: a ping when it is taken, and back into the pool after each request.
     "dj_db_conn_pool": {"ENGINE": POOL, "CONN_MAX_AGE": 0},
     "ours, persistent": {"ENGINE": OURS, "CONN_MAX_AGE": None},
     "ours, CONN_MAX_AGE 0": {"ENGINE": OURS, "CONN_MAX_AGE": 0},
@@ -51,14 +51,14 @@ WEB_SERVERS: Mapping[str, tuple[str, tuple[str, ...], str]] = {
 
 
 class Site:
-    """One configuration under one web server, in processes that end with `end`."""
+    """One configuration under one web server. `end` ends its processes."""
 
     def __init__(self, name: str, port: int, database: str, process: subprocess.Popen[bytes]):
         self.name = name
         self.database = database
         self.port = port
         self.process = process
-        # Killed if this process is; gunicorn's workers follow their master.
+        # It is killed if this process is killed. gunicorn's workers end with their master.
         guard.register(f"site {process.pid}", pid=process.pid)
 
     def end(self) -> None:
@@ -74,7 +74,7 @@ class Site:
 
 @contextmanager
 def sites(run: Run, web_server: str, names: list[str]) -> Iterator[list[Site]]:
-    """Start one site for each name in CONFIGURATIONS, each with a database of its own."""
+    """Start one site for each name in CONFIGURATIONS, each with its own database."""
     started: list[Site] = []
     with TemporaryDirectory() as folder, Admin(run.target) as admin:
         try:
@@ -126,7 +126,7 @@ def _start(run: Run, name: str, web_server: str, settings: dict[str, Any], log: 
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
-            # Our own output is rows.
+            # The output of this process is rows.
             stdout=output,
             stderr=output,
         )
@@ -134,7 +134,7 @@ def _start(run: Run, name: str, web_server: str, settings: dict[str, Any], log: 
 
 
 def _await(site: Site, folder: Path) -> None:
-    """Return once the site answers; raises RuntimeError with its log if it does not."""
+    """Return when the site answers. Raises RuntimeError with its log if it does not."""
     deadline = time.monotonic() + 30
     with Clients(site.port, 1) as clients:
         while not clients.burst(0).latencies:

@@ -27,7 +27,7 @@ Situation = Callable[[Run, Any], AbstractContextManager[None]]
 
 
 class StubCursor:
-    """The driver's cursor, as far as execute() asks for it."""
+    """A driver's cursor with what execute() needs."""
 
     description = None
     lastrowid = 1
@@ -50,7 +50,7 @@ def rows(run: Run) -> Iterator[Row]:
     wrappers = {"stock": run.wrapper(STOCK, transport), "ours": run.wrapper(OURS, transport)}
     for wrapper in wrappers.values():
         wrapper.ensure_connection()
-    with run.pinned() as told:
+    with run.pinned() as placement:
         real = summary(_real(run, wrappers["stock"]))["median"]
         for case in CASES:
             with case.situation(run, wrappers["stock"]), case.situation(run, wrappers["ours"]):
@@ -73,12 +73,12 @@ def rows(run: Run) -> Iterator[Row]:
                 budget=case.budget,
                 budget_of="added",
                 note=f"added: {100 * added['median'] / real:.1f} % of the {real:.0f} us"
-                f" that a SELECT by primary key takes the stock backend; {told}",
+                f" that a SELECT by primary key takes the stock backend; {placement}",
             )
 
 
 def _real(run: Run, wrapper: Any) -> list[float]:
-    """One statement of the stock backend with driver and server: microseconds on the wall clock."""
+    """One statement of the stock backend with driver and server, in microseconds of elapsed time."""
     cursor = wrapper.cursor()
 
     def select() -> None:
@@ -112,7 +112,7 @@ def _in_a_loop(run: Run, wrapper: Any) -> AbstractContextManager[None]:  # noqa:
 
 @contextmanager
 def after_a_pause(run: Run, wrapper: Any) -> Iterator[None]:  # noqa: ARG001
-    """Every statement looks at the socket, as if the last one were more than a millisecond ago."""
+    """Every statement checks the socket, as if the last one were more than a millisecond ago."""
     from django_mysql_recycle import connection
 
     window, connection.WINDOW = connection.WINDOW, -1.0  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ NAME = "storm"
 TITLE = "Connections that reach their max age together"
 TIME_LIMIT = 120
 QUICK_TIME_LIMIT = 45
-#: It is the policy that is measured, which is the same with either driver on either server.
+#: The backend's decisions are measured, which are the same with each driver and server.
 PAIRS = (("mysqlclient", "mariadb"),)
 
 PERIOD = 0.2
@@ -38,7 +38,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any] | None]] = {
 
 
 class Storm:
-    """Threads with a connection each; what the server counted, and how long each statement took."""
+    """Threads, each with a connection. Records what the server counted and how long statements took."""
 
     def __init__(self, run: Run, name: str, size: int, max_age: float) -> None:
         self._run = run
@@ -77,7 +77,7 @@ class Storm:
         try:
             self._together.wait(30)
             self._unit_of_work(wrapper)
-            # Not in step with the others.
+            # Not at the same time as the others.
             self._over.wait(random.uniform(0, PERIOD))
             while not self._over.wait(PERIOD):
                 began = time.perf_counter()
@@ -89,7 +89,7 @@ class Storm:
             self.errors.append(error)
         finally:
             wrapper.close()
-            # The run closes it once more, from its own thread.
+            # The run closes it again, from its own thread.
             wrapper.inc_thread_sharing()
 
     def _unit_of_work(self, wrapper: Any) -> None:
@@ -101,7 +101,7 @@ class Storm:
 
 
 def bins_of(counted: list[tuple[float, int]], width: float) -> list[tuple[float, float]]:
-    """How many more in each bin, by the bin's end; `counted` is a total at certain times."""
+    """The increase in each bin, by the end of the bin. `counted` has totals at certain times."""
     bins = []
     before, end = float(counted[0][1]), width
     for (t0, n0), (t1, n1) in pairwise(counted):
@@ -121,7 +121,7 @@ def rows(run: Run) -> Iterator[Row]:
         storm = Storm(run, name, size, max_age)
         storm.last(max_age * 2.3)
         bins = bins_of(storm.counted, BIN)
-        # Opening all of them was a storm, too, and none that could be spread.
+        # All of them were opened at once, too, which no setting can spread.
         most[name] = count(round(max(number for end, number in bins if end > max_age / 4)))
         ordered = sorted(storm.latencies)
         times[name] = {

@@ -26,7 +26,7 @@ from .sites import CONFIGURATIONS, Site, sites
 NAME = "throughput"
 TITLE = "Requests per second and requests failed, one query each"
 TIME_LIMIT = 180
-#: Both drivers and both servers, but not each with each: the second pair has gunicorn gthread only.
+#: Each driver and each server once. The second pair has gunicorn gthread only.
 PAIRS = (("mysqlclient", "mariadb"), ("pymysql", "mysql"))
 QUICK_TIME_LIMIT = 90
 
@@ -34,7 +34,7 @@ CLIENTS = 8
 OURS_PERSISTENT = "ours, persistent"
 OURS_CLOSING = "ours, CONN_MAX_AGE 0"
 STOCK_PERSISTENT = "stock, persistent"
-#: Only under ASGI, where Django has a connection for each request and advises against more.
+#: Only under ASGI, where each request has a connection and Django advises against persistent ones.
 WSGI = [name for name in CONFIGURATIONS if name != OURS_CLOSING]
 
 #: A quick run starts fewer sites.
@@ -46,7 +46,7 @@ KILL_EVERY = 0.02
 
 
 class Tally:
-    """What came of the rounds of one configuration."""
+    """The results of all rounds of one configuration."""
 
     def __init__(self) -> None:
         self.rates: list[float] = []
@@ -61,7 +61,7 @@ class Tally:
         self.total.add(load)
 
     def time(self, share: float) -> Summary:
-        """A percentile in milliseconds: of all requests that succeeded, and its range by round."""
+        """A percentile in milliseconds, of all requests that succeeded, with the range over the rounds."""
         rounds = [percentile(ordered, share) for ordered in self.rounds if ordered]
         return {
             "median": percentile(sorted(self.total.latencies), share),
@@ -85,12 +85,12 @@ def rows(run: Run) -> Iterator[Row]:
         names = list(CONFIGURATIONS) if web_server == "uvicorn" else WSGI
         if run.quick:
             names = [name for name in names if name in QUICK]
-        # It has one site more, and varies less.
+        # It has one more site, and its results vary less.
         rounds = run.rounds(4 if web_server == "uvicorn" else 5, 1)
         with sites(run, web_server, names) as started:
             with Admin(run.target) as admin:
                 tallies = measure(started, rounds, 0.2 if run.quick else 0.7, admin=admin)
-            yield from told(run, web_server, tallies)
+            yield from rows_of(run, web_server, tallies)
             yield run.row(
                 f"{web_server}: connections open at the server",
                 "connections, the most after a round",
@@ -107,16 +107,16 @@ def rows(run: Run) -> Iterator[Row]:
             with killing(run, started) as kills:
                 tallies = measure(started, run.rounds(6, 1), 0.2 if run.quick else 0.6, kills)
             case = f"{web_server}, KILL every {KILL_EVERY * 1e3:.0f} ms"
-            yield from told(run, case, tallies)
+            yield from rows_of(run, case, tallies)
         if web_server == "gunicorn gthread":
             with (
                 own_server(run, wait_timeout=SHORT) as short,
                 sites(short, web_server, names) as started,
             ):
-                # While the others are asked, each rests for longer than wait_timeout.
+                # While the others get requests, each site is idle for longer than wait_timeout.
                 seconds = (SHORT + 0.6) / (len(names) - 1)
                 tallies = measure(started, run.rounds(7, 2), seconds)
-                yield from told(run, f"{web_server}, bursts, wait_timeout {SHORT} s", tallies)
+                yield from rows_of(run, f"{web_server}, bursts, wait_timeout {SHORT} s", tallies)
 
 
 def measure(
@@ -126,11 +126,11 @@ def measure(
     kills: dict[str, int] | None = None,
     admin: Admin | None = None,
 ) -> dict[str, Tally]:
-    """Ask each site for some seconds, `rounds` times, in the same order in each round."""
+    """Send requests to each site for some seconds, `rounds` times, in the same order in each round."""
     tallies = {site.name: Tally() for site in started}
     clients = {site.name: Clients(site.port, CLIENTS) for site in started}
     try:
-        # Not counted: the first requests import what the view needs, and open connections.
+        # Not counted, because the first requests import what the view needs and open connections.
         for site in started:
             clients[site.name].burst(min(seconds, 0.3))
         for _ in range(rounds):
@@ -151,13 +151,13 @@ def measure(
 
 
 def percentile(ordered: list[float], share: float) -> float:
-    """In milliseconds; `ordered` are seconds."""
+    """The percentile in milliseconds. `ordered` has seconds."""
     if not ordered:
         return 0.0
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000
 
 
-def told(run: Run, case: str, tallies: dict[str, Tally]) -> Iterator[Row]:
+def rows_of(run: Run, case: str, tallies: dict[str, Tally]) -> Iterator[Row]:
     """Rows: requests per second, their times, and those that failed."""
     ratio = ratio_of(tallies[OURS_PERSISTENT].rates, tallies[STOCK_PERSISTENT].rates)
     busy = max(t.total.busy / t.total.seconds for t in tallies.values())
@@ -197,9 +197,9 @@ def _failures(tally: Tally) -> str:
 
 @contextmanager
 def killing(run: Run, started: list[Site]) -> Iterator[dict[str, int]]:
-    """Kill a random connection of the site that is being asked, again and again.
+    """Kill a random connection of the site that gets requests, again and again.
 
-    Gives the number of kills by database; the key "now" says which site is asked.
+    Gives the number of kills for each database. The key "now" names the site that gets requests.
     """
     kills: dict[str, Any] = {site.database: 0 for site in started} | {"now": 0}
     over = threading.Event()

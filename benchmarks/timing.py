@@ -14,11 +14,11 @@ Block = Callable[[], float]
 def alternate(
     blocks: Mapping[str, Block], rounds: int, *, warm_up: int = 3, seconds: float = 20.0
 ) -> dict[str, list[float]]:
-    """Run one block of each per round, in an order that is drawn anew for each round.
+    """Run one block of each in every round, in a random order.
 
-    Returns the samples by name; the samples with the same index belong together. The first
-    `warm_up` rounds are thrown away. On a slow machine there are fewer rounds, at least two: it
-    ends after `seconds`.
+    Returns the samples by name. Samples with the same index belong together. The first `warm_up`
+    rounds are not counted. It ends after `seconds`, so on a slow machine there are fewer rounds, at
+    least two.
     """
     deadline = perf_counter() + seconds
     names = list(blocks)
@@ -42,9 +42,9 @@ def timed(
     prepare: Callable[[], object] | None = None,
     scale: float = 1e6,
 ) -> Block:
-    """A block of `number` calls. Gives the time of one, in microseconds unless scaled otherwise.
+    """A block of `number` calls. Returns the time of one, in microseconds unless `scale` is given.
 
-    `prepare` runs before the block and is not timed; the garbage collector rests during it.
+    `prepare` runs before the block and is not timed. The garbage collector is off in the block.
     """
 
     def block() -> float:

@@ -11,7 +11,7 @@ OPEN = "not decided"
 
 
 def budgeted(row: Any) -> Any:
-    """The spread that the budget speaks of."""
+    """The spread to which the budget applies."""
     return row["ratio"] if row["budget_of"] == "ratio" else row["values"].get(row["budget_of"])
 
 
@@ -26,7 +26,7 @@ def verdict(row: Any) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits that mean something, without an exponent."""
+    """The number with three significant digits, without an exponent."""
     size = abs(value)
     if size >= 100:
         return f"{value:,.0f}"
@@ -36,7 +36,7 @@ def number(value: float) -> str:
 
 
 def span(values: list[float], form: Any = number) -> str:
-    """From the least to the greatest; one number if they are written alike."""
+    """From the lowest to the highest value, or one number if both have the same text."""
     low, high = form(min(values)), form(max(values))
     return str(low) if low == high else f"{low} to {high}"
 

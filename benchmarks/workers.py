@@ -18,7 +18,7 @@ from .timing import Block
 
 
 class Worker:
-    """A forked process that builds its blocks and runs them when it is asked to."""
+    """A forked process that builds blocks and runs them on request."""
 
     def __init__(self, build: Callable[[], Mapping[str, Block]]) -> None:
         self._pipe, theirs = Pipe()
@@ -29,7 +29,7 @@ class Worker:
         theirs.close()
 
     def block(self, name: str) -> Block:
-        """The block of that name, run over there."""
+        """The block of that name, run in the worker."""
 
         def run() -> float:
             self._pipe.send(name)
@@ -54,7 +54,7 @@ class Worker:
 
 
 def _serve(pipe: Connection, build: Callable[[], Mapping[str, Block]]) -> None:
-    """Until the other end is closed. Does not return: what follows the fork is the parent's."""
+    """Serve until the other end is closed. Never returns, because the code after the fork is the parent's."""
     try:
         try:
             blocks = build()

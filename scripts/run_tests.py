@@ -136,7 +136,7 @@ def parse() -> argparse.Namespace:
 def obtain_libraries() -> None:
     """Install what GeoDjango loads, MariaDB's Galera, and strace, which counts system calls.
 
-    Without them their tests fail, and the others still tell something.
+    Without them their tests fail, and the others can still run.
     """
     missing = []
     if find_library("gdal") is None or find_library("geos_c") is None:

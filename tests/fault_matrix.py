@@ -76,7 +76,7 @@ Table = dict[str, dict[str, list[str]]]
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fault_matrix", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="is the page made of the record?")
+    parser.add_argument("--check", action="store_true", help="compare the page with the results")
     parser.add_argument("--cells", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cells:
@@ -85,7 +85,7 @@ def main() -> int:
     if options.check:
         if TARGET.read_text(encoding="utf-8") == page(json.loads(RECORDED.read_text())):
             return 0
-        print(f"{TARGET.relative_to(ROOT)}: is not what {RECORDED.relative_to(ROOT)} makes of it")  # noqa: T201
+        print(f"{TARGET.relative_to(ROOT)}: does not match {RECORDED.relative_to(ROOT)}")  # noqa: T201
         return 1
     recorded = record()
     RECORDED.parent.mkdir(exist_ok=True)
@@ -95,7 +95,7 @@ def main() -> int:
 
 
 def record() -> dict[str, Any]:
-    """Go through all cells, and keep what the page says of them."""
+    """Try all cells, and return what the page says about them."""
     tables: dict[str, Table] = {}
     servers: dict[str, str] = {}
     firsts: list[str] = []
@@ -112,7 +112,7 @@ def record() -> dict[str, Any]:
 
 
 def page(recorded: dict[str, Any]) -> str:
-    """The page as the record makes it; drivers and servers that agree share a table."""
+    """The page from the recorded results. Drivers and servers that agree share a table."""
     names: dict[str, list[str]] = defaultdict(list)
     for name, found in recorded["tables"].items():
         names[text_of(found)].append(name)
@@ -122,7 +122,7 @@ def page(recorded: dict[str, Any]) -> str:
 
 
 def run(driver: str, vendor: str) -> dict[str, Any]:
-    """All cells of one driver on one server: a driver is chosen once per process."""
+    """All cells of one driver on one server, in a separate process, because a driver is chosen once."""
     with tempfile.TemporaryDirectory() as folder:
         cells = Path(folder) / "cells.json"
         subprocess.run(
@@ -192,7 +192,7 @@ def table(cells: Cells) -> Table:
 
 
 def text_of(found: Table) -> str:
-    """Situations down, faults across."""
+    """The table, with a row for each situation and a column for each fault."""
     faults = list(next(iter(found.values())))
     lines = [f"| | {' | '.join(faults)} |", "| --- |" + " --- |" * len(faults)]
     for situation, cells in found.items():
@@ -202,7 +202,7 @@ def text_of(found: Table) -> str:
 
 
 def summary(verdicts: dict[tuple[str, str], str]) -> str:
-    """One word if all agree, else the most frequent one and the others with what differs."""
+    """One word if all agree, otherwise the most frequent one and the others with what differs."""
     words = {
         key: verdict.replace("raises, stays broken", "broken") for key, verdict in verdicts.items()
     }

@@ -1,10 +1,10 @@
-"""Workers move money while their connections are killed, their server restarted, limits crossed.
+"""Workers move money while connections are killed, the server is restarted and limits pass.
 
 They also change their default database, begin transactions by SQL across boundaries of units of
-work, set their session up in each round, and query in the middle of a statement.
+work, set up their session in each round, and query in the middle of a statement.
 
 ``python -m tests.soak --seconds 600 --seed 7`` runs it by hand; the driver and the server are
-chosen as for the tests (choice.py). It ends with an error if a promise was broken.
+chosen as for the tests (choice.py). It ends with an error if a promise is broken.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TABLES = (
 
 
 class Soak:
-    """What the workers did, as they were told; compared in the end with what the server has."""
+    """What the backend reported to the workers. In the end it is compared with what the server has."""
 
     def __init__(self, alias: str, server: Server, seed: int) -> None:
         self.alias = alias
@@ -121,7 +121,7 @@ class Soak:
         self.acknowledged.add(name)
 
     def transfer_by_sql(self, connection: Any, chance: random.Random) -> None:
-        """Between the two halves a unit of work may end, and with it the connection's life."""
+        """Between the two halves a unit of work may end, and with it the connection."""
         name = str(uuid.uuid4())
         source, target = chance.sample(range(ACCOUNTS), 2)
         amount = chance.randint(1, 50)
@@ -136,7 +136,7 @@ class Soak:
                 self.book(cursor, name, amount)
                 cursor.execute("COMMIT")
             except BaseException:
-                for _ in range(2):  # a loss that is still to be raised may come first
+                for _ in range(2):  # the error of an earlier loss may come first
                     with suppress(Error):
                         cursor.execute("ROLLBACK")
                 raise
@@ -151,7 +151,7 @@ class Soak:
         cursor.execute(f"INSERT INTO {self.main}.soak_ledger VALUES (%s, %s)", [name, amount])
 
     def note(self, connection: Any, chance: random.Random) -> None:
-        """The row goes to the database that was chosen last, whatever happens in between."""
+        """The row must go to the database that was selected last, whatever happens in between."""
         database = chance.choice([self.main, BRANCH])
         with connection.cursor() as cursor:
             cursor.execute(f"USE `{database}`")
@@ -164,12 +164,12 @@ class Soak:
                 self.noted[database].add(name)
 
     def ask_in_the_middle(self, connection: Any, chance: random.Random) -> None:
-        """Both statements get their own answers, or the inner one is refused."""
+        """Both statements must get their own answers, or the inner one is refused."""
         number, inner, countdown = chance.randrange(10**6), 0, chance.randint(1, 50)
 
         def profile(frame: Any, *_event: Any) -> None:
             nonlocal countdown, inner
-            # Not inside of Django, which holds a lock of its own for a moment.
+            # Not inside Django, which holds a lock of its own for a moment.
             module = str(frame.f_globals.get("__name__")).partition(".")[0]
             countdown -= module in ("MySQLdb", "pymysql", "socket", "django_mysql_recycle")
             if countdown:
@@ -190,7 +190,7 @@ class Soak:
             self.broken.append(f"{number} was answered by {outer}, {-number} by {inner}")
 
     def hold_lock(self, connection: Any, chance: random.Random) -> None:
-        """As long as nothing is raised, the lock is ours."""
+        """As long as nothing is raised, this connection must have the lock."""
         name = chance.choice(LOCKS)
         with connection.cursor() as cursor:
             cursor.execute("SELECT GET_LOCK(%s, 0)", [name])
@@ -199,11 +199,11 @@ class Soak:
             time.sleep(chance.random() * 0.2)
             cursor.execute("SELECT IS_USED_LOCK(%s) = CONNECTION_ID()", [name])
             if cursor.fetchone()[0] != 1:
-                self.broken.append(f"lock {name} was lost and nobody heard of it")
+                self.broken.append(f"lock {name} was lost without an error")
             cursor.execute("SELECT RELEASE_LOCK(%s)", [name])
 
     def set_up(self, connection: Any, chance: random.Random) -> None:
-        """Rounds that set their session up: what they work with is what they have set, or raises."""
+        """Rounds that set up their session. They must work with what they have set, or get an error."""
         with connection.cursor() as cursor:
             for _ in range(chance.randint(1, 5)):
                 number = chance.randrange(1000)
@@ -220,10 +220,10 @@ class Soak:
                     self.broken.append("a session was not as it had been set up")
                 time.sleep(chance.random() * 0.2)
             cursor.execute("DROP TEMPORARY TABLE IF EXISTS soak_own")
-        connection.close_if_unusable_or_obsolete()  # the round's variables end with it
+        connection.close_if_unusable_or_obsolete()  # the variables of the round end here
 
     def ask_for_its_number(self, connection: Any, chance: random.Random) -> None:
-        """LAST_INSERT_ID() is that of the application's last INSERT, or raises."""
+        """LAST_INSERT_ID() must be the one of the application's last INSERT, or raise."""
         name = str(uuid.uuid4())
         with connection.cursor() as cursor:
             cursor.execute(f"INSERT INTO {self.main}.soak_numbered (name) VALUES (%s)", [name])
@@ -233,14 +233,14 @@ class Soak:
             table = f"{self.main}.soak_numbered"
             cursor.execute(f"SELECT name FROM {table} WHERE id = LAST_INSERT_ID()")
             if cursor.fetchone() != (name,):
-                self.broken.append("the number of a row was another one's")
+                self.broken.append("LAST_INSERT_ID() was not the id of the inserted row")
 
     def nap(self, connection: Any, chance: random.Random) -> None:
         if chance.random() < 0.1:
             self.over.wait(LIMIT * (0.7 + chance.random()))
 
     def last_word(self, connection: Any) -> None:
-        """No worker has to be restarted: at the latest the second statement works."""
+        """No worker has to be restarted: a statement must succeed within three attempts."""
         for attempt in range(3):
             try:
                 with connection.cursor() as cursor:
@@ -270,7 +270,7 @@ class Soak:
                     try:
                         admin.rows(f"KILL {victim}")
                     except Exception as error:
-                        if error.args[0] != 1094:  # gone by itself
+                        if error.args[0] != 1094:  # it has already ended
                             raise
 
     # ##### The truth #####

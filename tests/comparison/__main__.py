@@ -1,8 +1,8 @@
-"""`python -m tests.comparison` goes through every failure with everything a user would pick.
+"""`python -m tests.comparison` tries every failure with everything that a user could use.
 
 It writes docs/generated/comparison.json, and the table of docs/comparison.md from it. The other
-packages are not among this project's dependencies: `nox -s comparison` installs them, in an
-environment of its own. `--check` only compares the page with what is recorded.
+packages are not among this project's dependencies: `nox -s comparison` installs them, in a
+separate environment. `--check` only compares the page with the recorded results.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from .table import PAGE, RECORDED, ROOT, SERVERS, into, load
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.comparison", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="is the page made of the record?")
-    parser.add_argument("--table", action="store_true", help="make the table from the record")
-    parser.add_argument("--only", nargs="+", choices=CONTENDERS, help="try only these anew")
+    parser.add_argument("--check", action="store_true", help="compare the page with the results")
+    parser.add_argument("--table", action="store_true", help="write the table from the results")
+    parser.add_argument("--only", nargs="+", choices=CONTENDERS, help="try only these")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -43,7 +43,7 @@ def main() -> int:
     if options.check:
         if PAGE.read_text(encoding="utf-8") == into(PAGE.read_text(encoding="utf-8"), load()):
             return 0
-        print(f"{PAGE.relative_to(ROOT)}: is not what {RECORDED.relative_to(ROOT)} makes of it")
+        print(f"{PAGE.relative_to(ROOT)}: does not match {RECORDED.relative_to(ROOT)}")
         return 1
     if not options.table:
         record(options.only or list(CONTENDERS))
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def record(names: Sequence[str]) -> None:
-    """Try these contenders; what is recorded of the others stays."""
+    """Try these contenders. The recorded results of the others stay."""
     versions = {name: versions_of(name) for name in CONTENDERS}
     with ThreadPoolExecutor(4) as pool:
         outcomes = list(pool.map(lambda one: run(*one), product(SERVERS, names)))

@@ -1,4 +1,4 @@
-"""What a user would pick, each as its own documentation sets it up."""
+"""What a user could use, each set up as its documentation says."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ CONTENDERS: dict[str, Contender] = {
 
 
 def before_each_piece(contender: Contender) -> Callable[[], None]:
-    """What the user's own code does before each piece of work."""
+    """What the code of the user does before each piece of work."""
     if not contender.sprinkles:
         return lambda: None
     from django.db import close_old_connections

@@ -1,6 +1,6 @@
-"""The failures that each contender goes through. Every one begins on a new connection.
+"""The failures that each contender is tried with. Each one begins on a new connection.
 
-What a function returns is one of the words of table.py, with the number of the error.
+A function returns one of the words of table.py, with the number of the error.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from servers import FaultProxy, Namespace, Server
 
 from ..integration.admin import Admin
 
-#: The server's wait_timeout, and a silence that is longer.
+#: The server's wait_timeout, and a pause that is longer.
 WAIT_TIMEOUT = 2
-SILENCE = 2.6
-#: Longer than every bound of this backend.
+PAUSE = 2.6
+#: Longer than every limit of this backend.
 PATIENCE = 35.0
 
 APPLICATION = "application"
@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
 
 
 class Ground(NamedTuple):
-    """Where a contender is tried. `connect(server, proxy)` gives a fresh connection."""
+    """The place in which a contender is tried. `connect(server, proxy)` gives a new connection."""
 
     server: Server
     other: Server
@@ -48,7 +48,7 @@ class Ground(NamedTuple):
 
 @contextmanager
 def request() -> Iterator[None]:
-    """The signals that Django sends around a request; all that a connection sees of it."""
+    """The signals that Django sends around a request, which is all that affects a connection."""
     request_started.send(sender=None)
     try:
         yield
@@ -87,7 +87,7 @@ def idle_between_requests(ground: Ground) -> Outcome:
     connection = ground.connect()
     with request():
         run(connection, "SELECT 1")
-    time.sleep(SILENCE)
+    time.sleep(PAUSE)
 
     def serve() -> None:
         with request():
@@ -100,14 +100,14 @@ def idle_inside(ground: Ground) -> Outcome:
     connection = ground.connect()
     request_started.send(sender=None)
     run(connection, "SELECT 1")
-    time.sleep(SILENCE)
+    time.sleep(PAUSE)
     return attempts(ground, lambda: run(connection, "SELECT 1"))
 
 
 def idle_before_atomic(ground: Ground) -> Outcome:
     connection = ground.connect()
     run(connection, "SELECT 1")
-    time.sleep(SILENCE)
+    time.sleep(PAUSE)
 
     def transfer() -> None:
         with transaction.atomic(using=connection.alias):
@@ -121,7 +121,7 @@ def idle_before_atomic(ground: Ground) -> Outcome:
 
 
 def kill(ground: Ground, connection: BaseDatabaseWrapper) -> None:
-    """KILL, and leave the hang-up the time that it takes to arrive."""
+    """KILL, and wait until this end can notice it."""
     ground.admin.kill(run(connection, "SELECT CONNECTION_ID()")[0])
     time.sleep(0.1)
 
@@ -134,14 +134,14 @@ def killed(ground: Ground) -> Outcome:
 
 
 def silent_path(ground: Ground) -> Outcome:
-    """A server in a namespace; the packets of the connection are dropped, and it rests."""
+    """A server in a namespace. The packets of the connection are dropped, and then it is idle."""
     with Namespace() as namespace:
         with Server(
             ground.server.vendor, host=namespace.address, namespace=namespace.name
         ) as server:
             connection = ground.connect(server)
             answers: list[Outcome] = []
-            silent = threading.Event()
+            blocked = threading.Event()
             ready = threading.Event()
             ports: list[int] = []
 
@@ -153,7 +153,7 @@ def silent_path(ground: Ground) -> Outcome:
                 with socket.socket(fileno=os.dup(driver.fileno())) as sock:
                     ports.append(sock.getsockname()[1])
                 ready.set()
-                silent.wait()
+                blocked.wait()
                 time.sleep(11)  # so that this backend's ping_after has passed
                 answers.append(attempts(ground, lambda: run(mine, "SELECT 1")))
 
@@ -162,7 +162,7 @@ def silent_path(ground: Ground) -> Outcome:
             if not ready.wait(20):
                 return Outcome("not measured")
             namespace.drop_client(ports[0])
-            silent.set()
+            blocked.set()
             thread.join(11 + PATIENCE)
             hangs = thread.is_alive()
             namespace.restore()
@@ -176,7 +176,7 @@ def lost_inside_atomic(ground: Ground) -> Outcome:
     try:
         with transaction.atomic(using=connection.alias):
             run(connection, "INSERT INTO compared (name) VALUES ('first half')")
-            time.sleep(SILENCE)
+            time.sleep(PAUSE)
             run(connection, "INSERT INTO compared (name) VALUES ('second half')")
     except Error as caught:
         error = caught
@@ -232,7 +232,7 @@ def lock_lost(ground: Ground) -> Outcome:
 
 
 def turned_read_only(ground: Ground) -> Outcome:
-    """The primary is demoted, and the address leads to another server from now on."""
+    """The primary becomes read-only, and from now on the address leads to another server."""
     with FaultProxy(ground.server.host, ground.server.port) as proxy:
         connection = ground.connect(ground.server, proxy, user=APPLICATION)
 
@@ -258,15 +258,15 @@ def forked(ground: Ground) -> Outcome:
     pid = os.fork()
     if pid == 0:
         try:
-            connections.close_all()  # the usual advice
+            connections.close_all()  # what is usually recommended
             os.write(writing, b"%d" % run(connection, "SELECT CONNECTION_ID()")[0])
         finally:
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        told = pipe.read()
+        answer = pipe.read()
     os.waitpid(pid, 0)
-    if told == b"%d" % session:
+    if answer == b"%d" % session:
         return Outcome("both use one session")
     return attempts(ground, lambda: run(connection, "SELECT 1"))
 

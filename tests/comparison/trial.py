@@ -1,4 +1,4 @@
-"""One contender goes through every failure, in this process."""
+"""Tries one contender with every failure, in this process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _numbers = count(1)
 
 
 def trial(contender: Contender) -> dict[str, Any]:
-    """What became of each failure, and the server's version."""
+    """The outcome of each failure, and the version of the server."""
     settings.configure(
         DATABASES={"default": {"ENGINE": contender.engine}},
         INSTALLED_APPS=list(contender.apps),
@@ -56,7 +56,7 @@ def trial(contender: Contender) -> dict[str, Any]:
 
 
 def make_application(admin: Admin, password: str) -> None:
-    """An account that read_only binds; administrators go on writing."""
+    """An account to which read_only applies. Administrators can still write."""
     for host in ("%", "localhost", "127.0.0.1"):
         admin.rows(f"CREATE USER '{APPLICATION}'@'{host}' IDENTIFIED BY '{password}'")
         admin.rows(f"GRANT SELECT, INSERT ON recycle.* TO '{APPLICATION}'@'{host}'")
@@ -65,7 +65,7 @@ def make_application(admin: Admin, password: str) -> None:
 def fresh(
     contender: Contender, target: Server, proxy: FaultProxy | None, user: str, password: str
 ) -> BaseDatabaseWrapper:
-    """A connection wrapper under an alias of its own, not connected yet."""
+    """A connection wrapper with its own alias, not connected yet."""
     database = {
         "ENGINE": contender.engine,
         "HOST": (proxy or target).host,

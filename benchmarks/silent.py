@@ -120,7 +120,9 @@ class Unresponsive:
         self._stack.close()
 
     def _play(self) -> None:
-        threads = [threading.Thread(target=self._wait_blocked, args=(one,)) for one in self._blocked]
+        threads = [
+            threading.Thread(target=self._wait_blocked, args=(one,)) for one in self._blocked
+        ]
         try:
             for thread in threads:
                 thread.start()

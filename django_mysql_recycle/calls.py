@@ -37,8 +37,6 @@ def runs(frame: FrameType | None) -> bool:
 class Calls:
     """The calls of one wrapper that are under way. The attributes are for who makes the call."""
 
-    __slots__ = ("connecting", "django_check", "notifying", "reporting")
-
     def __init__(self) -> None:
         self.forget()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from . import evidence, liveness, network_path
 from .calls import runs
@@ -22,6 +22,7 @@ from .session_state import INSERTED, USUAL, Read, Reading, Statement, examine
 from .session_state.effects import may_touch_tables
 
 if TYPE_CHECKING:
+    from .cursors import RecyclingCursor
     from .drivers import Driver, DriverConnection
 
 __all__ = ["CLOSED", "NO_CONNECTION", "Condition", "NoAnswer", "PhysicalConnection"]
@@ -52,47 +53,6 @@ class Condition(IntEnum):
 
 class PhysicalConnection:
     """One connection of the driver to the server."""
-
-    __slots__ = (
-        "_watched",
-        "code",
-        "condition",
-        "descriptor",
-        "dirty",
-        "driver",
-        "exchange",
-        "executing",
-        "expires_at",
-        "idle_limit",
-        "kept_until",
-        "last_activity",
-        "ledger",
-        "limit_due",
-        "limit_pause",
-        "limit_unread",
-        "mariadb",
-        "max_age",
-        "network_timeout_lifted",
-        "opened_at",
-        "opened_in",
-        "options",
-        "path_options",
-        "peer_closed",
-        "ran_since",
-        "raw",
-        "read_only_declared",
-        "reading",
-        "ready",
-        "reason",
-        "rolled_back",
-        "short_idle",
-        "socket",
-        "status_unknown",
-        "touched",
-        "unit_ended_at",
-        "usable",
-        "wrong_node",
-    )
 
     def __init__(
         self, driver: Driver, raw: DriverConnection, options: Options, max_age: float | None
@@ -434,8 +394,8 @@ class PhysicalConnection:
     def note_changes(
         self,
         statement: Statement,
-        args: Any,
-        answer: Any,
+        args: object,
+        answer: object,
         *,
         many: bool = False,
         autocommit: bool,
@@ -527,13 +487,13 @@ class PhysicalConnection:
 
     # ##### Pending result #####
 
-    def set_pending(self, cursor: Any) -> None:
+    def set_pending(self, cursor: RecyclingCursor | None) -> None:
         """A cursor has rows or result sets still to be read, or none has (None)."""
         self.ledger.set_pending(cursor)
         if cursor is None:
             self.restore_network_timeout()
 
-    def has_pending_result(self, cursor: Any = None) -> bool:
+    def has_pending_result(self, cursor: RecyclingCursor | None = None) -> bool:
         """Whether another cursor than this one has something to read."""
         ledger = self.ledger
         if not ledger.may_be_pending:
@@ -642,4 +602,4 @@ class _NoConnection:
 
 
 #: The physical connection where there is none.
-NO_CONNECTION: Any = _NoConnection()
+NO_CONNECTION = cast(PhysicalConnection, _NoConnection())

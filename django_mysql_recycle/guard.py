@@ -360,13 +360,13 @@ class Guard:
         self,
         cursor: RecyclingCursor,
         statement: Statement,
-        args: Any,
+        args: object,
         call: Callable[[], T],
         *,
         many: bool = False,
         arguments: str = "",
         again: bool = False,
-        sql: Any = None,
+        sql: object = None,
     ) -> T:
         """Run `call`, which executes on what is inside `cursor`, with everything that takes.
 
@@ -444,11 +444,11 @@ class Guard:
         self,
         connection: PhysicalConnection,
         statement: Statement,
-        args: Any,
+        args: object,
         cursor: RecyclingCursor,
         many: bool,
         arguments: str,
-        sql: Any,
+        sql: object,
     ) -> None:
         ledger, losses, wrapper = connection.ledger, self.losses, self.wrapper()
         connection.ran(statement)
@@ -487,13 +487,13 @@ class Guard:
         connection: PhysicalConnection,
         error: BaseException,
         statement: Statement,
-        args: Any,
+        args: object,
         idle: float,
         *,
         safe: bool,
         many: bool = False,
         again: bool = False,
-        sql: Any = None,
+        sql: object = None,
     ) -> bool:
         """Act on what the error proves. True: there is a new connection, run it once more."""
         wrapper = self.wrapper()
@@ -622,7 +622,7 @@ class Guard:
     # ##### Past Django's cursors #####
 
     def ran_directly(
-        self, exchange: Exchange, sql: str | bytes | bytearray, args: Any, cursor: Any
+        self, exchange: Exchange, sql: str | bytes | bytearray, args: object, cursor: Any
     ) -> bool:
         """The application has run a statement past Django's cursors, by an object of the driver's.
 

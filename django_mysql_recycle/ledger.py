@@ -22,17 +22,6 @@ __all__ = ["Ledger"]
 class Ledger:
     """The account of one session. ``now`` is a reading of the backend's clock in seconds."""
 
-    __slots__ = (
-        "_pending",
-        "after",
-        "arguments",
-        "left",
-        "may_be_pending",
-        "nothing_left_at",
-        "pins",
-        "settled",
-    )
-
     def __init__(self, now: float) -> None:
         self.pins = SessionState()
         #: Of a text with several statements: the pins if all of them run.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from . import events
 from .calls import Calls, has_left, runs
@@ -40,6 +40,11 @@ class Ending:
     idle_limit: float | None
     max_age: float | None
     signal: bool  #: whether the receivers of connection_recycled are called
+
+    @property
+    def summary(self) -> str:
+        """For a message."""
+        return f"{self.reason}, idle {self.idle:.1f} s"
 
     @classmethod
     def of(cls, connection: PhysicalConnection, reason: str, *, signal: bool = True) -> Ending:
@@ -162,16 +167,33 @@ class Losses:
             self.in_flight = False
             raise error
 
-    def report(self, error: SessionStateLost, *, raised: bool = True, **facts: Any) -> None:
-        """Log, count and signal a loss that the caller is about to raise."""
+    def _report(
+        self,
+        error: SessionStateLost,
+        ending: Ending,
+        state: tuple[str, ...],
+        description: str,
+        *,
+        raised: bool = True,
+    ) -> SessionStateLost:
+        """Log, count and signal a loss. Returns the error, for the caller to raise."""
         if raised and self.pending_error is not error:
             self.set_pending(error)
         calls = self._calls
         outer, calls.reporting = calls.reporting, sys._getframe()
         try:
-            events.state_lost(self.wrapper(), raised=raised, **facts)
+            events.state_lost(
+                self.wrapper(),
+                reason=ending.reason,
+                age=ending.age,
+                idle=ending.idle,
+                state=state,
+                description=description,
+                raised=raised,
+            )
         finally:
             calls.reporting = outer
+        return error
 
     # ##### Session state #####
 
@@ -188,32 +210,22 @@ class Losses:
 
         `reason`: why a living connection was closed.
         """
-        now = clock()
         pins = connection.ledger.pins
-        kinds = pins.kinds()
-        description = pins.describe(now)
+        kinds, description = pins.kinds(), pins.describe(clock())
         if not kinds:
             kinds = tuple(str(read) for read in statement.reads if connection.has_left(read))
             description = "what an earlier statement left for " + ", ".join(kinds)
-        reason = connection.reason or reason
+        ending = replace(Ending.of(connection, connection.reason or reason), idle=idle)
         error = SessionStateLost(
             connection.code or 2006,
-            f"the connection of {self.wrapper().alias!r} is gone ({reason}, idle {idle:.1f} s) "
+            f"the connection of {self.wrapper().alias!r} is gone ({ending.summary}) "
             f"and session state with it: {description}",
         )
         if raised:
             # Before anything is forgotten: whatever strikes from here on, it will be raised.
             self.set_pending(error, connection)
             connection.forget_loss()
-        self.report(
-            error,
-            reason=reason,
-            age=now - connection.opened_at,
-            idle=idle,
-            state=kinds,
-            description=description,
-            raised=raised,
-        )
+        self._report(error, ending, kinds, description, raised=raised)
         if not raised:
             connection.forget_loss()
         return error
@@ -239,23 +251,15 @@ class Losses:
         description = pins.describe(clock())
         error = SessionStateLost(
             unset.code or 2006,
-            f"the connection of {wrapper.alias!r} was replaced ({ending.reason}, idle "
-            f"{ending.idle:.1f} s); this session state has not been set again: {description}",
+            f"the connection of {wrapper.alias!r} was replaced ({ending.summary}); this session state "
+            f"has not been set again: {description}",
         )
         self.set_pending(error, unset)
         self.unset = None
         self.watch()
-        self.report(
-            error,
-            reason=ending.reason,
-            age=ending.age,
-            idle=ending.idle,
-            state=pins.kinds(),
-            description=description,
-        )
-        return error
+        return self._report(error, ending, pins.kinds(), description)
 
-    def set_again(self, statement: Statement, args: Any, *, many: bool) -> None:
+    def set_again(self, statement: Statement, args: object, *, many: bool) -> None:
         """A statement has run, which may have set lost state again."""
         unset = self.unset
         if unset is None or self._calls.is_notifying():
@@ -297,28 +301,19 @@ class Losses:
             return
         if statement.selects_database:
             return
-        ending = refused.ending
-        reason, age, idle = (ending.reason, ending.age, ending.idle) if ending else ("closed", 0, 0)
+        ending = refused.ending or Ending("closed", 0, 0, None, None, signal=True)
         description = (
             f"default database `{refused.name}`, which cannot be selected again "
             f"(error {refused.code})"
         )
         error = SessionStateLost(
             refused.code,
-            f"the connection of {self.wrapper().alias!r} was replaced ({reason}, idle {idle:.1f} s) "
-            f"and the new one is not in its {description}",
+            f"the connection of {self.wrapper().alias!r} was replaced ({ending.summary}) and the new "
+            f"one is not in its {description}",
         )
         self.refused = None
         self.watch()
-        self.report(
-            error,
-            reason=reason,
-            age=age,
-            idle=idle,
-            state=(Kind.DEFAULT_DATABASE.value.label,),
-            description=description,
-        )
-        raise error
+        raise self._report(error, ending, (Kind.DEFAULT_DATABASE.value.label,), description)
 
     # ##### What earlier statements left #####
 
@@ -363,15 +358,7 @@ class Losses:
                 2006,
                 f"{description}; the connection of {self.wrapper().alias!r} has no answer to it",
             )
-            self.report(
-                error,
-                reason=ending.reason,
-                age=ending.age,
-                idle=ending.idle,
-                state=(str(read),),
-                description=description,
-            )
-            raise error
+            raise self._report(error, ending, (str(read),), description)
 
     def _lost_with(self, read: Read, connection: PhysicalConnection) -> Ending | None:
         """How the connection ended in which the answer was left, if it was."""

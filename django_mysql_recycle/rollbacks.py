@@ -6,7 +6,7 @@ alone.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.db.transaction import TransactionManagementError
 
@@ -47,7 +47,7 @@ def look_for_rollback(
 
 
 def after_rollback(
-    wrapper: Wrapper, connection: PhysicalConnection, statement: Statement, sql: Any
+    wrapper: Wrapper, connection: PhysicalConnection, statement: Statement, sql: object
 ) -> None:
     """Before a statement that the application takes for one of the same transaction."""
     if rolls_back(sql) or (statement.enters_transaction and not connection.ran_since):

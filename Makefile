@@ -1,28 +1,28 @@
-# One front for everything: `make demo` and `make test` work in a fresh clone on a fresh machine
-# with Python 3.10 or later, git and make.
+# The commands of the project. `make demo` and `make test` work in a new clone on a new machine with
+# Python 3.10 or later, git and make.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Drivers that `make test` has to find; unset, it takes those that could be installed.
+# The drivers that `make test` must use. If unset, it uses those that could be installed.
 DRIVERS :=
 
 .PHONY: help demo run picture test bench unit lint types format coverage docs-check clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo      the original problem and its cure, on a real server, in a minute"
-	@echo "make run       the example project's page, on a throwaway server"
-	@echo "make picture   the page's pictures in docs/generated/images, taken in a headless Chromium"
-	@echo "make test      all tests, with both drivers on both servers"
-	@echo "make bench     what it costs, both drivers and servers, in 20 minutes (QUICK=1: in two)"
-	@echo "make unit      the tests that need no server"
-	@echo "make coverage  all tests, and what they cover"
-	@echo "make docs-check  dead links and stale numbers in the documents"
+	@echo "make demo      show the original problem and its solution on a real server, in a minute"
+	@echo "make run       serve the page of the example project, with a temporary server"
+	@echo "make picture   take the page's pictures in docs/generated/images with a headless Chromium"
+	@echo "make test      run all tests, with both drivers on both servers"
+	@echo "make bench     measure the costs, both drivers and servers, in 20 minutes (QUICK=1: in two)"
+	@echo "make unit      run the tests that need no server"
+	@echo "make coverage  run all tests, and show what they cover"
+	@echo "make docs-check  look for dead links and stale numbers in the documents"
 	@echo "make lint      ruff;  make types  mypy;  make format  ruff's formatter"
 	@echo "make clean     remove the virtual environment and what tests and builds left"
 
-# The stamps are older than what they were made from when that changes.
+# Each stamp is made again when one of the files changes that it depends on.
 $(VENV)/.ready-use $(VENV)/.ready-test $(VENV)/.ready-bench $(VENV)/.ready-dev: $(VENV)/.ready-%: pyproject.toml scripts/bootstrap.py
 	@$(PYTHON) scripts/bootstrap.py $(VENV) $*
 	@touch $@

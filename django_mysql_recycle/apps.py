@@ -12,8 +12,8 @@ class MySQLRecycleConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"  # there are no models
 
     def ready(self) -> None:
-        # base.py does the same, but nobody loads it where only the second alias uses it, or
-        # none. Registering twice is registering once.
+        # base.py does the same, but Django does not load it if no alias uses it, or only one that
+        # is not the default. Registering the same function twice has no further effect.
         from .checks import check_settings
 
         checks.register(check_settings)

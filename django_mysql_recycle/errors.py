@@ -24,13 +24,14 @@ __all__ = [
 
 
 class SessionStateLost(OperationalError):
-    """The connection was lost, and session state of the application with it.
+    """The connection was lost, and with it session state that the application had set.
 
-    Raised once; the next statement gets a new connection. ``args[0]`` is the number of the
-    driver's error (2006 where the liveness check saw the loss and the driver has not met it),
-    ``args[1]`` says which state, since when, and after how much idle time.
+    It is raised once. The next statement gets a new connection. ``args[0]`` is the error number of
+    the driver, or 2006 if the liveness check found the loss before the driver did. ``args[1]``
+    says which state was lost, how long ago it was set, and how long the connection was idle
+    (seconds).
 
-    A named lock that was held is free now, and another session may have it.
+    A named lock that was held is free now, and another session may have taken it.
     """
 
 

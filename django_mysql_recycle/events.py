@@ -1,4 +1,4 @@
-"""The logger, the signals, the counters. They never show SQL, parameters or credentials."""
+"""The logger, the signals and the counters. None of them shows SQL, parameters or passwords."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ __all__ = [
 
 logger = logging.getLogger("django_mysql_recycle")
 
-#: Every reason, and how loud its line in the log is: what belongs to the normal life of a
-#: connection, or is worth a WARNING.
+#: Every reason, and the level of its line in the log. What belongs to the normal life of a
+#: connection is INFO.
 LEVELS = {
     "idle limit": logging.INFO,
     "max age": logging.INFO,
@@ -71,12 +71,14 @@ processes.track(_ledger)
 
 
 def counters() -> dict[str, dict[str, dict[str, int]]]:
-    """How often what has happened in this process: ``{alias: {event: {reason: count}}}``.
+    """The number of events in this process: ``{alias: {event: {reason: count}}}``.
 
-    The events are ``recycled``, ``repeated`` and ``state_lost``; an alias is there once something
-    has happened to it, with all three. ``kept``, whose reasons are kinds of session state, is
-    there once a connection was kept open past its max age. The answer is a copy that is the
-    caller's own. Safe in any thread. A forked child starts at zero.
+    The events are ``recycled``, ``repeated`` and ``state_lost``. After the first event of an alias,
+    the result has that alias with all three. It also has ``kept`` once a connection was kept open
+    past its max age; the reasons of ``kept`` are kinds of session state.
+
+    The result is a copy, which the caller may change. Safe to call in any thread. A forked child
+    starts at zero. Raises nothing.
     """
     with _ledger.lock:
         return {
@@ -86,7 +88,7 @@ def counters() -> dict[str, dict[str, dict[str, int]]]:
 
 
 def reset_counters() -> None:
-    """Start all counters at zero; for tests."""
+    """Set all counters to zero, for tests."""
     with _ledger.lock:
         _ledger.counts.clear()
 

@@ -1,7 +1,8 @@
-"""The socket: clock, closed-check, detaching after a fork. What TCP watches is in network_path.py.
+"""The clock, the liveness check of a socket, and detaching it after a fork.
 
-Only looks. It never reads, writes or closes through a driver's descriptor: MSG_PEEK after a
-reset would eat the error that the driver should see.
+This module only looks at a driver's socket. It never reads, writes or closes through it: even
+MSG_PEEK would take away the error of a reset, which the driver has to see. The options of TCP are
+in network_path.py.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ __all__ = [
     "watch",
 ]
 
-# Counts suspended time where the system has such a clock: the server does not stop with the
-# laptop or the frozen container.
+# A clock that also counts suspended time, if the system has one: the server does not stop while
+# a laptop sleeps or a container is frozen.
 clock: Callable[[], float] = (
     partial(time.clock_gettime, time.CLOCK_BOOTTIME)
     if hasattr(time, "CLOCK_BOOTTIME")
     else time.monotonic
 )
 
-# Taken at import: eventlet removes it, Windows does not have it. Without it there is no
-# liveness check, and a round trip of the backend's own is bounded by the driver alone.
+# Taken at import, because eventlet removes it later. Windows has none. Without it there is no
+# liveness check, and only the driver limits the round trips of the backend.
 _poll = getattr(select, "poll", None)
 
 
 def _unpatched_poll() -> Any:
-    # gevent's is for waiting: it costs 27 us and lets other greenlets run before the statement.
+    # gevent's poll() takes 27 us and lets other greenlets run before the statement.
     patched_by = sys.modules.get("gevent.monkey")
     return (
         _poll if patched_by is None or _poll is None else patched_by.get_original("select", "poll")
@@ -57,10 +58,10 @@ def can_look() -> bool:
 
 
 def watch(descriptor: int | None) -> Callable[[], object]:
-    """A function that is true if the idle connection has been closed. No round trip.
+    """A function that returns a true value if the idle connection has been closed. No round trip.
 
-    A healthy idle connection has nothing to read; after a hang-up, whoever caused it, the
-    socket is readable or in error, over TCP, TLS and unix sockets alike.
+    A healthy idle connection has nothing to read. Once the other end has closed it, the socket is
+    readable or in error, over TCP, TLS and unix sockets alike.
     """
     if _look is None or descriptor is None:
         return _never
@@ -83,9 +84,9 @@ def wait_until_readable(descriptor: int | None, seconds: float | None) -> bool:
 
 
 def hangs_up(descriptor: int | None, seconds: float) -> bool | None:
-    """Whether the other end has closed the connection, or does within `seconds`.
+    """Whether the other end has closed the connection, or closes it within `seconds`.
 
-    None where that cannot be seen. Only after an answer, when there is nothing left to read.
+    None if the system cannot show it. Call it only when there is nothing left to read.
     """
     if _poll is None or descriptor is None:
         return None
@@ -95,13 +96,13 @@ def hangs_up(descriptor: int | None, seconds: float) -> bool | None:
 
 
 def milliseconds(seconds: float) -> int:
-    """What poll() and the kernel are given; at most what they take, 24 days."""
-    # Cut off before it is rounded: 1e308 s are infinitely many milliseconds.
+    """Seconds as poll() and the kernel take them: whole milliseconds, 24 days at most."""
+    # The limit comes before the rounding, because 1e308 s are infinitely many milliseconds.
     return ceil(min(seconds * 1000, 2**31 - 1))
 
 
 def identity(descriptor: int | None) -> tuple[int, int] | None:
-    """Tells a socket from another one that got the same number after it."""
+    """Distinguishes a socket from a later one with the same descriptor."""
     if descriptor is None:
         return None
     try:
@@ -112,11 +113,11 @@ def identity(descriptor: int | None) -> tuple[int, int] | None:
 
 
 def detach(descriptor: int | None, known: tuple[int, int] | None) -> None:
-    """Point the driver's descriptor at nothing, in this process alone.
+    """Make the driver's descriptor point at /dev/null, in this process only.
 
-    Whatever the driver sends from now on, COM_QUIT included, reaches nobody: not the parent's
-    session after a fork, not a server in the middle of a statement. Nothing happens unless the
-    descriptor still is the socket it was.
+    Nothing that the driver sends from now on, COM_QUIT included, reaches the server: neither the
+    session of the parent after a fork nor a server in the middle of a statement. Does nothing if
+    the descriptor is no longer the same socket.
     """
     if descriptor is None or known is None or identity(descriptor) != known:
         return

@@ -1,4 +1,4 @@
-"""TCP keepalive and the limit on unacknowledged data: what a socket has, and what it is to have.
+"""TCP keepalive and the limit on unacknowledged data: what a socket has, and what is set.
 
 On Linux TCP_USER_TIMEOUT takes the place of TCP_KEEPCNT: when the keepalive timer runs out after
 it, one unanswered probe is enough to end the connection. So the first probe has to be sent early
@@ -47,7 +47,7 @@ _MOST_PROBES = 127
 
 
 class PathOptions(NamedTuple):
-    """Of one socket, named as in setsockopt(). None: this system has no such option."""
+    """The options of one socket, named as in setsockopt(). None: this system has no such option."""
 
     SO_KEEPALIVE: int
     TCP_KEEPIDLE: int | None = None  #: seconds without a packet before the first probe
@@ -65,7 +65,7 @@ def _numbers() -> dict[str, tuple[int, int]]:
         number = getattr(socket, name, getattr(socket, other, None))
         if number is not None:
             found[name] = (socket.IPPROTO_TCP, number)
-    # The last one: a unix socket has it, too.
+    # It comes last because a unix socket has it, too.
     found["SO_KEEPALIVE"] = (socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     return found
 
@@ -79,7 +79,7 @@ def watch_path(
     """Let the kernel end a connection whose path drops packets. TCP only.
 
     `keepalive`: seconds without a packet before the first probe. `network_timeout`: seconds that
-    sent data, and probes, may stay unanswered. Returns what has been asked of the kernel.
+    sent data, and probes, may stay unanswered. Returns the options that were set.
     """
     if descriptor is None or os.name == "nt" or (keepalive is None and network_timeout is None):
         return {}
@@ -91,8 +91,8 @@ def watch_path(
             if value != getattr(system, name):
                 sock.setsockopt(*_NUMBERS[name], value)
     except OSError:
-        # A unix socket, which has no such options, or a peer that has just closed the connection,
-        # which some systems answer so. `manage.py mysql_recycle` shows what the kernel has.
+        # A unix socket has no such options. Some systems also answer so if the peer has just
+        # closed the connection. `manage.py mysql_recycle` shows what the kernel has.
         return {}
     finally:
         sock.close()
@@ -100,7 +100,7 @@ def watch_path(
 
 
 def options_of(descriptor: int) -> PathOptions | None:
-    """What the kernel says of an open TCP socket; None for any other socket."""
+    """The options of an open TCP socket, as the kernel reports them. None for any other socket."""
     sock = _view(descriptor)
     try:
         return _options_of(sock)
@@ -111,7 +111,7 @@ def options_of(descriptor: int) -> PathOptions | None:
 
 
 def is_unix_socket(descriptor: int | None) -> bool:
-    """Whether the other end of an open socket is on this machine, behind a file."""
+    """Whether an open socket is a unix socket, whose other end is on the same machine."""
     if descriptor is None:
         return False
     sock = _view(descriptor)
@@ -126,7 +126,7 @@ def is_unix_socket(descriptor: int | None) -> bool:
 def set_user_timeout(
     descriptor: int | None, known: tuple[int, int] | None, milliseconds: int
 ) -> None:
-    """Change the limit on unacknowledged data, if the descriptor still is the socket it was."""
+    """Change the limit on unacknowledged data, if the descriptor is still the same socket."""
     if descriptor is None or known is None or identity(descriptor) != known:
         return
     sock = _view(descriptor)
@@ -148,7 +148,7 @@ def shortened(
     if network_timeout is not None:
         has = system.TCP_USER_TIMEOUT or inf
         wanted["TCP_USER_TIMEOUT"] = int(min(milliseconds(limit), has))
-    # Without a keepalive of ours the driver's own is bounded by the limit, too.
+    # If `keepalive` is None, the keepalive of the driver keeps to the limit as well.
     if keepalive is not None or (system.SO_KEEPALIVE and limit < inf):
         first = min(_or_inf(keepalive), _or_inf(system.TCP_KEEPIDLE))
         first = min(first_probe(first, limit)[0], _LONGEST)
@@ -156,7 +156,7 @@ def shortened(
         interval = min(_or_inf(system.TCP_KEEPINTVL), max(1, room // _INTERVALS), _LONGEST)
         count = min(ceil(room / interval), _MOST_PROBES)
         if system.TCP_KEEPINTVL and system.TCP_KEEPCNT:
-            # Fewer probes a longer time apart are no reason to give up later.
+            # The system may send few probes with long pauses. It must not give up later than before.
             count = min(count, int(system.TCP_KEEPINTVL * system.TCP_KEEPCNT // interval))
         wanted["TCP_KEEPIDLE"] = first
         wanted["TCP_KEEPINTVL"] = int(interval)
@@ -166,9 +166,9 @@ def shortened(
 
 
 def first_probe(keepalive: float | None, limit: float) -> tuple[int, bool]:
-    """Whole seconds before the first probe, and whether they are those of the setting.
+    """Whole seconds before the first probe, and whether that is what `keepalive` asks for.
 
-    They are fewer where further probes would not fit between the first one and the end.
+    It is sent earlier if otherwise no further probes would fit between it and `limit`.
     """
     seconds = _or_inf(keepalive)
     fits = seconds <= min(limit * _MOST_OF_LIMIT, limit - 2)
@@ -176,12 +176,12 @@ def first_probe(keepalive: float | None, limit: float) -> tuple[int, bool]:
 
 
 def _limit(system: PathOptions, network_timeout: float | None) -> float:
-    """Seconds after which a path without an answer is given up."""
+    """Seconds without an answer after which the kernel ends the connection."""
     limit = _or_inf(network_timeout)
     if system.TCP_USER_TIMEOUT:
         return min(limit, system.TCP_USER_TIMEOUT / 1000)
     if limit < inf and system.SO_KEEPALIVE and system.TCP_KEEPIDLE and system.TCP_KEEPINTVL:
-        # TCP_USER_TIMEOUT would put off what the system's own keepalive finds.
+        # A longer TCP_USER_TIMEOUT would delay what the keepalive of the system finds.
         probing = system.TCP_KEEPINTVL * (system.TCP_KEEPCNT or 1)
         return min(limit, system.TCP_KEEPIDLE + probing)
     return limit
@@ -196,15 +196,15 @@ def _options_of(sock: _socket.socket) -> PathOptions:
 
 
 def _view(descriptor: int) -> _socket.socket:
-    """The driver's socket as an object with options to set; closing it closes nothing else.
+    """The driver's socket as an object whose options can be set. Closing it leaves the socket open.
 
-    It stays blocking, for the driver has the same one: gevent's socket class would change that,
-    and so does Python's own where socket.setdefaulttimeout() has been called.
+    The socket must stay blocking, because the driver uses it. gevent's socket class would change
+    that, and so does Python's own if socket.setdefaulttimeout() has been called.
     """
     default = socket.getdefaulttimeout()
     blocking = default is None or os.get_blocking(descriptor)
-    # The object believes what it is made with, whatever the socket is, and does not ask the
-    # kernel. Options of TCP are refused on a unix socket all the same.
+    # The family that is given here need not be true: Python does not ask the kernel for it, and
+    # the kernel refuses TCP options on a unix socket all the same.
     kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock = _socket.socket(*kind, os.dup(descriptor))
     if default is not None:

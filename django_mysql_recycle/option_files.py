@@ -1,4 +1,4 @@
-"""MySQL option files (``read_default_file``), as far as the backend has to know them.
+"""MySQL option files (``read_default_file``), as far as the backend needs them.
 
 The driver reads them when it connects. This module is the only other reader.
 """
@@ -24,7 +24,7 @@ __all__ = [
 _GROUPS = frozenset({"client", "client-server", "client-mariadb"})
 _GROUP = re.compile(r"\[([^\]]+)\]")
 _INCLUDE = re.compile(r"!(include|includedir)\s+(.+)")
-#: Files within files. Connector/C stops at 64; nobody has more than two or three.
+#: How deep files may include one another. Connector/C stops at 64; real ones need two or three.
 _DEEPEST = 10
 
 
@@ -34,11 +34,11 @@ class Option(NamedTuple):
 
 
 def options(params: Mapping[str, Any]) -> dict[str, Option]:
-    """What the option files say that the C library reads with these parameters of the driver.
+    """The options in the files that the C library reads with these parameters of the driver.
 
-    By name, with dashes; the last one counts. Files that cannot be read say nothing here:
-    connecting will tell. Connector/C is stricter in places (an ``!includedir`` is one file,
-    ``my.cnf``, to it); what it might read is read here.
+    The keys are the names, with dashes; the last value of a name counts. A file that cannot be
+    read is left out, as the library does. Connector/C is stricter in places (of an
+    ``!includedir`` it reads one file, ``my.cnf``); this reads whatever it might read.
     """
     if params.get("read_default_file") is None and params.get("read_default_group") is None:
         return {}  # the library reads none unless a parameter says so
@@ -67,7 +67,7 @@ def connect_timeout(params: Mapping[str, Any]) -> int | None:
 
 
 def reconnecting(params: Mapping[str, Any]) -> str:
-    """What switches on Connector/C's reconnect: an option file, or HOST. Empty: nothing does."""
+    """What switches on Connector/C's reconnect: an option file, or HOST. Empty if nothing does."""
     given = options(params)
     by_name = given.get("reconnect")
     if by_name is not None and is_on(by_name.value):
@@ -85,7 +85,7 @@ def _reconnects(connection: Any) -> bool:
 
 
 def mentions_tls(params: Mapping[str, Any]) -> bool:
-    """Whether the option file that PyMySQL reads with these parameters may speak of TLS."""
+    """Whether the option file that PyMySQL reads with these parameters may have options for TLS."""
     path = params.get("read_default_file")
     if not path and params.get("read_default_group"):
         path = "c:\\my.ini" if sys.platform.startswith("win") else "/etc/my.cnf"

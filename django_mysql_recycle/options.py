@@ -48,7 +48,7 @@ class Options:
     keepalive: float | None = 10
     #: How long sent data, and probes, may stay unanswered (TCP).
     network_timeout: float | None = 30
-    #: Further tries to connect when the server says 'not now'. A count.
+    #: Further tries if the server refuses a connection for the moment. A count.
     connect_retries: int | None = 1
     #: Never replace a connection that carries session state without an error.
     pin_session_state: bool = True
@@ -77,7 +77,7 @@ class Options:
         return cls(**{key: _checked(alias, key, value) for key, value in given.items()})
 
     def within(self, params: Mapping[str, Any]) -> Options:
-        """The same with no round trip of the backend's own longer than the driver's `read_timeout`.
+        """The same, with no `ping_timeout` longer than the driver's `read_timeout`.
 
         `params`: the driver's parameters.
         """
@@ -101,7 +101,7 @@ def given_options(alias: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def path_of(alias: str, key: str | None = None) -> str:
-    """The path of a setting as a person would write it in the settings module."""
+    """The path of a setting as the settings module has it."""
     path = f"DATABASES[{alias!r}]['OPTIONS']['recycle']"
     return path if key is None else f"{path}[{key!r}]"
 

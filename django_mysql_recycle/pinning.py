@@ -1,4 +1,4 @@
-"""Pinning by hand."""
+"""Pinning a connection from Python code."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ __all__ = ["pinned"]
 
 @contextmanager
 def pinned(using: str | Any = DEFAULT_DB_ALIAS, reason: str = "held by hand") -> Iterator[None]:
-    """Let the connection of `using`, an alias or a connection, not be replaced without an error.
+    """Inside the block, the connection of `using` is not replaced without an error.
 
-    For session state that no SQL text shows: a lock that a stored procedure takes, a session
-    that another system knows by its connection id. If the connection is lost inside the block,
-    the next statement raises SessionStateLost, which says `reason`.
+    `using`: an alias of DATABASES (``"default"`` if left out) or a connection. `reason`: a text
+    for the error.
 
-    Opens the connection if it is closed: the state to come shall belong to it. On another
-    backend than this one it does nothing.
+    Use it for session state that no SQL text shows: a lock that a stored procedure takes, or a
+    session that another system knows by its connection id. If the connection is lost inside the
+    block, the next statement raises SessionStateLost with `reason` in its text.
+
+    A closed connection is opened first, so that the state can belong to it. Raises what
+    connecting raises, and ConnectionDoesNotExist for an unknown alias. Does nothing on a
+    connection of another backend.
     """
     if isinstance(using, str):
         from django.db import connections

@@ -1,6 +1,6 @@
-"""What a server says of itself, read through a connection of Django's.
+"""What a server reports of itself, read through a connection of Django's.
 
-The command and the system checks classify these facts; nothing is classifyd here.
+The command and the system checks draw conclusions from these facts. This module does not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .errors import Proof, classify, code_of
 
 __all__ = ["ServerFacts", "read"]
 
-#: Those that end an idle connection. MySQL has the first two alone.
+#: The variables that end an idle connection. MySQL has only the first two.
 TIMEOUTS = (
     "wait_timeout",
     "interactive_timeout",
@@ -41,17 +41,17 @@ _READ_ONLY = ("read_only", "super_read_only", "innodb_read_only")
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """Timeouts in seconds. ``None``: the server has no such thing, or did not tell."""
+    """Timeouts are in seconds. ``None``: the server has no such value, or did not report it."""
 
     vendor: str  #: ``mariadb`` or ``mysql``
     version: str  #: as ``VERSION()`` gives it
     version_comment: str = ""
     connection_id: int | None = None
     hostname: str = ""  #: as the server calls its machine
-    port: int | None = None  #: at which the server listens; another one than ours behind a proxy
-    #: Our end of the connection as the server sees it; None over a unix socket.
+    port: int | None = None  #: at which the server listens; behind a proxy it may differ from PORT
+    #: The port of the client as the server sees it; None over a unix socket.
     client_port: int | None = None
-    wait_timeout: int | None = None  #: of the session, as those below
+    wait_timeout: int | None = None  #: of the session, like the next four
     interactive_timeout: int | None = None
     idle_transaction_timeout: int | None = None  #: MariaDB; 0 is off
     idle_readonly_transaction_timeout: int | None = None
@@ -61,15 +61,14 @@ class ServerFacts:
     idle_transaction_timeout_global: int | None = None
     idle_readonly_transaction_timeout_global: int | None = None
     idle_write_transaction_timeout_global: int | None = None
-    #: The names of the variables by which it is read-only, of ``read_only``, ``super_read_only``
-    #: and ``innodb_read_only``.
+    #: Which of ``read_only``, ``super_read_only`` and ``innodb_read_only`` are on.
     read_only: tuple[str, ...] = ()
     max_connections: int | None = None
     has_init_connect: bool = False
-    #: Of the connection that the server sees, which behind a proxy need not be ours.
+    #: Of the connection that the server sees. Behind a proxy that is the connection of the proxy.
     tls_version: str = ""  #: empty without TLS
     tls_cipher: str = ""
-    #: The server's refusals while it was asked: ``(number, text)``.
+    #: The queries that the server refused: ``(number, text)`` of each error.
     refusals: tuple[tuple[int | None, str], ...] = ()
 
     @property
@@ -78,11 +77,10 @@ class ServerFacts:
 
 
 def read(connection: Any) -> ServerFacts:
-    """Ask the server behind a connection wrapper of Django's, which is opened if need be.
+    """Query the server of one of Django's connection wrappers, which is opened if it is not.
 
-    Six statements, which need no privileges. Raises what connecting raises, and the database's
-    error where the connection is lost meanwhile. What the server refuses is left out, and the
-    refusal noted.
+    It runs six statements, which need no privileges. What the server refuses is noted and left
+    out. Raises what connecting raises, and the error of the driver if the connection is lost.
     """
     questions = _Questions(connection)
     version = str(questions.value("SELECT VERSION()") or "")
@@ -93,7 +91,7 @@ def read(connection: Any) -> ServerFacts:
     globals_ = questions.variables("GLOBAL VARIABLES", TIMEOUTS + _OTHERS)
     status = questions.variables("SESSION STATUS", ("Ssl_version", "Ssl_cipher"))
     number = _whole(questions.value("SELECT CONNECTION_ID()"))
-    # Everybody may see their own threads.
+    # Every account may see its own threads.
     address = questions.value(
         "SELECT host FROM information_schema.processlist WHERE id = CONNECTION_ID()"
     )
@@ -124,13 +122,13 @@ class _Questions:
         self.refusals: list[tuple[int | None, str]] = []
 
     def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        self.connection.ensure_connection()  # what that raises is no refusal
+        self.connection.ensure_connection()  # an error here is not a refusal
         try:
             with self.connection.cursor() as cursor:
                 cursor.execute(sql, parameters or None)
                 return list(cursor.fetchall())
         except Error as error:
-            # 4031 has two meanings; here either would end the questions.
+            # 4031 means something else on MariaDB; here the queries end in both cases.
             if classify(error, mariadb=False) is not Proof.ALIVE:
                 raise
             self.refusals.append((code_of(error), str(error.args[-1]) if error.args else ""))
@@ -141,7 +139,7 @@ class _Questions:
         return rows[0][0] if rows else None
 
     def variables(self, what: str, names: Iterable[str]) -> dict[str, str]:
-        """SHOW, unlike SELECT @@name, leaves out what this server does not know."""
+        """The values by name. SHOW leaves out what the server does not know; SELECT @@name fails."""
         names = tuple(names)
         places = ", ".join(["%s"] * len(names))
         return {
@@ -162,5 +160,5 @@ def _whole(value: Any) -> int | None:
 
 
 def _is_on(value: str | None) -> bool:
-    # MariaDB also has NO_LOCK and the like.
+    # MariaDB also has values such as NO_LOCK.
     return (value or "OFF").upper() not in ("OFF", "0")

@@ -1,9 +1,10 @@
 """Signals, sent once for each event. docs/monitoring.md describes them.
 
-`sender` is the class of the connection wrapper; every signal carries ``alias``, ``connection``
-(the wrapper), ``reason``, ``age`` and ``idle`` (seconds). Receivers run in the thread and before
-the statement that met the event. A receiver's exception is logged and never breaks the statement;
-KeyboardInterrupt, SystemExit and their like are no errors of a receiver's, and pass.
+`sender` is the class of the connection wrapper. Every signal has the arguments ``alias``,
+``connection`` (the wrapper), ``reason`` (a text), and ``age`` and ``idle`` (seconds). Receivers run
+in the same thread as the statement that caused the event, and before it. An exception of a
+receiver is logged and does not reach the statement; only KeyboardInterrupt, SystemExit and the
+like do.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _logger = logging.getLogger("django_mysql_recycle")
 
 
 class _EventSignal(Signal):
-    """Django's signal, but whatever fails while it is sent is logged here and goes no further."""
+    """Django's signal. Errors while it is sent are logged by this backend and not raised."""
 
     def _log_robust_failure(self, receiver: Any, err: Exception) -> None:
         # Django's (5.2 to 6.1) logs to a logger of its own, and raises AttributeError for a
@@ -31,20 +32,22 @@ class _EventSignal(Signal):
         try:
             return super().send_robust(sender, **named)
         except Exception as error:
-            # Async receivers, called in the thread of a running event loop, for one. Those that
-            # are not async have been called by then.
+            # For example, async receivers cannot be called in the thread of a running event loop.
+            # Receivers that are not async have been called by then.
             _logger.error("not all receivers could be called", exc_info=error)
             return []
 
 
-#: A stale connection was closed and a new one opened. Also carries ``idle_limit`` and
-#: ``max_age``, the limits in force on the old one (seconds or None).
+#: A stale connection was closed and a new one opened. Further arguments: ``idle_limit`` and
+#: ``max_age``, the limits of the old connection (seconds; None is no limit).
 connection_recycled = _EventSignal()
 
-#: A statement that provably never ran is about to be run once more on a new connection.
+#: A statement has failed, and the error proves that it never ran. It is now run again on a new
+#: connection.
 statement_repeated = _EventSignal()
 
-#: A connection was lost and session state with it. Also carries ``state``, a tuple of the kinds
-#: of state, ``description`` (the same with names, as the exception has it), and ``raised``: False
-#: where CONN_MAX_AGE is 0 and the end of a request found the connection dead: no statement raises.
+#: A connection was lost, and session state with it. Further arguments: ``state``, a tuple of the
+#: kinds of state; ``description``, the same with names, as in the text of SessionStateLost; and
+#: ``raised``, whether a statement raises that error. It is False if CONN_MAX_AGE is 0 and the loss
+#: was found at the end of a request.
 session_state_lost = _EventSignal()

@@ -1,4 +1,4 @@
-"""Django's own MySQL backend, imported once the driver is chosen: it binds one by name."""
+"""Django's own MySQL backend. The driver is chosen before the import, which binds it by name."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Kind(Enum):
     TABLE_LOCK = _State(
         label="table lock",
         sentence="table lock ({name}) taken",
-        ends_with="`UNLOCK TABLES` and its kin",
+        ends_with="`UNLOCK TABLES` and the matching statements",
         boundary=Boundary.KEPT,
         always=False,
         settable=False,

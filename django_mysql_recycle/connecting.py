@@ -40,7 +40,8 @@ def connect(wrapper: Wrapper, djangos: Callable[[], None]) -> None:
     guard.max_age = max_age
     outer = calls.connecting if calls.is_connecting() else None
     state = replacement.state
-    forks = replacement.begin_connecting()
+    replacement.made = None
+    forks = replacement.forks
     try:
         calls.connecting = sys._getframe()
         if state is None:
@@ -54,8 +55,9 @@ def connect(wrapper: Wrapper, djangos: Callable[[], None]) -> None:
             _carry_over(wrapper, guard, state, nested=outer is not None)
     except BaseException:
         if wrapper.connection is not None and outer is None:
-            if replacement.made is not None:
-                replacement.made.discard()
+            made = guard.replacement.made
+            if made is not None:
+                made.discard()
             wrapper.connection = None
         raise
     finally:
@@ -108,10 +110,8 @@ def _carry_over(
             # A subclass has a get_new_connection() of its own, which does not call the backend's.
             options = Options.of(wrapper.alias, wrapper.settings_dict)
             guard.adopt(wrapper.connection, options.within(wrapper.settings_dict["OPTIONS"]))
-        if not nested:
-            refused = replacement.select_database(guard.connection)
-            if refused is not None:
-                guard.losses.refused = refused
+        if replacement.database is not None and not nested:
+            guard.losses.refused = replacement.select_database(guard.connection)
     if state is not None:
         replacement.restore(state)
 

@@ -18,7 +18,7 @@ from .errors import Proof, code_of
 from .ledger import Ledger
 from .options import Options
 from .policy import REST, WINDOW, idle_limit_of, short_idle_of
-from .session_state import INSERTED, USUAL, Read, Reading, Statement, examine
+from .session_state import ANY, INSERTED, USUAL, Read, Reading, Statement, examine
 from .session_state.effects import may_touch_tables
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class PhysicalConnection:
         #: It works, but its server does not take writes, or is no part of its cluster.
         self.wrong_node = False
         #: The guard has a loss to report, or waits for a statement to end one.
-        self._watched = False
+        self.watched = False
         #: The last activity when a unit of work ended.
         self.unit_ended_at = 0.0
         #: Something has run since the last COMMIT or ROLLBACK; with autocommit on only what may
@@ -161,7 +161,7 @@ class PhysicalConnection:
             self.descriptor is None
             or self.condition
             or self.wrong_node
-            or self._watched
+            or self.watched
             or self.executing
             or self.rolled_back
             or self.status_unknown
@@ -234,7 +234,7 @@ class PhysicalConnection:
 
     def watch_statements(self, watched: bool) -> None:
         """Whether each statement is to pass the guard, for what the wrapper has to report."""
-        self._watched = watched
+        self.watched = watched
         self._refresh()
 
     @property
@@ -382,14 +382,16 @@ class PhysicalConnection:
         """Nothing is open."""
         self.dirty = self.touched = False
 
-    def has_left(self, read: Read) -> bool:
-        """Whether an earlier statement of the unit of work may have left what is asked for."""
-        return self.ledger.has_left(read, self.last_activity)
-
     @property
     def done(self) -> int:
         """What its statements have done, as bits of session_state/kinds.py."""
-        return self.ledger.done(self.last_activity)
+        ledger = self.ledger
+        return ledger.left | (ANY if self.last_activity != ledger.nothing_left_at else 0)
+
+    def has_left(self, read: Read) -> bool:
+        """Whether an earlier statement of the unit of work may have left what is asked for."""
+        left_by = read.answer.value.left_by
+        return bool(left_by & self.done) or read.name.startswith(self.ledger.arguments)
 
     def note_changes(
         self,

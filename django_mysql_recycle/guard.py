@@ -133,7 +133,7 @@ class Guard:
         return (
             not wrapper.in_atomic_block
             and (wrapper.autocommit or not connection.dirty)
-            and not connection.is_executing()
+            and not (connection.executing and connection.is_executing())
             and connection.rolled_back is None
             and not wrapper._thread_sharing_count
             and wrapper._thread_ident == _thread.get_ident()

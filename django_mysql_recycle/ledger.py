@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .session_state import ANY, Read, SessionState, Statement, begins_of
+from .session_state import SessionState, Statement, begins_of
 
 if TYPE_CHECKING:
     from .cursors import RecyclingCursor
@@ -158,15 +158,6 @@ class Ledger:
         """callproc() has left its arguments in variables whose names begin like this."""
         if beginning not in self.arguments:
             self.arguments += (beginning,)
-
-    def done(self, last_activity: float) -> int:
-        """What its statements have done, as bits of session_state/kinds.py."""
-        return self.left | (ANY if last_activity != self.nothing_left_at else 0)
-
-    def has_left(self, read: Read, last_activity: float) -> bool:
-        """Whether an earlier statement of the unit of work may have left what is asked for."""
-        left_by = read.answer.value.left_by
-        return bool(left_by & self.done(last_activity)) or read.name.startswith(self.arguments)
 
     def forget_answers(self, last_activity: float) -> None:
         """What has run so far is over: a later statement has nothing to ask for."""

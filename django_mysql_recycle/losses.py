@@ -116,13 +116,14 @@ class Losses:
     def watch(self) -> None:
         """Have each statement pass the guard as long as there is anything here."""
         connection = self.wrapper().guard.connection
-        if connection is not NO_CONNECTION:
-            connection.watch_statements(
-                self.pending_error is not None
-                or self.unset is not None
-                or self.refused is not None
-                or not _END_SEEN_BY_GUARD.isdisjoint(self.unanswerable)
-            )
+        watched = (
+            self.pending_error is not None
+            or self.unset is not None
+            or self.refused is not None
+            or not _END_SEEN_BY_GUARD.isdisjoint(self.unanswerable)
+        )
+        if connection is not NO_CONNECTION and watched is not connection.watched:
+            connection.watch_statements(watched)
 
     def forget(self) -> None:
         """In a child after fork(): the losses are the parent's."""
@@ -322,7 +323,7 @@ class Losses:
 
         `rows`: it has returned some, which nearly always makes it a SELECT.
         """
-        if not self.unanswerable or self._calls.is_notifying():
+        if not self.unanswerable or (self._calls.notifying and self._calls.is_notifying()):
             return  # a receiver's: the application asks for what its own statements left
         ended = {End.STATEMENT, End.SELECT} if rows else {End.STATEMENT}
         self.unanswerable = {

@@ -71,11 +71,6 @@ class Replacement:
         with wrapper.wrap_database_errors:
             wrapper.connect()
 
-    def begin_connecting(self) -> int:
-        """Nothing is made yet. Returns the number of forks so far."""
-        self.made = None
-        return self.forks
-
     def restore(self, state: WrapperState) -> None:
         """Give the new connection what the wrapper had before Django's connect() reset it."""
         wrapper, made = self.wrapper(), self.made
@@ -127,9 +122,7 @@ class Replacement:
         Returns it if the server refuses it. Raises what makes the connection unusable, as a failure
         to connect.
         """
-        name = self.database
-        if name is None:
-            return None
+        name = self.database or ""
         refused = None
         quoted = name.replace("`", "``")
         try:

@@ -92,6 +92,13 @@ def summed(calls: dict[str, Counter[str]]) -> Costs:
                 for call, number in counter.items()
                 if call.startswith("django_mysql_recycle.")
             ),
+            "modules of the package": len(
+                {
+                    call.rpartition(".")[0]
+                    for call, number in counter.items()
+                    if number and call.startswith("django_mysql_recycle.")
+                }
+            ),
         }
         if name not in CONNECTING:
             found[name]["all calls"] = sum(counter.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from fnmatch import fnmatch
@@ -139,6 +140,20 @@ def test_every_module_has_its_reason_to_change() -> None:
         assert any(fnmatch(module, name) for name in named), module
     for name in named:
         assert any(fnmatch(module, name) for module in modules), name
+
+
+# ##### The way of a statement #####
+
+
+def test_calls_of_an_operation_are_those_that_are_recorded() -> None:
+    recorded = json.loads((ROOT / "tests/integration/recorded_costs.json").read_text())
+    calls = recorded["calls"]["mysqlclient"]
+    table = rows(HOW_IT_WORKS, "The way of a statement")
+    assert len(table) > 2
+    for name, functions, modules in table:
+        found = calls[name]
+        assert int(functions) == found["functions of the package"], name
+        assert int(modules) == found["modules of the package"], name
 
 
 # ##### Error numbers #####

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import events, processes, questions
-from .connection import NoAnswer
+from .errors import NoAnswer
 from .liveness import clock
 from .rollbacks import confirm_transaction
 

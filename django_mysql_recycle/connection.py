@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from . import evidence, liveness, network_path
 from .calls import runs
 from .drivers import Outcome
-from .errors import Proof, code_of
+from .errors import NoAnswer, Proof, code_of
 from .ledger import Ledger
 from .options import Options
 from .policy import REST, WINDOW, idle_limit_of, short_idle_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .cursors import RecyclingCursor
     from .drivers import Driver, DriverConnection
 
-__all__ = ["CLOSED", "NO_CONNECTION", "Condition", "NoAnswer", "PhysicalConnection"]
+__all__ = ["CLOSED", "NO_CONNECTION", "Condition", "PhysicalConnection"]
 
 #: Seconds after which a server that always refuses to tell its ``wait_timeout`` is asked again.
 LONGEST_PAUSE = 300.0
@@ -34,10 +34,6 @@ BEGUN = examine("BEGIN")
 
 #: Sentinel for "no connection". Equal to no connection and not to None.
 CLOSED: Any = object()
-
-
-class NoAnswer(Exception):
-    """A round trip of the backend's own was not answered in time."""
 
 
 class Condition(IntEnum):

@@ -14,6 +14,7 @@ from django.db.utils import OperationalError
 __all__ = [
     "NOT_NOW",
     "PASSING",
+    "NoAnswer",
     "Proof",
     "SessionStateLost",
     "classify",
@@ -33,6 +34,10 @@ class SessionStateLost(OperationalError):
 
     A named lock that was held is free now, and another session may have taken it.
     """
+
+
+class NoAnswer(Exception):
+    """The server did not answer a round trip of the backend in time."""
 
 
 class Proof(Enum):

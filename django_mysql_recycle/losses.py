@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from . import events
 from .calls import Calls, has_left, runs
-from .connection import NO_CONNECTION, NoAnswer, PhysicalConnection
-from .errors import SessionStateLost
+from .connection import NO_CONNECTION, PhysicalConnection
+from .errors import NoAnswer, SessionStateLost
 from .liveness import clock
 from .session_state import PLAIN, Answer, End, Key, Kind, Read, SessionState, Statement
 

@@ -11,6 +11,7 @@ import _socket
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from functools import lru_cache
 from math import ceil, inf
 from typing import NamedTuple
@@ -83,44 +84,32 @@ def watch_path(
     """
     if descriptor is None or os.name == "nt" or (keepalive is None and network_timeout is None):
         return {}
-    sock = _view(descriptor)
-    try:
+    with closing(_view(descriptor)) as sock, suppress(OSError):
         system = _options_of(sock)
         wanted = shortened(system, keepalive, network_timeout)
         for name, value in wanted.items():
             if value != getattr(system, name):
                 sock.setsockopt(*_NUMBERS[name], value)
-    except OSError:
-        # A unix socket has no such options. Some systems also answer so if the peer has just
-        # closed the connection. `manage.py mysql_recycle` shows what the kernel has.
-        return {}
-    finally:
-        sock.close()
-    return wanted
+        return wanted
+    # A unix socket has no such options. Some systems also answer so if the peer has just closed
+    # the connection. `manage.py mysql_recycle` shows what the kernel has.
+    return {}
 
 
 def options_of(descriptor: int) -> PathOptions | None:
     """The options of an open TCP socket, as the kernel reports them. None for any other socket."""
-    sock = _view(descriptor)
-    try:
+    with closing(_view(descriptor)) as sock, suppress(OSError):
         return _options_of(sock)
-    except OSError:
-        return None
-    finally:
-        sock.close()
+    return None
 
 
 def is_unix_socket(descriptor: int | None) -> bool:
     """Whether an open socket is a unix socket, whose other end is on the same machine."""
     if descriptor is None:
         return False
-    sock = _view(descriptor)
-    try:
+    with closing(_view(descriptor)) as sock, suppress(OSError):
         return not isinstance(sock.getpeername(), tuple)
-    except OSError:
-        return False
-    finally:
-        sock.close()
+    return False
 
 
 def set_user_timeout(
@@ -129,13 +118,9 @@ def set_user_timeout(
     """Change the limit on unacknowledged data, if the descriptor is still the same socket."""
     if descriptor is None or known is None or identity(descriptor) != known:
         return
-    sock = _view(descriptor)
-    try:
+    # An OSError means that the connection has been reset: there is nothing left to limit.
+    with closing(_view(descriptor)) as sock, suppress(OSError):
         sock.setsockopt(*_NUMBERS["TCP_USER_TIMEOUT"], milliseconds)
-    except OSError:
-        pass  # the connection has been reset: there is nothing left to limit
-    finally:
-        sock.close()
 
 
 @lru_cache(maxsize=32)

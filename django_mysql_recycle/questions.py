@@ -9,8 +9,7 @@ from itertools import count
 from random import randrange
 from typing import TYPE_CHECKING, Any
 
-from .connection import NoAnswer
-from .errors import PASSING, code_of
+from .errors import PASSING, NoAnswer, code_of
 
 if TYPE_CHECKING:
     from .connection import PhysicalConnection

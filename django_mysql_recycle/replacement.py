@@ -12,8 +12,8 @@ from django.db.utils import OperationalError
 
 from . import events
 from .calls import Calls
-from .connection import NoAnswer, PhysicalConnection
-from .errors import code_of
+from .connection import PhysicalConnection
+from .errors import NoAnswer, code_of
 from .losses import Ending, RefusedDatabase
 
 if TYPE_CHECKING:

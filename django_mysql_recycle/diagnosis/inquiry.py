@@ -22,17 +22,8 @@ from ..drivers import choose
 from ..errors import Proof, classify, code_of
 from ..options import Options, given_options, is_number
 from ..server_facts import read
+from . import path
 from .findings import connect_hint, finding, of_connection, of_server
-from .path import (
-    Cost,
-    kernel_options,
-    library_of,
-    measure,
-    missing_guards,
-    proxy_evidence,
-    tls_of,
-    transport_of,
-)
 from .proof import Progress, prove
 from .report import AliasReport, idle_limit, max_age_limit
 
@@ -114,7 +105,7 @@ class Inquiry:
 
     def _look_at_settings(self) -> bool:
         """Whether it is possible to connect with these settings."""
-        if missing := missing_guards():
+        if missing := path.missing_guards():
             self.found.append(finding("platform_lacks", f"This system lacks {', '.join(missing)}."))
         if not self.report.guarded:
             # GeoDjango's backend has its own counterpart.
@@ -144,16 +135,16 @@ class Inquiry:
         descriptor = driver.descriptor(raw)
         asked = connection.guard.current().path_options if report.guarded else {}
         encrypted = driver.is_encrypted(raw)
-        evidence = proxy_evidence(raw, transport_of(descriptor), facts)
+        evidence = path.proxy_evidence(raw, path.transport_of(descriptor), facts)
         report.server = facts
-        report.transport = transport_of(descriptor)
-        report.tls = tls_of(raw, facts, entry.settings, library_of(driver))
-        report.kernel = kernel_options(descriptor, asked)
+        report.transport = path.transport_of(descriptor)
+        report.tls = path.tls_of(raw, facts, entry.settings, path.library_of(driver))
+        report.kernel = path.kernel_options(descriptor, asked)
         report.idle_limit = idle_limit(facts.wait_timeout, options)
         self.found += of_server(facts, entry.settings, options)
         with connection.wrap_database_errors:
             timeout = Options().within(entry.params).ping_timeout
-            ping_ms, liveness_check_us = measure(driver, raw, timeout)
+            ping_ms, liveness_check_us = path.measure(driver, raw, timeout)
         knows_the_cost = False
         if self.with_checks and report.guarded:
             inherited = connection.validation.inherited(databases=[entry.alias])
@@ -165,7 +156,7 @@ class Inquiry:
             knows_the_cost = bool(of_authority)
         # The first connect also pays for what a process pays for once.
         connect_ms = min(_time_to_connect(connection) for _ in range(CONNECTS))
-        report.cost = Cost(connect_ms, ping_ms, liveness_check_us)
+        report.cost = path.Cost(connect_ms, ping_ms, liveness_check_us)
         self.found += (
             one
             for one in of_connection(

@@ -15,15 +15,8 @@ from ..drivers import choose
 from ..options import MaxAge, Options
 from ..policy import idle_limit_of
 from ..server_facts import ServerFacts
-from .path import (
-    Cost,
-    DriverFacts,
-    KernelOption,
-    TlsFacts,
-    Transport,
-    driver_facts,
-    missing_guards,
-)
+from . import path
+from .path import Cost, KernelOption, TlsFacts, Transport
 from .proof import Proof
 
 __all__ = [
@@ -48,7 +41,7 @@ class Environment:
     python: str
     django: str
     system: str
-    driver: DriverFacts | None  #: None: none could be chosen
+    driver: path.DriverFacts | None  #: None: none could be chosen
     missing_guards: tuple[str, ...]
 
 
@@ -87,7 +80,7 @@ class AliasReport:
 
 def environment() -> Environment:
     try:
-        driver = driver_facts(choose())
+        driver = path.driver_facts(choose())
     except ImproperlyConfigured:
         driver = None
     return Environment(
@@ -95,7 +88,7 @@ def environment() -> Environment:
         django=django.get_version(),
         system=platform.system(),
         driver=driver,
-        missing_guards=missing_guards(),
+        missing_guards=path.missing_guards(),
     )
 
 

@@ -28,6 +28,7 @@ from django_mysql_recycle.checks.finding import Finding
 from django_mysql_recycle.checks.server import server_findings
 from django_mysql_recycle.drivers import choose
 from django_mysql_recycle.drivers import versions as driver_versions
+from django_mysql_recycle.options import MaxAge
 from django_mysql_recycle.server_facts import ServerFacts
 
 ROOT = Path(__file__).parents[2]
@@ -148,6 +149,19 @@ def test_what_sets_a_check_off_and_what_does_not(
     messages = check(recycle, **settings)
     assert ids(messages) == found
     assert all(message.hint for message in messages if not str(message.id).endswith("E001"))
+
+
+@pytest.mark.parametrize("seconds", [0.0, 600.0])
+def test_checks_name_the_setting_that_the_max_age_comes_from(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    limit = MaxAge(seconds, seconds or None, "another setting")
+    monkeypatch.setattr("django_mysql_recycle.checks.entry.max_age_of", lambda *_: limit)
+    settings = {"OPTIONS": {"recycle": {"jitter": 0.1}}}
+    facts = ServerFacts("mysql", "9.7", wait_timeout=60)
+    found = [*settings_findings("x", settings), *server_findings("x", settings, facts)]
+    (said,) = (one.message + one.hint for one in found if one.id[-4:] in ("W006", "I101"))
+    assert "another setting" in said and "CONN_MAX_AGE" not in said
 
 
 @pytest.mark.parametrize("given", [None, [], "passwd=secret", 5])

@@ -44,7 +44,7 @@ from django_mysql_recycle.diagnosis.report import (
 )
 from django_mysql_recycle.diagnosis.text import alias_text, environment_text, ignored_text, summary
 from django_mysql_recycle.management.commands.mysql_recycle import _Progress
-from django_mysql_recycle.options import Options, max_age_of
+from django_mysql_recycle.options import MaxAge, Options, max_age_of
 from django_mysql_recycle.server_facts import ServerFacts
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "command.md"
@@ -162,6 +162,12 @@ def test_max_age_has_its_reason(
     limit = max_age_limit(max_age_of("default", {"CONN_MAX_AGE": given}), Options(jitter=jitter))
     assert (limit.seconds, limit.shortest) == told
     assert limit.reason.endswith(reason)
+
+
+@pytest.mark.parametrize("seconds", [None, 0.0, 600.0])
+def test_max_age_names_the_setting_that_it_comes_from(seconds: float | None) -> None:
+    limit = max_age_limit(MaxAge(seconds, seconds or None, "another setting"), Options())
+    assert "another setting" in limit.reason and "CONN_MAX_AGE" not in limit.reason
 
 
 def test_stock_backend_has_its_own_limits() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -118,7 +119,8 @@ def run(suite: Path, name: str, driver: str, vendor: str, labels: list[str]) -> 
         sys.stdout.write(f"\n===== {name} engine =====\n{result.stdout[-20000:]}\n")
         if not outcomes.exists():
             raise ServersError(f"Django's tests did not run to their end on the {name} engine")
-        found: Results = json.loads(outcomes.read_text())
+        # Some names of sub-tests contain the address of an object, which is never the same.
+        found: Results = json.loads(re.sub(r"0x[0-9a-f]{6,}", "0x...", outcomes.read_text()))
         return found
 
 

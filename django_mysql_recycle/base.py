@@ -104,8 +104,8 @@ class RecycleMixin(Base):
         command = conn_params.get("init_command")
         turned_on = self.guard.calls.is_connecting() and self.settings_dict["AUTOCOMMIT"]
         if turned_on and not (command and _may_begin_a_transaction(command)):
-            # connect() goes on with set_autocommit(True). The drivers turn autocommit off before
-            # that unless they are told, which is a round trip or two for nothing. Only where it
+            # connect() goes on with set_autocommit(True). Without this parameter the drivers turn
+            # autocommit off before that, which is a round trip or two for nothing. Only where it
             # was off does turning it on commit what init_command has begun.
             conn_params = {"autocommit": driver.leaves_autocommit, **conn_params}
         theirs = super().get_new_connection
@@ -192,7 +192,7 @@ class RecycleMixin(Base):
     # https://github.com/django/django/blob/6.1/django/db/backends/mysql/base.py#L278
 
     def _cursor(self, name: str | None = None) -> Any:
-        # Django sees to the health check and to a connection first. Somebody else's
+        # Django sees to the health check and to a connection first. Another
         # ensure_connection() does more: pytest-django's keeps tests away from the database.
         if (
             self.connection is None

@@ -201,7 +201,7 @@ class PhysicalConnection:
     def discard(self) -> None:
         """Close it without another command: the server may not read it as one."""
         liveness.detach(self.descriptor, self.socket)
-        self.driver.abandon(self.raw)
+        self.driver.discard(self.raw)
         self.discarded()
 
     def discard_inherited(self) -> None:

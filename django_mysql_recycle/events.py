@@ -43,13 +43,13 @@ EVENTS = ("recycled", "repeated", "state_lost")
 Counts = dict[str, dict[str, int]]
 
 
-class _Ledger:
+class _Record:
     """What this process has counted and said so far."""
 
     def __init__(self) -> None:
-        self.forget_parent()
+        self.after_fork_in_child()
 
-    def forget_parent(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Also after a fork, in the child: another thread may have held the lock just then."""
         # Reentrant: a signal handler may run SQL while its own thread is counting.
         self.lock = threading.RLock()
@@ -66,8 +66,8 @@ class _Ledger:
             return True
 
 
-_ledger = _Ledger()
-processes.track(_ledger)
+_record = _Record()
+processes.track(_record)
 
 
 def counters() -> dict[str, dict[str, dict[str, int]]]:
@@ -80,22 +80,22 @@ def counters() -> dict[str, dict[str, dict[str, int]]]:
     The result is a copy, which the caller may change. Safe to call in any thread. A forked child
     starts at zero. Raises nothing.
     """
-    with _ledger.lock:
+    with _record.lock:
         return {
             alias: {event: dict(reasons) for event, reasons in counts.items()}
-            for alias, counts in _ledger.counts.items()
+            for alias, counts in _record.counts.items()
         }
 
 
 def reset_counters() -> None:
     """Set all counters to zero, for tests."""
-    with _ledger.lock:
-        _ledger.counts.clear()
+    with _record.lock:
+        _record.counts.clear()
 
 
 def _count(alias: str, event: str, reason: str) -> None:
-    with _ledger.lock:
-        events = _ledger.counts.setdefault(alias, {name: {} for name in EVENTS})
+    with _record.lock:
+        events = _record.counts.setdefault(alias, {name: {} for name in EVENTS})
         reasons = events.setdefault(event, {})
         reasons[reason] = reasons.get(reason, 0) + 1
 
@@ -160,7 +160,7 @@ def state_lost(
 ) -> None:
     _count(connection.alias, "state_lost", reason)
     logger.warning(
-        "the connection of %r is gone (%s, idle %.1f s) and session state with it: %s",
+        "the connection of %r was lost (%s, idle %.1f s), and session state with it: %s",
         connection.alias,
         reason,
         idle,
@@ -198,7 +198,7 @@ def rolled_back(alias: str, code: int | None) -> None:
 
 
 def limit_unknown(alias: str) -> None:
-    if not _ledger.is_new(alias, "limit unknown"):
+    if not _record.is_new(alias, "limit unknown"):
         return
     logger.warning(
         "the server of %r refused to tell its wait_timeout: until it answers, its connections have "
@@ -208,7 +208,7 @@ def limit_unknown(alias: str) -> None:
 
 
 def reconnect_switched_off(alias: str, source: str) -> None:
-    if _ledger.is_new(alias, "reconnect"):
+    if _record.is_new(alias, "reconnect"):
         logger.warning(
             "%s sets 'reconnect' for the connections of %r, and the backend has switched it off: if "
             "the client library replaced a connection by itself, its transaction and its locks would "
@@ -219,7 +219,7 @@ def reconnect_switched_off(alias: str, source: str) -> None:
 
 
 def not_encrypted(alias: str) -> None:
-    if _ledger.is_new(alias, "not encrypted"):
+    if _record.is_new(alias, "not encrypted"):
         logger.error(
             "the settings of %r ask for TLS, and its connection is not encrypted: the server offers "
             "no TLS, or the driver does not know the options in 'ssl', and has connected without it",

@@ -691,7 +691,7 @@ class Guard:
         if connection.rolled_back is not None and wrapper.autocommit:
             connection.forget_rollback()  # what follows is no second half of anything
 
-    def forget_parent(self) -> None:
+    def after_fork_in_child(self) -> None:
         """After a fork, in the child: the connection belongs to the parent."""
         wrapper = cast("Wrapper | None", self.wrapper())
         if wrapper is None:

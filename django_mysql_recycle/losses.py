@@ -219,8 +219,8 @@ class Losses:
         ending = replace(Ending.of(connection, connection.reason or reason), idle=idle)
         error = SessionStateLost(
             connection.code or 2006,
-            f"the connection of {self.wrapper().alias!r} is gone ({ending.summary}) "
-            f"and session state with it: {description}",
+            f"the connection of {self.wrapper().alias!r} was lost ({ending.summary}), and "
+            f"session state with it: {description}",
         )
         if raised:
             # Before anything is forgotten: whatever strikes from here on, it will be raised.

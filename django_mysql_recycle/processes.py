@@ -19,7 +19,7 @@ _MADV_WIPEONFORK = 18
 
 
 class _Forgets(Protocol):
-    def forget_parent(self) -> None: ...
+    def after_fork_in_child(self) -> None: ...
 
 
 class _ProcessId:
@@ -74,7 +74,7 @@ def look() -> None:
 def _in_child() -> None:
     mark[0] = 1
     for holder in list(_tracked):
-        holder.forget_parent()
+        holder.after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):

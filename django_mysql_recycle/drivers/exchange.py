@@ -1,8 +1,8 @@
 """Whether a statement is under way on a driver's connection: sent, and its answer not yet read.
 
 The drivers do not say so. Every cursor of theirs sends by ``connection.query()``, which an
-attribute of the connection object of the same name can watch. Without it an exception cannot be
-told to have come before anything was sent, and a statement that a signal handler runs in the
+attribute of the connection object of the same name can watch. Without it it is not
+known whether an exception came before anything was sent, and a statement that a signal handler runs in the
 middle of another one would read that one's answer, or close the connection beneath it.
 """
 
@@ -74,7 +74,7 @@ class Exchange:
         self.plain = False
         #: The next cursor is made by the connection wrapper, not by the application.
         self.ours = False
-        #: Refers to the connection wrapper, which is told what the application does past it.
+        #: Refers to the connection wrapper, which is informed of what the application does past it.
         self.wrapper: Callable[[], Any] | None = None
 
     @property

@@ -126,7 +126,7 @@ class Driver(Protocol):
         Nothing but further rows of an unbuffered result is under way then.
         """
 
-    def abandon(self, connection: DriverConnection) -> None:
+    def discard(self, connection: DriverConnection) -> None:
         """Release a connection whose descriptor was detached or is lost, without a command."""
 
     def attempt(

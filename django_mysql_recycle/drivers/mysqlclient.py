@@ -74,7 +74,7 @@ class MySQLClient(Common):
         result = connection.store_result()
         return () if result is None else tuple(result.fetch_row(0))
 
-    def abandon(self, connection: Any) -> None:
+    def discard(self, connection: Any) -> None:
         with suppress(Exception):
             connection.close()
 

@@ -98,7 +98,7 @@ class PyMySQL(Common):
         connection._read_query_result()
         return tuple(connection._result.rows or ())
 
-    def abandon(self, connection: Any) -> None:
+    def discard(self, connection: Any) -> None:
         connection._closed = True
         if connection._result is not None:
             # Its destructor would drain it through a socket that is no more.

@@ -84,7 +84,7 @@ def _judge_one(source: Source, tokens: Sequence[Token]) -> Statement:
     if len(tokens) == 2 and is_stretch(tokens[1]) and tokens[0].word in _ORDINARY:
         return _ORDINARY[tokens[0].word]
     if is_stored(words_of(tokens[:_HEAD])):
-        return PLAIN  # its text runs later, when somebody else asks for it
+        return PLAIN  # its text runs later, when something else asks for it
     brackets = 0
     while brackets < len(tokens) - 1 and tokens[brackets].word == "(":
         brackets += 1

@@ -208,7 +208,7 @@ def test_child_is_not_held_up_by_a_lock_that_another_thread_held(
     held, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with events._ledger.lock:
+        with events._record.lock:
             held.set()
             go_on.wait(10)
 

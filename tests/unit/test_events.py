@@ -205,6 +205,6 @@ def test_counting_loses_nothing_between_threads() -> None:
 
 
 def test_counting_goes_on_in_a_signal_handler_that_interrupts_it() -> None:
-    with events._ledger.lock:  # where the handler strikes
+    with events._record.lock:  # where the handler strikes
         tell()
     assert counters()["somewhere"]["recycled"] == {"closed": 1}

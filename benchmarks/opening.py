@@ -79,17 +79,17 @@ def _statements(run: Run) -> Iterator[Row]:
             seen["the first statement"] = statements(commands())
             sleep(0.6)
             _select(wrapper)
-            seen["the first statement after a rest"] = statements(commands())
+            seen["the first statement after an idle time"] = statements(commands())
             sleep(0.6)
             _select(wrapper)
-            seen["a statement after a later rest"] = statements(commands())
+            seen["a statement after a later idle time"] = statements(commands())
             wrapper.close()
             commands()
             for case, sent in seen.items():
                 found.setdefault(case, {})[name] = sent
     for case, by_engine in found.items():
         extra = [text for text in by_engine["ours"] if text not in by_engine["stock"]]
-        once = case == "the first statement after a rest"
+        once = case == "the first statement after an idle time"
         yield run.row(
             f"statements at the server: {case}",
             "statements",

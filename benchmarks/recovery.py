@@ -107,7 +107,7 @@ def _hang_ups(run: Run, transport: str) -> Iterator[Row]:
     yield killed.measure("KILL")
     if transport == "socket":
         return
-    for how, case in (("fin", "proxy hangs up"), ("rst", "proxy resets")):
+    for how, case in (("fin", "proxy closes"), ("rst", "proxy resets")):
         with FaultProxy(run.target.host, run.target.port) as proxy:
             cut = Pairs(run, transport, number, via=(proxy.host, proxy.port))
             proxy.cut("fin" if how == "fin" else "rst")

@@ -600,10 +600,11 @@ class Guard:
         more = rows or self.driver.has_more_results(connection.raw, cursor, doubtful=doubtful)
         if not (more or executed) and ledger.pending_result not in (None, cursor):
             return
-        if not more and ledger.after is not None:
+        all_have_run = not more and ledger.after is not None
+        if all_have_run:
             ledger.all_have_run()
             self.losses.all_have_run()
-        if ledger.may_be_pending:
+        if all_have_run or ledger.may_be_pending:
             # What ran behind the first result may have switched autocommit off.
             connection.look_at_status(self.wrapper().autocommit)
         if more or ledger.may_be_pending or connection.network_timeout_lifted:

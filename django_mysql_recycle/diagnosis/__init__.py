@@ -13,7 +13,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from ..checks.finding import ERROR, WARNING
+from ..checks.finding import ERROR, NOTE, WARNING
 from ..drivers import choose
 from .findings import without_password
 from .inquiry import STOCK, Inquiry
@@ -59,8 +59,7 @@ def diagnose(
         for found in inquiry.found
         if found.id not in django_settings.SILENCED_SYSTEM_CHECKS
     ]
-    order = {ERROR: 0, WARNING: 1}
-    shown.sort(key=lambda found: order.get(found.level, 2))
+    shown.sort(key=lambda found: (ERROR, WARNING, NOTE).index(found.level))
     inquiry.report.findings = tuple(dict.fromkeys(shown))
     return inquiry.report
 

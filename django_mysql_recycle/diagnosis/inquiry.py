@@ -145,25 +145,19 @@ class Inquiry:
         with connection.wrap_database_errors:
             timeout = Options().within(entry.params).ping_timeout
             ping_ms, liveness_check_us = path.measure(driver, raw, timeout)
-        knows_the_cost = False
         if self.with_checks and report.guarded:
-            inherited = connection.validation.inherited(databases=[entry.alias])
-            self.found += map(Finding.of, inherited)
+            self.found += map(Finding.of, connection.validation.inherited(databases=[entry.alias]))
             self.found += server_findings(entry.alias, entry.settings, facts)
-            of_authority = [*authority_findings(entry)] if encrypted else []
-            self.found += of_authority
-            # It names the cause, and the report has the measured time.
-            knows_the_cost = bool(of_authority)
+            self.found += authority_findings(entry) if encrypted else ()
         # The first connect also pays for what a process pays for once.
         connect_ms = min(_time_to_connect(connection) for _ in range(CONNECTS))
-        report.cost = path.Cost(connect_ms, ping_ms, liveness_check_us)
-        self.found += (
-            one
-            for one in of_connection(
-                report.transport, report.tls, report.kernel, report.cost, evidence, options
-            )
-            if not (knows_the_cost and one.id.endswith(".tls_connect_cost"))
-        )
+        report.cost = cost = path.Cost(connect_ms, ping_ms, liveness_check_us)
+        cause_is_known = any(one.id.endswith(".I001") for one in self.found)
+        for one in of_connection(
+            report.transport, report.tls, report.kernel, cost, evidence, options
+        ):
+            if not (cause_is_known and one.id.endswith(".tls_connect_cost")):
+                self.found.append(one)
         asks = driver.asks_for_tls(entry.params)
         if asks and not encrypted and report.transport.kind != "socket":
             message = "The settings ask for TLS, but the connection is not encrypted."

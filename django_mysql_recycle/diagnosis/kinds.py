@@ -52,7 +52,10 @@ CONNECT_HINTS = {
     2061: "The account can only log in over TLS. Set ssl or ssl_mode.",
 }
 
-OTHER_HINT = "This is the driver's message. docs/troubleshooting.md lists the error numbers."
+OTHER_HINT = (
+    "This is the driver's message. Check this entry of DATABASES, above all OPTIONS. "
+    "docs/troubleshooting.md lists the error numbers."
+)
 
 KINDS = {
     "not_loaded": Kind(

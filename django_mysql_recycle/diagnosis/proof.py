@@ -85,14 +85,13 @@ def prove(
         connection_recycled.connect(note)
         stack.callback(connection_recycled.disconnect, note)
         closed, waited = _wait_until_closed(open_, driver, wait_timeout + patience, progress)
-        after = next_ms = None
-        error = ""
-        try:
-            after, next_ms = _timed(ours)
-        except Error as raised:
-            error = _text(raised)
-        control = _control(stock) if stock in open_ else None
-    outcome, explanation = _judge(error, before, after, closed, control)
+        after, next_ms, error = _attempt(ours)
+        control = None
+        if stock in open_:
+            *_, failure = _attempt(stock)
+            engine = str(stock.settings_dict["ENGINE"])
+            control = Control(engine, _text(failure), code_of(failure) if failure else None)
+    outcome, explanation = _judge(_text(error), before, after, closed, control)
     return Proof(
         outcome,
         explanation,
@@ -157,17 +156,16 @@ def _can_connect(connection: Any) -> bool:
     return True
 
 
-def _control(stock: Any) -> Control:
-    engine = str(stock.settings_dict["ENGINE"])
+def _attempt(connection: Any) -> tuple[int | None, float | None, Error | None]:
+    """Its id and how long the statement took, or the error."""
     try:
-        _connection_id(stock)
+        return *_timed(connection), None
     except Error as error:
-        return Control(engine, _text(error), code_of(error))
-    return Control(engine, "", None)
+        return None, None, error
 
 
-def _text(error: Error) -> str:
-    return f"{type(error).__name__} {error}"
+def _text(error: Error | None) -> str:
+    return "" if error is None else f"{type(error).__name__} {error}"
 
 
 def _connection_id(connection: Any) -> int:

@@ -58,15 +58,11 @@ def ignored_text(ignored: Mapping[str, str], width: int) -> str:
 def summary(reports: list[AliasReport]) -> str:
     """The number of errors and warnings of each alias; empty if there are none."""
     wrong = []
-    for report in reports:
+    for report in filter(lambda report: report.is_wrong, reports):
         levels = [found.level for found in report.findings]
-        counts = [
-            f"{levels.count(level)} {level}{'s' if levels.count(level) > 1 else ''}"
-            for level in (ERROR, WARNING)
-            if level in levels
-        ]
-        if counts:
-            wrong.append(f"{report.alias}: {', '.join(counts)}")
+        counts = {level: levels.count(level) for level in (ERROR, WARNING) if level in levels}
+        texts = (f"{count} {level}{'s' if count > 1 else ''}" for level, count in counts.items())
+        wrong.append(f"{report.alias}: {', '.join(texts)}")
     return "; ".join(wrong)
 
 
@@ -150,15 +146,10 @@ def _kernel(kernel: tuple[KernelOption, ...], transport: Transport | None) -> It
     found = {option.name: option.found for option in kernel}
     if not found:
         return
-    if not found.get("SO_KEEPALIVE"):
-        keepalive = "off"
-    elif "TCP_KEEPIDLE" in found:
-        keepalive = (
-            f"after {found['TCP_KEEPIDLE']} s, every {found['TCP_KEEPINTVL']} s, "
-            f"{found['TCP_KEEPCNT']} times"
-        )
-    else:
-        keepalive = "on"
+    keepalive = "on" if found.get("SO_KEEPALIVE") else "off"
+    if keepalive == "on" and "TCP_KEEPIDLE" in found:
+        first, pause, count = (found[f"TCP_KEEP{name}"] for name in ("IDLE", "INTVL", "CNT"))
+        keepalive = f"after {first} s, every {pause} s, {count} times"
     yield "keepalive", f"{keepalive} (kernel)"
     if "TCP_USER_TIMEOUT" in found:
         milliseconds = found["TCP_USER_TIMEOUT"]
@@ -172,11 +163,9 @@ def _cost(cost: Cost, *, guarded: bool) -> Iterator[Row]:
     if cost.liveness_check_us is None:
         yield "liveness check", "not on this system"
     elif guarded:
-        share = cost.ping_ms * 1000 / cost.liveness_check_us if cost.liveness_check_us else 0
-        yield (
-            "liveness check",
-            f"{cost.liveness_check_us:.1f} us, no round trip (a ping costs {share:.0f} times that)",
-        )
+        look = cost.liveness_check_us
+        times = f"{cost.ping_ms * 1000 / look if look else 0:.0f} times"
+        yield "liveness check", f"{look:.1f} us, no round trip (a ping costs {times} that)"
 
 
 def _proof(proof: Proof) -> Iterator[Row]:
@@ -186,10 +175,8 @@ def _proof(proof: Proof) -> Iterator[Row]:
     yield "", f"wait_timeout {proof.wait_timeout} s, {proof.waited:.1f} s idle{end}"
     if proof.next_ms is not None:
         reason = f" (recycled: {proof.reason})" if proof.reason else ""
-        yield (
-            "",
-            f"next statement {proof.next_ms:.1f} ms{reason}, a normal one {proof.statement_ms:.2f} ms",
-        )
+        normal = f"a normal one {proof.statement_ms:.2f} ms"
+        yield "", f"next statement {proof.next_ms:.1f} ms{reason}, {normal}"
 
 
 def _seconds(value: int | None) -> str:

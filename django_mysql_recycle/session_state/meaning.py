@@ -23,7 +23,7 @@ from .statements import (
     in_turn,
     together,
 )
-from .verbs import COMPOUND, is_stored, judge_verb
+from .verbs import BEFORE_INNER_STATEMENT, COMPOUND, is_stored, judge_verb
 
 __all__ = ["judge", "judge_inner"]
 
@@ -40,6 +40,7 @@ _ORDINARY = {
 _ASKED = Statement(changes=(Change(Action.ASK, Kind.NAMED_LOCK),))
 _UNSEEN = Statement(changes=(Change(Action.BEGIN, Kind.UNKNOWN),), calls=True, leaves=CALLED)
 
+_BLOCK_WORDS = {"BEGIN", "END", *(COMPOUND - {"DECLARE"})}
 _RUNS_TEXTS = {"EXECUTE", "PREPARE", "BEGIN", "SET", *COMPOUND}
 
 
@@ -188,26 +189,30 @@ def _with_texts(verb: Statement, texts: Sequence[Statement]) -> Statement:
 
 def _cut(tokens: Sequence[Token]) -> Iterator[Sequence[Token]]:
     """The statements of a text. The semicolons of a routine's body do not end its definition."""
-    start = depth = 0
+    start = 0
+    blocks: list[bool] = []  # for each open one: it holds statements; a CASE may be an expression
     has_body: bool | None = None
     for index, token in enumerate(tokens):
-        if token.word == ";" and not depth:
+        word = token.word
+        if word == ";" and not blocks:
             if index > start:
                 yield tokens[start:index]
             start = index + 1
             has_body = None
-        elif token.word in ("BEGIN", "CASE", "END"):
+        elif word in _BLOCK_WORDS:
             if has_body is None:
                 has_body = _has_body(tokens[start : start + _HEAD])
-            if not has_body:
+            before = tokens[index - 1].word if index > start else ";"
+            if not has_body or before == "END":
                 continue
-            before = tokens[index - 1].word if index > start else ""
-            after = tokens[index + 1].word if index + 1 < len(tokens) else ";"
-            if token.word == "END":
-                closes = after not in ("IF", "LOOP", "WHILE", "REPEAT", "FOR")
-                depth = max(0, depth - closes)
-            elif before != "END":
-                depth += 1
+            holds_statements = blocks[-1] if blocks else True
+            begins_statement = holds_statements and (
+                before in BEFORE_INNER_STATEMENT or (not blocks and before in (")", "ROW"))
+            )
+            if word == "END":
+                del blocks[-1:]
+            elif word in ("BEGIN", "CASE") or begins_statement:
+                blocks.append(word == "BEGIN" or begins_statement)
     if start < len(tokens):
         yield tokens[start:]
 

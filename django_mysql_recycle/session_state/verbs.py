@@ -24,11 +24,11 @@ from .statements import (
     together,
 )
 
-__all__ = ["COMPOUND", "is_stored", "judge_verb"]
+__all__ = ["BEFORE_INNER_STATEMENT", "COMPOUND", "is_stored", "judge_verb"]
 
 #: MariaDB runs these outside stored routines too.
 COMPOUND = frozenset({"IF", "CASE", "LOOP", "WHILE", "REPEAT", "FOR", "DECLARE"})
-_BEFORE_INNER_STATEMENT = {"BEGIN", "ATOMIC", "THEN", "ELSE", "DO", "LOOP", "REPEAT", ";"}
+BEFORE_INNER_STATEMENT = {"BEGIN", "ATOMIC", "THEN", "ELSE", "DO", "LOOP", "REPEAT", ";", ":"}
 
 _STORED = {"PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "VIEW", "PACKAGE"}
 _OBJECTS = _STORED | {
@@ -109,7 +109,7 @@ def _judge_compound(tokens: Sequence[Token]) -> Statement:
     inner: list[Statement] = [_OPAQUE]
     start = 1
     for index in range(1, len(tokens) + 1):
-        if index == len(tokens) or tokens[index].word in _BEFORE_INNER_STATEMENT:
+        if index == len(tokens) or tokens[index].word in BEFORE_INNER_STATEMENT:
             inner.append(judge_verb(tokens[start:index], inside=True))
             start = index + 1
     meaning = together(inner)

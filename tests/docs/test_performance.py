@@ -74,8 +74,8 @@ def test_what_is_counted_does_not_depend_on_a_quick_run(found: dict[str, Any]) -
     assert counted == {
         "statements at the server: connecting": (5, 3),
         "statements at the server: the first statement": (1, 1),
-        "statements at the server: the first statement after a rest": (1, 2),
-        "statements at the server: a statement after a later rest": (1, 1),
+        "statements at the server: the first statement after an idle time": (1, 2),
+        "statements at the server: a statement after a later idle time": (1, 1),
     }
 
 

@@ -46,6 +46,9 @@ TRANSACTIONS = [
     *("BEGIN", "START TRANSACTION READ ONLY", "COMMIT", "ROLLBACK", "COMMIT AND CHAIN"),
     *("SET autocommit = 0", "SET autocommit = 1", "SET autocommit = 0; SELECT 1", "atomic"),
     *("SELECT 1; SET autocommit = 0", "BEGIN; SELECT 1", "SELECT 1; COMMIT", "BEGIN; nonsense"),
+    # To the analysis these may be several statements, to the server each is one.
+    *("SET autocommit = 0 /*!99999 ; SELECT 1 */", "BEGIN /*!99999 ; SELECT 1 */"),
+    "IF 1 THEN SET autocommit = 0; DO 1; END IF",
     *("CALL rows_and_off()", "CALL off_and_rows()", "CALL off_and_failure()", "insert"),
     *("XA START 'x'", "XA END 'x'", "XA ROLLBACK 'x'", "SAVEPOINT s", "ROLLBACK TO s"),
 ]

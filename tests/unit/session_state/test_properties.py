@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from django_mysql_recycle.session_state import PLAIN, PLAIN_INSERT, Kind, Statement, examine
+from django_mysql_recycle.session_state import (
+    PLAIN,
+    PLAIN_INSERT,
+    Kind,
+    SessionState,
+    Statement,
+    examine,
+)
 from django_mysql_recycle.session_state.meaning import judge
 from django_mysql_recycle.session_state.statements import Action
 
@@ -185,3 +194,81 @@ def test_neighbours_do_not_hide_a_lock(seed: int) -> None:
             (Action.BEGIN, Kind.NAMED_LOCK)
         ]
         assert {change.kind for change in changes} == {Kind.NAMED_LOCK}
+
+
+LOCKS = st.sampled_from(["a", "b", "it's"])
+
+
+class NamedLocks(RuleBasedStateMachine):
+    """Against the server's rules: a lock is held as often as it was taken and not released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = SessionState()
+        self.held: Counter[str] = Counter()
+
+    @rule(name=LOCKS, granted=st.sampled_from([1, 0, None]))
+    def take(self, name: str, granted: int | None) -> None:
+        self.state.answer(examine("SELECT GET_LOCK(%s, 0)"), [name], granted, 0.0)
+        self.held[name] += granted == 1
+
+    @rule(name=LOCKS)
+    def take_unseen(self, name: str) -> None:
+        self.state.apply(examine("DO GET_LOCK(%(n)s, 0)"), {"n": name}, 0.0)
+        self.held[name] += 1
+
+    @rule(name=LOCKS, rows=st.integers(0, 3))
+    def take_for_each_row(self, name: str, rows: int) -> None:
+        self.state.apply(examine("UPDATE t SET a = GET_LOCK(%(n)s, 0)"), {"n": name}, 0.0)
+        self.held[name] += rows
+
+    @rule(name=LOCKS, rows=st.integers(0, 3))
+    def release_for_each_row(self, name: str, rows: int) -> None:
+        self.state.apply(examine("SELECT RELEASE_LOCK(%s) FROM t"), [name], 0.0)
+        self.held[name] = max(0, self.held[name] - rows)
+
+    @rule(name=LOCKS, seen=st.booleans())
+    def release(self, name: str, seen: bool) -> None:
+        literal = name.replace("'", "''")
+        released = int(self.held[name] > 0)
+        if seen:
+            self.state.answer(examine(f"SELECT RELEASE_LOCK('{literal}')"), None, released, 0.0)
+        else:
+            self.state.apply(examine(f"DO RELEASE_LOCK('{literal}')"), None, 0.0)
+        self.held[name] -= released
+
+    @rule()
+    def release_all(self) -> None:
+        self.state.apply(examine("DO RELEASE_ALL_LOCKS()"), None, 0.0)
+        self.held.clear()
+
+    @rule()
+    def end_unit_of_work(self) -> None:
+        self.state.end_unit_of_work()
+
+    @rule()
+    def commit(self) -> None:
+        self.state.apply(examine("COMMIT"), None, 0.0)
+
+    @rule()
+    def asked(self) -> None:
+        self.tell(self.state)
+
+    def tell(self, state: SessionState) -> None:
+        """What the server answers."""
+        asked = state.locks_to_ask_for()
+        state.locks_told({key: self.held[str(key[1])] > 0 for key in asked})  # type: ignore[index]
+
+    @invariant()
+    def pinned_while_a_lock_is_held(self) -> None:
+        held = [name for name, count in self.held.items() if count]
+        assert self.state.describe(0.0).count("named lock") >= len(held)
+        told = self.state.copy()
+        self.tell(told)
+        assert told.pinned == bool(held)
+        assert told.describe(0.0).count("named lock") == len(held)
+        assert not told.doubtful
+
+
+TestNamedLocks = NamedLocks.TestCase
+TestNamedLocks.settings = settings(stateful_step_count=20, deadline=None)

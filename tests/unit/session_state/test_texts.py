@@ -115,6 +115,10 @@ BODIES = {
         "CREATE PROCEDURE p() BEGIN START TRANSACTION; SET @x = 1, sql_mode = ''; COMMIT; END",
     ),
     "a trigger's too": ("CREATE TRIGGER r BEFORE INSERT ON t FOR EACH ROW SET @x = NEW.a",),
+    "whatever it consists of": (
+        """CREATE TRIGGER r BEFORE INSERT ON t FOR EACH ROW
+        IF NEW.a THEN SET NEW.a = 1; SET NEW.b = 2; ELSE SET NEW.a = 3; END IF""",
+    ),
     "an event's too": ("ALTER EVENT e DO BEGIN DO GET_LOCK('a', 1); END",),
     "with cases and loops": (
         """CREATE FUNCTION f() RETURNS int BEGIN IF 1 THEN BEGIN END; END IF;
@@ -191,6 +195,19 @@ def test_what_another_sql_mode_means_is_not_kept_for_the_usual_one() -> None:
         (r"SELECT '\'; SELECT '2'", True),
         ("CREATE PROCEDURE p() BEGIN SELECT 1; SELECT 2; END", True),
         ("BEGIN NOT ATOMIC SELECT 1; END", True),
+        ("IF 1 THEN SELECT 1; ELSE SELECT 2; END IF", True),
+        ("FOR i IN 1..2 DO SELECT 1; SELECT 2; END FOR", True),
+        ("WHILE (0) DO REPEAT SELECT 1; UNTIL 1 END REPEAT; END WHILE; SELECT 2", False),
+        ("CREATE PROCEDURE p() IF 1 THEN SELECT 1; END IF", True),
+        ("CREATE PROCEDURE p() BEGIN a: LOOP LEAVE a; END LOOP a; END", True),
+        ("CREATE PROCEDURE p() BEGIN CASE 1 WHEN 1 THEN SELECT 1; END CASE; END; DO 1", False),
+        (
+            "CREATE EVENT e DO SELECT CASE 1 WHEN 2 THEN IF(1, 2, 3) ELSE REPEAT(4, 5) END; DO 1",
+            False,
+        ),
+        ("CREATE EVENT e DO DROP TABLE IF EXISTS t; DO 1", False),
+        ("CREATE FUNCTION f() RETURNS INT RETURN IF(1, 2, 3); DO 1", False),
+        ("CREATE VIEW v AS SELECT IF(1, 2, 3); DO 1", False),
         ("BEGIN; SELECT 1", False),
         ("SELECT CASE 1 WHEN 2 THEN 3 END; SELECT 1", False),
     ],

@@ -154,7 +154,7 @@ def close(wrapper: Wrapper, djangos: Callable[[], None]) -> None:
         return
     ledger = connection.ledger
     if at_boundary:
-        ledger.end_unit_of_work()
+        ledger.pins.end_unit_of_work()
         if connection.usable:
             connection.look_for_autocommit(wrapper.autocommit)
         confirm_transaction(connection)
@@ -179,7 +179,7 @@ def close(wrapper: Wrapper, djangos: Callable[[], None]) -> None:
     djangos()
     replacement.state = None  # closed by the application: the next connection starts as new
     if pinned:
-        ledger.forget_pins()
+        ledger.forget()
     if wrapper.connection is None:
         connection.forget_raw()
 

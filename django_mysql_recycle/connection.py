@@ -126,7 +126,7 @@ class PhysicalConnection:
         idle = now - self.last_activity
         return (
             self.ready
-            and self.ledger.settled
+            and not (self.ledger.may_be_pending or self.ledger.pins.careful)
             and now < self.expires_at
             and (idle < WINDOW or (idle < self.short_idle and not self.peer_closed()))
         )
@@ -409,9 +409,9 @@ class PhysicalConnection:
         elif not statement.single:
             ledger.apply_first(statement, args, now)
         elif answer is ...:
-            ledger.apply(statement, args, now)
+            ledger.pins.apply(statement, args, now)
         else:
-            ledger.apply_answer(statement, args, answer, now)
+            ledger.pins.answer(statement, args, answer, now)
         if statement.shows_in_status:
             self.look_at_status(autocommit)
 
@@ -421,9 +421,9 @@ class PhysicalConnection:
         Both drivers keep the server's status flags: no round trip. `autocommit`: as Django has it.
         """
         ledger, now = self.ledger, liveness.clock()
-        ledger.autocommit_seen(autocommit and not self.raw.get_autocommit(), now)
+        ledger.pins.autocommit_seen(autocommit and not self.raw.get_autocommit(), now)
         if autocommit and self.driver.in_transaction(self.raw):
-            ledger.apply(BEGUN, None, now)
+            ledger.pins.apply(BEGUN, None, now)
         self.reads_literals(escapes=self.driver.escapes(self.raw))
 
     def look_for_autocommit(self, autocommit: bool) -> bool:
@@ -437,7 +437,7 @@ class PhysicalConnection:
         except self.driver.error:
             return False  # the application has closed it past Django: mysqlclient answers nothing
         if off:
-            self.ledger.autocommit_seen(True, liveness.clock())
+            self.ledger.pins.autocommit_seen(True, liveness.clock())
         return off
 
     def forget_loss(self) -> None:
@@ -465,14 +465,14 @@ class PhysicalConnection:
         """COMMIT or ROLLBACK was acknowledged, or the server rolls back by itself."""
         self.dirty = self.touched = False
         if self.ledger.pins.pinned or self.rolled_back is not None:
-            self.ledger.transaction_ended()
+            self.ledger.pins.transaction_ended()
             self.forget_rollback()
 
     def mark_rolled_back(self, error: BaseException) -> None:
         """The server has rolled back everything that ran in the transaction before `error`."""
         self.rolled_back = error
         self.ran_since = self.touched = False
-        self.ledger.transaction_ended()
+        self.ledger.pins.transaction_ended()
         self._refresh()
 
     def ran_after_rollback(self) -> None:
@@ -551,7 +551,7 @@ class PhysicalConnection:
         the driver has sent, or was to send. Of these it is known exactly whether the driver has
         raised it, or a signal handler in the middle.
         """
-        self.ledger.forget_after()
+        self.ledger.after = None
         outcome = self.exchange.settle()
         if outcome is Outcome.NONE and not self.driver_let_go:
             # A parameter, a row of the application's iterator, an instrumentation, another

@@ -69,7 +69,8 @@ class RecyclingCursor(CursorWrapper):
         ):
             # The common path: it does what Django's execute() does, in place.
             if db.in_atomic_block:
-                if connection.ready and connection.ledger.settled:
+                ledger = connection.ledger
+                if connection.ready and not (ledger.may_be_pending or ledger.pins.careful):
                     try:
                         result = self.cursor.execute(query, args)
                     except BaseException as error:
@@ -159,7 +160,7 @@ class RecyclingCursor(CursorWrapper):
                 # The driver's close() would read the answer of that statement. A cursor that is
                 # only dropped has left nothing at the server.
                 pass
-            elif connection.ready and ledger.settled:
+            elif connection.ready and not ledger.may_be_pending:
                 self.cursor.close()
             elif self.is_current() and connection.usable:
                 # A connection that is lost or no longer in use has nothing left to read;

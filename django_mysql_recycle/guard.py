@@ -476,7 +476,7 @@ class Guard:
                 statement, args, answer, many=many, autocommit=wrapper.autocommit
             )
         if ledger.pins.pinned and _may_write(statement, has_rows=has_rows):
-            ledger.written()
+            ledger.pins.written()
         if connection.status_unknown and not has_rows:
             connection.status_is_unknown(False)
             connection.look_at_status(wrapper.autocommit)
@@ -503,7 +503,7 @@ class Guard:
                 self.losses.note_answers()
             if statement.changes:
                 # INSERT ... SELECT GET_LOCK() that meets a duplicate key keeps the lock.
-                connection.ledger.apply_begins(statement, args, clock(), many=many)
+                connection.ledger.pins.apply_begins(statement, args, clock(), many=many)
             if statement.calls or not statement.single:
                 connection.status_is_unknown()
                 connection.mark_dirty()
@@ -647,10 +647,10 @@ class Guard:
         asked = statement.lone_lock_call and not isinstance(cursor, self.driver.unbuffered)
         answer = only_value(cursor) if asked else ...
         connection.note_changes(statement, args, answer, autocommit=wrapper.autocommit)
-        ledger.forget_after()  # the rest of the text may still fail, and nothing will tell
+        ledger.after = None  # the rest of the text may still fail, and nothing will tell
         has_rows = getattr(cursor, "description", None) is not None
         if ledger.pins.pinned and _may_write(statement, has_rows=has_rows):
-            ledger.written()
+            ledger.pins.written()
         return ledger.pins.in_transaction
 
     def hold_directly(self, exchange: Exchange, reason: str) -> None:
@@ -688,7 +688,7 @@ class Guard:
             return
         connection.unit_ended()
         if pins.pinned:
-            connection.ledger.end_unit_of_work()
+            connection.ledger.pins.end_unit_of_work()
         if connection.rolled_back is not None and wrapper.autocommit:
             connection.forget_rollback()  # what follows is no second half of anything
 

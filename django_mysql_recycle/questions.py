@@ -100,7 +100,7 @@ def ask_database(connection: PhysicalConnection, cursor: RecyclingCursor | None 
             name = bytes.fromhex(digits.decode() if isinstance(digits, bytes) else digits).decode()
     except (NoAnswer, connection.driver.error, ValueError, IndexError):
         return  # it still pins, and the next statement asks again
-    connection.ledger.database_is(name)
+    connection.ledger.pins.database_is(name)
 
 
 def ask_locks(connection: PhysicalConnection, cursor: RecyclingCursor | None = None) -> None:
@@ -121,4 +121,4 @@ def ask_locks(connection: PhysicalConnection, cursor: RecyclingCursor | None = N
         pass
     except (ValueError, TypeError, IndexError, AttributeError):
         pass  # not what a server answers
-    connection.ledger.locks_answered(held)
+    connection.ledger.pins.locks_told(held)

@@ -137,6 +137,6 @@ class Replacement:
                 raise
             refused = RefusedDatabase(name, code, self.state.ending if self.state else None)
         else:
-            connection.ledger.database_is(name)
+            connection.ledger.pins.database_is(name)
         self.database = None
         return refused

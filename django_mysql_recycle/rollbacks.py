@@ -90,4 +90,4 @@ def confirm_transaction(connection: PhysicalConnection) -> None:
     if not connection.usable or ledger.may_be_pending or not ledger.pins.in_transaction:
         return
     if no_transaction_is_open(connection):
-        ledger.transaction_ended()
+        ledger.pins.transaction_ended()

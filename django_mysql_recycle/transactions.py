@@ -135,7 +135,7 @@ def leave(wrapper: Wrapper, below: Callable[[bool], None]) -> None:
         raise
     connection.committed()
     if connection.ledger.pins.pinned:
-        connection.ledger.autocommit_seen(False, connection.last_activity)
+        connection.ledger.pins.autocommit_seen(False, connection.last_activity)
 
 
 def send_commit(wrapper: Wrapper, below: Callable[[], None]) -> None:

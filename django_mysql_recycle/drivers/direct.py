@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["watched_connection", "watched_cursor"]
+__all__ = ["watched_connection", "watched_cursors"]
 
 _ENDS = ("commit", "rollback")
 
@@ -37,6 +37,20 @@ def watched_cursor(kind: Any) -> Any:
             return result
 
     return _named_like(Watched, kind)
+
+
+def watched_cursors(reference: Callable[[], Any], exchange: Any) -> Callable[..., Any]:
+    """What stands in the place of the connection's ``cursor()``."""
+
+    def make(cursorclass: Any = None, cursor: Any = None) -> Any:  # the drivers' names for it
+        connection = reference()
+        kind = cursorclass or cursor or connection.cursorclass
+        if exchange.ours:
+            exchange.ours = False
+            return kind(connection)
+        return watched_cursor(kind)(connection)
+
+    return make
 
 
 @lru_cache(maxsize=64)

@@ -66,9 +66,8 @@ class Exchange:
         self.under_way: bool | str = False
         self.failed = False  #: the driver itself has raised an error since the last statement
         self.watched = False
-        #: Cursors that were made, less those of the connection wrapper, and statements that came
-        #: of no cursor. Where it is not 0 the application has used the driver's connection past
-        #: Django's cursors. Counted where the driver does not say whether a transaction is open.
+        #: Statements of the application that went past Django's cursors. Which transactions they
+        #: have begun, mysqlclient does not say.
         self.cursors = 0
         #: Its cursors are those of its attribute ``cursorclass``, whoever makes them.
         self.plain = False

@@ -12,7 +12,7 @@ from types import FunctionType
 from typing import Any
 
 from .. import option_files
-from .direct import watched_cursor
+from .direct import watched_cursors
 from .exchange import ANSWERED, Exchange, is_the_drivers, watch
 from .interface import Attempt, Common, code_objects
 from .versions import is_connector_c
@@ -122,22 +122,8 @@ class MySQLClient(Common):
             exchange.under_way = ANSWERED  # the rows to come are an unread result from here on
             return result
 
-        def counted_cursor(cursorclass: Any = None) -> Any:
-            connection = reference()
-            kind = cursorclass or connection.cursorclass
-            if exchange.ours:
-                exchange.ours = False
-                return kind(connection)
-            exchange.cursors += 1
-            return watched_cursor(kind)(connection)
-
-        def counted_begin() -> None:
-            exchange.cursors += 1
-            connection = reference()
-            type(connection).begin(connection)
-
         if type(owner).cursor is self._cursor:
-            owner.cursor, owner.begin = counted_cursor, counted_begin
+            owner.cursor = watched_cursors(reference, exchange)
         owner.query = watched_query
         owner.store_result = watched_store_result
         owner.use_result = watched_use_result

@@ -13,7 +13,7 @@ from traceback import walk_tb
 from typing import Any
 
 from ..errors import code_of
-from .direct import watched_cursor
+from .direct import watched_cursors
 from .exchange import ANSWERED, Exchange, is_the_drivers, watch
 from .interface import Attempt, Common, Origin, code_objects
 from .tls import ContextKeeper
@@ -153,16 +153,8 @@ def _put_attributes(
         exchange.under_way = ANSWERED
         return result
 
-    def watched_cursors(cursor: Any = None) -> Any:
-        connection = reference()
-        kind = cursor or connection.cursorclass
-        if exchange.ours:
-            exchange.ours = False
-            return kind(connection)
-        return watched_cursor(kind)(connection)
-
     if type(owner).cursor is _own_cursor():
-        owner.cursor = watched_cursors
+        owner.cursor = watched_cursors(reference, exchange)
     owner.query = watched_query
 
 

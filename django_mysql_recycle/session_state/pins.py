@@ -126,16 +126,19 @@ class SessionState:
     ``now`` is a reading of one clock in seconds, the caller's choice.
     """
 
-    __slots__ = ("_hidden_use", "_pins", "_written", "database", "doubtful", "pinned")
+    __slots__ = ("_hidden_use", "_pins", "_written", "careful", "database", "doubtful", "pinned")
 
     def __init__(self, database: str | None = None) -> None:
         #: The default database that the last USE has selected; ``None``: as each connection is
         #: opened with. It does not pin, because the next connection can select it, too.
         self.database = database
         self._pins: dict[Hashable, Pin] = {}  # in the order in which they began
-        #: Whether a new connection would lack something. Kept, not computed: asked at each
-        #: statement.
+        #: Whether a new connection would lack something. Like the next two it is kept and not
+        #: computed: it is asked for at each statement.
         self.pinned = False
+        #: An ordinary statement may matter: it belongs to a transaction by SQL, or the server has
+        #: to be asked before it.
+        self.careful = False
         #: There is a lock of which only the server can tell whether it is held.
         self.doubtful = False
         self._written = False  # in the open transaction; meaningless without one
@@ -148,8 +151,8 @@ class SessionState:
         """The same, and independent from now on. What `hold` returned releases it in both."""
         other = SessionState(self.database)
         other._pins = {key: replace(pin) for key, pin in self._pins.items()}
-        other.pinned, other.doubtful = self.pinned, self.doubtful
         other._written, other._hidden_use = self._written, self._hidden_use
+        other._changed()
         return other
 
     def apply(self, statement: Statement, args: object, now: float) -> None:
@@ -233,8 +236,9 @@ class SessionState:
         """Whether the locks are held, only the server can tell. `releases`: and how often, too."""
         for pin in self._pins.values():
             if self._can_ask_for(pin):
-                pin.doubtful = self.doubtful = True
+                pin.doubtful = True
                 pin.uncounted |= releases
+        self._changed()
 
     def _can_ask_for(self, pin: Pin) -> bool:
         # An expression may contain DATABASE().
@@ -262,7 +266,7 @@ class SessionState:
         token = token or object()
         name = "" if reason in ("", Kind.BY_HAND.value.label) else f" ({reason})"
         self._pins[token] = Pin(Kind.BY_HAND, name, now)
-        self.pinned = True
+        self._changed()
         return token
 
     def release(self, token: object) -> None:
@@ -343,7 +347,7 @@ class SessionState:
         """Take over the pins of another connection, or those of them."""
         taken = {k: pin for k, pin in other._pins.items() if keys is None or k in keys}
         self._pins = {**taken, **self._pins}
-        self.pinned = bool(self._pins)
+        self._changed()
 
     def set_again(self, keys: Collection[Hashable]) -> None:
         """A statement has set or ended these, however they were before."""
@@ -399,7 +403,7 @@ class SessionState:
             asked = _question_of(change, args) if change.kind is Kind.NAMED_LOCK else ""
             pin = Pin(change.kind, _shown_name(change, args), now, asked, self.database)
             self._pins[key] = pin
-            self.pinned = True
+            self._changed()
         elif change.kind is Kind.NAMED_LOCK:
             pin.count += 1  # GET_LOCK() as often, RELEASE_LOCK() as often
         if change.kind is Kind.NAMED_LOCK:
@@ -439,7 +443,7 @@ class SessionState:
             return  # begun before it could be seen, or by another session: nothing to end
         if pin.uncounted:
             pin.doubtful |= self._can_ask_for(pin)
-            self.doubtful |= pin.doubtful
+            self._changed()
             return
         pin.count -= 1
         if not pin.count:
@@ -455,8 +459,15 @@ class SessionState:
     def _keep(self, wanted: Callable[[Hashable, Pin], bool]) -> None:
         if self._pins:
             self._pins = {key: pin for key, pin in self._pins.items() if wanted(key, pin)}
-            self.pinned = bool(self._pins)
-            self.doubtful = any(pin.doubtful for pin in self._pins.values())
+            self._changed()
+
+    def _changed(self) -> None:
+        pins = self._pins.values()
+        self.pinned = bool(pins)
+        self.doubtful = any(pin.doubtful for pin in pins)
+        self.careful = self.pinned and (
+            self.doubtful or self.database_unknown or self.in_transaction
+        )
 
 
 def _is_table(key: Hashable, last: str) -> bool:

@@ -45,7 +45,7 @@ def options(params: Mapping[str, Any]) -> dict[str, Option]:
     found: dict[str, Option] = {}
     groups = _GROUPS | {str(params.get("read_default_group") or "client")}
     for path in _files(params):
-        found.update(_options_in(path, groups, 0))
+        found.update(_options_in(path, groups, ()))
     return found
 
 
@@ -103,15 +103,19 @@ def _files(params: Mapping[str, Any]) -> list[Any]:
     return [*(f"{folder}/my.cnf" for folder in folders), "~/.my.cnf"]
 
 
-def _options_in(path: Any, groups: frozenset[str], depth: int) -> Iterator[tuple[str, Option]]:
-    group = ""
+def _options_in(
+    path: Any, groups: frozenset[str], outer: tuple[str, ...]
+) -> Iterator[tuple[str, Option]]:
+    """`outer`: the files that are being read and include this one."""
+    group, files = "", (*outer, str(path))
     for line in map(str.strip, _lines(path)):
         if not line or line[0] in "#;":
             continue
         if included := _INCLUDE.match(line):
-            if depth < _DEEPEST:
-                for other in _included(included[1], included[2].strip()):
-                    yield from _options_in(other, groups, depth + 1)
+            for other in _included(included[1], included[2].strip()):
+                # The lines of a file that includes itself are read all the same.
+                if str(other) not in files and len(files) <= _DEEPEST:
+                    yield from _options_in(other, groups, files)
         elif found := _GROUP.match(line):
             group = found[1].strip()
         elif group in groups:

@@ -1,8 +1,8 @@
 """Which statements pin a connection, end a pin, or read what earlier statements left behind.
 
-`examine` answers for a text, `SessionState` keeps account for a connection. Common statements
-are told by how they begin and by a few substrings; the tokenizer (`text`) and the rules
-(`meaning`) are for the rest.
+`examine` answers for a text, `SessionState` keeps account for a connection. The first word and a
+few substrings are enough for common statements; the tokenizer (`lexer`) and the rules (`meaning`)
+are for the rest.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _BLANK = " \t\n\r\v\f"
 
 
 def examine(sql: str | bytes | bytearray, reading: Reading = USUAL) -> Statement:
-    """What a text does to the session, as far as it tells. Never raises.
+    """What a text does to the session, as far as it shows. Never raises.
 
     `reading`: how the session reads literals; see `Reading`. The ordinary statement is `PLAIN` or
     `PLAIN_INSERT` itself, not only equal to it.

@@ -70,7 +70,7 @@ _SAME_VALUE = {
     *("LOWER", "UPPER", "LCASE", "UCASE", "REPLACE", "LPAD", "RPAD", "HEX", "CRC32"),
     *("MD5", "SHA", "SHA1", "SHA2"),
 }
-#: A lock's name that takes more tokens is told by its beginning.
+#: Of a lock's name that takes more tokens only the beginning is read.
 _LONGEST_NAME = 32
 #: What stands behind a call in the brackets of these, if their value keeps 1 apart from the rest.
 _SAME_ANSWER = {"COALESCE": [",", "0"], "IFNULL": [",", "0"], "IF": [",", "1", ",", "0"]}

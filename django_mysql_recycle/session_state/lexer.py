@@ -1,6 +1,6 @@
 """Cutting SQL text into the tokens that the server's lexer would see. No meaning in here.
 
-Comments and white space are gone, executable comments (``/*! */``, ``/*M! */``) are code. Never
+Comments and white space are left out, executable comments (``/*! */``, ``/*M! */``) are code. Never
 raises and takes linear time whatever the text: quotes and comments that do not end, end with it.
 
 In most statements only a few functions and variables matter. A bulk INSERT has megabytes between
@@ -62,7 +62,7 @@ class Token(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What the text does not tell and the session's sql_mode and the server's version decide."""
+    """What the session's sql_mode and the server's version decide about a text."""
 
     escapes: bool = True  #: a backslash escapes in literals: no NO_BACKSLASH_ESCAPES
     ansi: bool = False  #: "..." is a name: ANSI_QUOTES
@@ -306,7 +306,7 @@ _INSERTING = {"INSERT", "REPLACE"}
 #: assigned.
 _PATIENCE = 64
 _SHORT_PATIENCE = 8
-#: With a lock this close to the beginning, how often it is taken may be told.
+#: With a lock this close to the beginning, the statement may be a call of its function alone.
 _NEAR = 500
 
 #: Tokens read of a text, and one more for each so many characters.
@@ -315,7 +315,7 @@ _CHARACTERS_PER_TOKEN = 2000
 #: A statement costs as much as so many tokens more.
 _PER_STATEMENT = 4
 
-#: In a text longer than this the statements that follow one another are not told apart while they
+#: In a text longer than this the statements that follow one another are not separated while they
 #: are ordinary ones.
 _LONG = 65536
 

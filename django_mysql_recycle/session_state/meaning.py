@@ -27,7 +27,7 @@ from .verbs import BEFORE_INNER_STATEMENT, COMPOUND, is_stored, judge_verb
 
 __all__ = ["judge", "judge_inner"]
 
-#: Enough of a statement to tell what it defines.
+#: Enough of a statement to see what it defines.
 _HEAD = 24
 _PIECE = 65536
 
@@ -85,11 +85,8 @@ def _judge_one(source: Source, tokens: Sequence[Token]) -> Statement:
     if len(tokens) == 2 and is_stretch(tokens[1]) and tokens[0].word in _ORDINARY:
         return _ORDINARY[tokens[0].word]
     if is_stored(words_of(tokens[:_HEAD])):
-        return PLAIN  # its text runs later, when something else asks for it
-    brackets = 0
-    while brackets < len(tokens) - 1 and tokens[brackets].word == "(":
-        brackets += 1
-    tokens = tokens[brackets:]
+        return PLAIN  # its body runs later
+    tokens = _unbracketed(tokens)
     verb = judge_verb(tokens)
     if texts := list(_texts(source, tokens)):
         verb = _with_texts(verb, texts)
@@ -103,6 +100,14 @@ def _judge_one(source: Source, tokens: Sequence[Token]) -> Statement:
         only_sets=verb.only_sets and not (functions.reads or functions.leaves),
         lone_lock_call=functions.lone_lock_call,
     )
+
+
+def _unbracketed(tokens: Sequence[Token]) -> Sequence[Token]:
+    """The same without the brackets that it begins with, as a query may."""
+    brackets = 0
+    while brackets < len(tokens) - 1 and tokens[brackets].word == "(":
+        brackets += 1
+    return tokens[brackets:]
 
 
 def _only_asks(tokens: Sequence[Token]) -> bool:
@@ -145,12 +150,12 @@ def _judge_text(source: Source, text: Token, *, alone: bool) -> Statement:
 def judge_inner(text: str, reading: Reading = USUAL) -> Statement:
     """What a text may begin that a statement runs. What it ends is not taken for granted."""
     source = Source(text, reading)
-    parts = [
-        together((judge_verb(one), judge_functions(source, one)))
-        for one in _cut(list(skim(source)))
-        if not is_stored(words_of(one[:_HEAD]))
-    ]
-    meaning = together([*parts, *[_UNSEEN] * source.unread])
+    parts = [_UNSEEN] if source.unread else []
+    for one in map(_unbracketed, _cut(list(skim(source)))):
+        if not is_stored(words_of(one[:_HEAD])):
+            parts += judge_verb(one), judge_functions(source, one)
+            parts += [_UNSEEN] * ("EXECUTE" in words_of(one))
+    meaning = together(parts)
     begins = tuple(_hidden(change) for change in begins_of(meaning.changes))
     reads = (read._replace(hidden=read.answer is Answer.USER_VARIABLE) for read in meaning.reads)
     return replace(
@@ -163,7 +168,7 @@ def judge_inner(text: str, reading: Reading = USUAL) -> Statement:
 
 
 def _hidden(change: Change) -> Change:
-    """The same without parameters, which are the statement's own, and without what may be told.
+    """The same without parameters, which are the statement's own, and with a name that is not shown.
 
     Its text is a literal's, of which only the names of locks are ever shown.
     """

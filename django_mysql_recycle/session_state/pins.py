@@ -1,4 +1,4 @@
-"""The account of one connection: which session state it carries, since when."""
+"""The account of one connection: which session state it has, and since when."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MOST_ASKED = 100
 
 @dataclass(slots=True)
 class Pin:
-    """One piece of session state that a connection carries."""
+    """One piece of session state that a connection has."""
 
     kind: Kind
     name: str  #: for a message
@@ -43,7 +43,7 @@ class Pin:
     database: str | None = None  #: the one in use when it began, as far as it is known
     count: int = 1
     uncounted: bool = False  #: no END is known to be the last
-    doubtful: bool = False  #: whether it has ended, only the server can tell
+    doubtful: bool = False  #: only the server knows whether it has ended
     then: tuple[Change, ...] = ()  #: what begins when the prepared statement runs
 
     def sentence(self, now: float) -> str:
@@ -81,7 +81,7 @@ def _shown_name(change: Change, args: object) -> str:
 
 
 def _question_of(change: Change, args: object) -> str:
-    """The name of a lock as SQL, to ask the server for it; empty if that cannot be told."""
+    """The name of a lock as SQL, to ask the server for it; empty if it is not known."""
     if change.inputs is None:
         name = change.name
         if change.placeholder is not None:
@@ -139,7 +139,7 @@ class SessionState:
         #: An ordinary statement may matter: it belongs to a transaction by SQL, or the server has
         #: to be asked before it.
         self.careful = False
-        #: There is a lock of which only the server can tell whether it is held.
+        #: There is a lock of which only the server knows whether it is held.
         self.doubtful = False
         self._written = False  # in the open transaction; meaningless without one
         self._hidden_use = False  # a statement that is not known may have been USE
@@ -222,7 +222,7 @@ class SessionState:
             self._apply(change, args, now)
 
     def locks_to_ask_for(self) -> dict[Hashable, str]:
-        """The locks of which only the server can tell whether they are held: their names as SQL."""
+        """The locks of which only the server knows whether they are held: their names as SQL."""
         asked = {key: pin.asked for key, pin in self._pins.items() if pin.doubtful}
         return dict(list(asked.items())[:_MOST_ASKED])
 
@@ -233,7 +233,7 @@ class SessionState:
         self._keep(lambda key, _: held.get(key) is not False)
 
     def _doubt(self, *, releases: bool) -> None:
-        """Whether the locks are held, only the server can tell. `releases`: and how often, too."""
+        """Only the server knows whether the locks are held. `releases`: nor is it known how often."""
         for pin in self._pins.values():
             if self._can_ask_for(pin):
                 pin.doubtful = True
@@ -283,7 +283,7 @@ class SessionState:
 
     @property
     def unknown_only(self) -> bool:
-        """Nothing is carried but what a statement may have left that this backend does not know."""
+        """There is only what a statement may have left that this backend does not know."""
         return self.pinned and all(pin.kind is Kind.UNKNOWN for pin in self._pins.values())
 
     @property
@@ -330,7 +330,7 @@ class SessionState:
         self._end_all(Kind.DEFAULT_DATABASE)
 
     def lost(self) -> SessionState:
-        """What is left of it when the connection is gone and the loss reported."""
+        """What is left of it when the connection is lost and the loss reported."""
         return SessionState(None if self.database_unknown else self.database)
 
     def carries(self, key: Key) -> bool:
@@ -338,7 +338,7 @@ class SessionState:
 
     @property
     def settable(self) -> frozenset[Hashable] | None:
-        """What is carried, if all of it is state that statements can set again; else ``None``."""
+        """The keys of all pins, if statements can set all of it again; else ``None``."""
         if any(not pin.kind.value.settable for pin in self._pins.values()):
             return None
         return frozenset(self._pins)
@@ -358,11 +358,11 @@ class SessionState:
         self._forget_name()
 
     def kinds(self) -> tuple[str, ...]:
-        """The labels of what is carried, each once, in the order in which they began."""
+        """The labels of the kinds, each once, in the order in which they began."""
         return _labels(self._pins.values())
 
     def describe(self, now: float) -> str:
-        """For a message: what is carried and since when. Names of variables, never values."""
+        """For a message: what there is and since when. Names of variables, never values."""
         order = list(Kind)
         pins = sorted(self._pins.values(), key=lambda pin: order.index(pin.kind))
         shown = [pin.sentence(now) for pin in pins[:_SHOWN]]
@@ -428,7 +428,7 @@ class SessionState:
         return (_UNKNOWN,) if certain and not change.uncounted else ()
 
     def _forget_name(self, name: str = "") -> None:
-        """From now on the same name, or any, is another table: no DROP tells these apart."""
+        """From now on the same name, or any, is another table: no DROP shows which one it drops."""
         last = _last_part(name)
         self._pins = {
             object() if _is_table(key, last) else key: pin for key, pin in self._pins.items()

@@ -24,7 +24,7 @@ class Action(Enum):
     END_ALL = "end_all"  #: every one of the kind
     RUN = "run"  #: what the text begins that was prepared; of another text it is not known
     RENAME = "rename"  #: it goes on under another name
-    ASK = "ask"  #: which ones of the kind there are after it, only the server can tell
+    ASK = "ask"  #: only the server knows which ones of the kind there are after it
 
 
 #: The names under which SET TRANSACTION without a scope, which COMMIT and ROLLBACK end, is a
@@ -48,7 +48,7 @@ class Change:
     #: Identity within the kind; lower-case where every server ignores case. Not in the repr: it
     #: may have been written as a literal.
     name: str = field(default="", repr=False)
-    hidden: bool = False  #: the name may tell what a literal contains: no message shows it
+    hidden: bool = False  #: the name may be a piece of a literal: no message shows it
     placeholder: int | str | None = None  #: the name is this parameter: its index, or its key
     inputs: tuple[int | str, ...] | None = None  #: the name is an expression of these parameters
     #: That expression as SQL, parameters apart, if it has the same value whenever it is evaluated.
@@ -64,7 +64,9 @@ class Change:
 
     def in_doubt(self) -> Change:
         """The same in a text that may be read in two ways, or may not run."""
-        return replace(self, uncounted=self.uncounted or self.action is not Action.RUN)
+        then = self.then or (Change(Action.BEGIN, Kind.UNKNOWN),) * (self.kind is Kind.PREPARED)
+        uncounted = self.uncounted or self.action is not Action.RUN
+        return replace(self, uncounted=uncounted, then=then)
 
 
 #: Kind and name: what a pin and a statement that sets the same thing have in common.
@@ -77,7 +79,7 @@ class Read(NamedTuple):
     answer: Answer
     name: str  #: what the text asks for; for a message
     question: str = ""  #: SQL whose answer is 0, NULL or empty where the session has none
-    hidden: bool = False  #: the name may tell what a literal contains: no message shows it
+    hidden: bool = False  #: the name may be a piece of a literal: no message shows it
 
     @property
     def key(self) -> Key | None:
@@ -113,7 +115,7 @@ class Statement:
     mentions_wait_timeout: bool = False
     sends_file: bool = False  #: the client sends a file, as fast as the server takes it
     read_only: bool = False  #: declares READ ONLY: error 1792 is then the user's own doing
-    lone_lock_call: str = ""  #: its only answer tells whether this function got or freed the lock
+    lone_lock_call: str = ""  #: its only answer says whether this function got or freed the lock
 
     @property
     def shows_in_status(self) -> bool:
@@ -130,7 +132,7 @@ class Statement:
 
     @property
     def selects_database(self) -> bool:
-        """It is USE, and tells the name."""
+        """It is USE, and shows the name."""
         return self.single and any(
             change.kind == Kind.DEFAULT_DATABASE and not change.uncounted for change in self.changes
         )
@@ -141,7 +143,7 @@ PLAIN_INSERT = Statement(leaves=INSERTED)
 
 
 def begins_of(changes: Iterable[Change]) -> tuple[Change, ...]:
-    """The same where what ends is not taken for granted. Of locks the server can tell."""
+    """The same where what ends is not taken for granted. The server is asked about locks."""
     changes = tuple(changes)
     begins = tuple(change for change in changes if not change.ends)
     if any(change.kind == Kind.NAMED_LOCK for change in changes):

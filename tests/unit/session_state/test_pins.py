@@ -455,6 +455,27 @@ class TestPrepared:
         assert run(state, "EXECUTE IMMEDIATE %s").kinds() == ("unknown state",)
         assert run(state, "EXECUTE IMMEDIATE %(a)s", args={"a": None}).pinned
 
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "BEGIN NOT ATOMIC PREPARE s FROM 'DO GET_LOCK(''a'', 0)'; END",
+            "EXECUTE IMMEDIATE 'BEGIN NOT ATOMIC PREPARE s FROM ''DO GET_LOCK(1, 0)''; END'",
+        ],
+    )
+    def test_one_that_a_compound_statement_has_prepared_is_not_known(
+        self, state: SessionState, sql: str
+    ) -> None:
+        run(state, sql)
+        tell(state, {"a": False})
+        assert "unknown state" in run(state, "EXECUTE s").kinds()
+
+    @pytest.mark.parametrize(
+        "sql", ["EXECUTE IMMEDIATE '(SELECT 1)'", "PREPARE s FROM '(SELECT 1) UNION (SELECT 2)'"]
+    )
+    def test_brackets_around_a_query_are_no_verb(self, state: SessionState, sql: str) -> None:
+        run(state, sql, *["EXECUTE s", "DROP PREPARE s"] * sql.startswith("PREPARE"))
+        assert not state.pinned
+
     def test_parameter_that_begins_nothing_pins_nothing(self, state: SessionState) -> None:
         assert not run(state, "EXECUTE IMMEDIATE %s", args=["SELECT 1"]).pinned
 

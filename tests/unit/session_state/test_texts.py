@@ -49,6 +49,10 @@ OTHERS = {
         "BEGIN NOT ATOMIC DECLARE s TEXT; EXECUTE IMMEDIATE s; END",
         "+unknown state",
     ),
+    "or a text that runs another one": (
+        "EXECUTE IMMEDIATE 'BEGIN NOT ATOMIC EXECUTE IMMEDIATE CONCAT(''BEG'', ''IN''); END'",
+        "+unknown state",
+    ),
     "or defines what runs later": ("EXECUTE IMMEDIATE 'CREATE PROCEDURE p() START TRANSACTION'",),
     "within a compound statement": (
         "BEGIN NOT ATOMIC EXECUTE IMMEDIATE 'BEGIN'; PREPARE s FROM 'SELECT @x'; EXECUTE s; END",

@@ -7,7 +7,7 @@ policy.py.
 from __future__ import annotations
 
 from asyncio import _get_running_loop
-from types import FunctionType
+from inspect import unwrap
 from typing import TYPE_CHECKING, Any
 
 from django.core import checks
@@ -24,8 +24,8 @@ from .guard import Guard
 from .options import Options, given_options
 from .processes import mark
 from .session_state import Kind, examine
+from .stock import REPLACED, djangos_own, driver
 from .stock import DatabaseWrapper as MySQLDatabaseWrapper
-from .stock import driver
 
 if TYPE_CHECKING:
     from .stock import Base
@@ -36,19 +36,16 @@ __all__ = ["DatabaseWrapper", "RecycleMixin"]
 
 unbuffered = driver.unbuffered
 
-_djangos_cursor = MySQLDatabaseWrapper._cursor  # type: ignore[attr-defined]
-_djangos_create_cursor = MySQLDatabaseWrapper.create_cursor
-#: Django's own, or None where a test runner had put another one in its place by now.
-_djangos_ensure_connection = (
-    BaseDatabaseWrapper.ensure_connection
-    if BaseDatabaseWrapper.ensure_connection.__module__ == BaseDatabaseWrapper.__module__
-    else None
-)
-
-_djangos_set_autocommit = BaseDatabaseWrapper.set_autocommit
+_djangos_cursor = djangos_own(MySQLDatabaseWrapper._cursor)  # type: ignore[attr-defined]
+_djangos_create_cursor = djangos_own(MySQLDatabaseWrapper.create_cursor)
+_djangos_get_new_connection = djangos_own(MySQLDatabaseWrapper.get_new_connection)
+_djangos_ensure_connection = djangos_own(BaseDatabaseWrapper.ensure_connection)
+_djangos_get_autocommit = djangos_own(BaseDatabaseWrapper.get_autocommit)
+_djangos_set_autocommit = djangos_own(BaseDatabaseWrapper.set_autocommit)
 
 _MAKES_CURSORS = {"cursor", "_cursor", "create_cursor"}
-_ENDS_TRANSACTIONS = {"set_autocommit", "_set_autocommit", "_commit", "_rollback"}
+_AUTOCOMMIT = {"get_autocommit", "set_autocommit"}
+_ENDS_TRANSACTIONS = {"_set_autocommit", "_commit", "_rollback"}
 
 
 class RecycleMixin(Base):
@@ -73,6 +70,8 @@ class RecycleMixin(Base):
         between = mro[place + 1 : mro.index(BaseDatabaseWrapper)]
         #: The base backend has its own way of making sure that there is a connection.
         self.foreign_connecting = any("ensure_connection" in vars(base) for base in between)
+        #: The base backend has its own way of telling or switching autocommit.
+        self.foreign_autocommit = any(not _AUTOCOMMIT.isdisjoint(vars(base)) for base in between)
         #: The base backend may run statements of its own where transactions begin and end.
         self.foreign_transactions = any(
             not _ENDS_TRANSACTIONS.isdisjoint(vars(base))
@@ -159,8 +158,9 @@ class RecycleMixin(Base):
             # With autocommit off Atomic.__exit__ (Django 5.2 to 6.1) leaves this flag set at the
             # end of the block in which the connection was closed: nothing could connect again.
             self.in_atomic_block = False
-        if _djangos_ensure_connection is None or (
-            BaseDatabaseWrapper.ensure_connection is _djangos_ensure_connection
+        if (
+            _djangos_ensure_connection is REPLACED
+            or BaseDatabaseWrapper.ensure_connection is _djangos_ensure_connection
         ):
             super().ensure_connection()
         elif self.connecting_elsewise:
@@ -254,7 +254,12 @@ class RecycleMixin(Base):
         calls = self.guard.calls
         if calls.django_check and self.connection is not None and self.autocommit:
             return True  # without Django's look for a running event loop
-        self.ensure_connection()  # which is all that Django's does
+        if self.foreign_autocommit or (
+            MySQLDatabaseWrapper.get_autocommit is not _djangos_get_autocommit
+        ):
+            super().get_autocommit()
+        else:
+            self.ensure_connection()  # which is all that Django's does
         if self.autocommit:
             return True
         if not (self.in_atomic_block or calls.in_django_check() or calls.is_connecting()):
@@ -279,8 +284,8 @@ class RecycleMixin(Base):
                 self.autocommit = autocommit
             elif (
                 not autocommit
-                and BaseDatabaseWrapper.set_autocommit is _djangos_set_autocommit
-                and not (self.foreign_transactions or self.queries_logged)
+                and MySQLDatabaseWrapper.set_autocommit is _djangos_set_autocommit
+                and not (self.foreign_autocommit or self.queries_logged)
             ):
                 # What Django's does, without the context manager that would log it.
                 self.validate_no_atomic_block()
@@ -382,16 +387,10 @@ def _is_surely_a_unix_socket(params: dict[str, Any]) -> bool:
 
 def _only_calls_the_driver(get_new_connection: Any) -> bool:
     """Whether it is Django's own, and nothing stands between it and the driver's connect()."""
-    decorated = getattr(get_new_connection, "__func__", None)
-    function = getattr(decorated, "__wrapped__", None)
-    if type(decorated) is not FunctionType or type(function) is not FunctionType:
+    function = getattr(get_new_connection, "__func__", None)
+    if function is not _djangos_get_new_connection:
         return False
-    # By where they were written: a wrapper takes on the name and the module of what it wraps.
-    return (
-        decorated.__globals__.get("__name__") == async_unsafe.__module__
-        and function.__globals__.get("__name__") == MySQLDatabaseWrapper.__module__
-        and driver.is_own(function.__globals__["Database"].connect)
-    )
+    return driver.is_own(unwrap(function).__globals__["Database"].connect)
 
 
 def _may_begin_a_transaction(command: Any) -> bool:

@@ -17,12 +17,13 @@ from . import events, processes, questions
 from .errors import NoAnswer
 from .liveness import clock
 from .rollbacks import confirm_transaction
+from .stock import djangos_own
 
 if TYPE_CHECKING:
     from .connection import PhysicalConnection
     from .wrapper import Wrapper
 
-_djangos_check = BaseDatabaseWrapper.close_if_unusable_or_obsolete
+_djangos_check = djangos_own(BaseDatabaseWrapper.close_if_unusable_or_obsolete)
 
 __all__ = [
     "close",

@@ -20,6 +20,7 @@ from .guard import interrupted
 from .liveness import clock
 from .rollbacks import transaction_refused
 from .stock import DatabaseWrapper as MySQLDatabaseWrapper
+from .stock import djangos_own
 
 if TYPE_CHECKING:
     from .connection import PhysicalConnection
@@ -33,11 +34,15 @@ _NO_INTERRUPTION = (Error, SynchronousOnlyOperation)
 
 #: The methods of Django's own that do nothing but call the driver, and log it where Django logs.
 _DJANGOS_OWN = frozenset(
-    {
-        MySQLDatabaseWrapper._set_autocommit,  # type: ignore[attr-defined]
-        BaseDatabaseWrapper._commit,  # type: ignore[attr-defined]
-        BaseDatabaseWrapper._rollback,  # type: ignore[attr-defined]
-    }
+    map(
+        djangos_own,
+        (
+            MySQLDatabaseWrapper._set_autocommit,  # type: ignore[attr-defined]
+            BaseDatabaseWrapper._commit,  # type: ignore[attr-defined]
+            MySQLDatabaseWrapper._rollback,  # type: ignore[attr-defined]
+            BaseDatabaseWrapper._rollback,  # type: ignore[attr-defined]
+        ),
+    )
 )
 
 
@@ -49,13 +54,18 @@ def _send(
     *args: bool,
 ) -> None:
     """Do what the wrapper below does: by its own method, unless that only calls the driver."""
-    if getattr(below, "__func__", None) not in _DJANGOS_OWN:
+    if wrapper.foreign_transactions:
         # What runs in that call is refused by nothing, and replaces nothing.
         connection.base_sends(sys._getframe())
         below(*args)
         return
     connection.exchange.under_way = True
-    if wrapper.queries_logged:
+    if (
+        wrapper.queries_logged
+        or getattr(below, "__func__", None) not in _DJANGOS_OWN
+        # The method of Django's MySQL wrapper calls this one by its name.
+        or BaseDatabaseWrapper._rollback not in _DJANGOS_OWN  # type: ignore[attr-defined]
+    ):
         below(*args)
     else:
         with wrapper.wrap_database_errors:

@@ -148,10 +148,7 @@ def in_a_driver(frame: Any) -> bool:
         module.startswith("django_mysql_recycle.drivers.")
     )
     # mysqlclient's commit() has no Python frame of its own.
-    if not at_once and not (
-        module.startswith("django.db.backends.")
-        and frame.f_code.co_name in ("_commit", "_rollback")
-    ):
+    if not at_once and frame.f_code.co_name not in ("_commit", "_rollback", "_send"):
         return False
     while frame is not None:
         if frame.f_code.co_name in ("__del__", "close", "_close"):

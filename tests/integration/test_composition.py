@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from typing import Any
@@ -11,11 +14,12 @@ from django.db import Error, ProgrammingError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_mysql_recycle import SessionStateLost
+from servers import Server
 
 from ..testapp.models import Account
 from .acts import insert, owners
 from .admin import Admin
-from .connections import ConnectionFactory
+from .connections import OURS, STOCK, ConnectionFactory, point
 from .queries import connection_id, idle_out, kill, run, settle, value
 from .test_cursors import unbuffered
 
@@ -177,3 +181,76 @@ def test_base_backend_may_run_statements_where_transactions_begin_and_end(
     insert(connection, "on a new connection")
     connection.commit()
     assert owners(admin) == ["kept", "on a new connection"]
+
+
+# ##### Functions that an instrumentation puts in the place of Django's #####
+
+INSTRUMENTED = """
+import functools, json, sys
+from collections import Counter
+engine, when, driver, logged = sys.argv[1:]
+import django_mysql_recycle
+django_mysql_recycle.use_driver(driver)
+from django.conf import settings
+database = json.load(sys.stdin)
+database["ENGINE"] = engine
+settings.configure(DATABASES={"default": database}, DEBUG=logged == "logged")
+if when == "after":
+    import django_mysql_recycle.base
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.mysql.base import DatabaseWrapper
+seen = Counter()
+
+def instrument(owner, name):
+    original = vars(owner).get(name)
+    if original is not None:
+        @functools.wraps(original)
+        def instrumented(*args, **named):
+            seen[f"{owner.__module__}.{name}"] += 1
+            return original(*args, **named)
+        setattr(owner, name, instrumented)
+
+for owner in (BaseDatabaseWrapper, DatabaseWrapper):
+    for name in ("connect", "get_new_connection", "ensure_connection", "get_autocommit",
+                 "set_autocommit", "_set_autocommit", "_commit", "_rollback", "_cursor",
+                 "create_cursor", "close_if_unusable_or_obsolete"):
+        instrument(owner, name)
+
+from django.db import close_old_connections, connection, transaction
+
+with transaction.atomic(), connection.cursor() as cursor:
+    cursor.execute("SELECT 1")
+try:
+    with transaction.atomic():
+        raise ZeroDivisionError
+except ZeroDivisionError:
+    pass
+close_old_connections()
+connection.close()
+print(json.dumps(seen))
+"""
+
+
+@pytest.mark.parametrize("logged", ["logged", "unlogged"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_functions_put_in_the_place_of_djangos_are_called_as_on_the_stock_backend(
+    server: Server, driver: str, when: str, logged: str
+) -> None:
+    """Before or after the backend is imported."""
+
+    def called(engine: str) -> set[str]:
+        database: dict[str, Any] = {"CONN_MAX_AGE": 60}
+        point(database, server)
+        done = subprocess.run(
+            [sys.executable, "-c", INSTRUMENTED, engine, when, driver, logged],
+            input=json.dumps(database),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return set(json.loads(done.stdout))
+
+    on_stock = called(STOCK)
+    assert len(on_stock) > 10
+    assert called(OURS) == on_stock

@@ -14,15 +14,18 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partialmethod
 from itertools import count
 from typing import Any
 
 import pytest
 from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError, Error, IntegrityError, ProgrammingError
 
 from django_mysql_recycle import pinned
-from servers import Server
+from django_mysql_recycle.stock import DatabaseWrapper as MySQLDatabaseWrapper
+from servers import FaultProxy, Server
 
 from ..backends.guarded.base import Converted, Refused
 from .acts import assert_works, insert, listening, owners, session_id, soon
@@ -161,6 +164,38 @@ def test_end_of_a_transaction_in_a_signal_handler_touches_nothing(
     insert(connection, "second")
     connection.commit()
     assert (owners(admin), session_id(connection)) == (["first", "second"], before)
+
+
+@pytest.mark.parametrize("instrumented", [False, True])
+@pytest.mark.parametrize("what", ["enter", "leave", "commit", "rollback"])
+def test_end_of_a_transaction_is_completed_whatever_a_signal_handler_does(
+    make_connection: ConnectionFactory,
+    proxy: Callable[..., FaultProxy],
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    instrumented: bool,
+) -> None:
+    between = proxy()
+    connection = make_connection(via=between)
+    before = connection_id(connection)
+    owners = [(BaseDatabaseWrapper, "_commit"), (BaseDatabaseWrapper, "_rollback")]
+    for owner, name in [*owners, (MySQLDatabaseWrapper, "_set_autocommit")]:
+        original: Any = getattr(owner, name)
+        if instrumented:
+            monkeypatch.setattr(owner, name, partialmethod(original))
+    connection.set_autocommit(what == "enter")
+    acts = {
+        "enter": lambda: connection.set_autocommit(False),
+        "leave": lambda: connection.set_autocommit(True),
+        "commit": connection.commit,
+        "rollback": connection.rollback,
+    }
+    between.latency = 0.15
+    with handler(lambda: value(connection, "SELECT 'inner'")) as found:
+        acts[what]()
+    between.latency = 0
+    assert isinstance(found[0], ProgrammingError)
+    assert [connection_id(connection), value(connection, "SELECT 1")] == [before, 1]
 
 
 def test_control_stock_backend_mixes_answers_up_or_refuses_without_saying_why(

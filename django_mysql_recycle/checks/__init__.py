@@ -37,7 +37,7 @@ def check_settings(
     for alias in connections:
         try:
             connection = connections[alias]
-        except ImproperlyConfigured:
+        except Exception:
             continue  # the first use of the alias raises it
         # Where no alias has loaded base.py it stays unloaded: it needs a driver.
         base = sys.modules.get("django_mysql_recycle.base")

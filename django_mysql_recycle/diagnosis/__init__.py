@@ -35,7 +35,7 @@ def survey() -> tuple[list[str], dict[str, str]]:
         engine = str(connections.settings[alias]["ENGINE"])
         try:
             is_mysql = _is_djangos(connections.create_connection(alias))
-        except (ImproperlyConfigured, ImportError):
+        except Exception:
             is_mysql = engine.startswith(_ENGINES)
         if is_mysql:
             concerned.append(alias)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import django
@@ -26,6 +26,7 @@ from django_mysql_recycle.checks import check_settings, settings_findings
 from django_mysql_recycle.checks import driver as driver_checks
 from django_mysql_recycle.checks.finding import Finding
 from django_mysql_recycle.checks.server import server_findings
+from django_mysql_recycle.diagnosis import survey
 from django_mysql_recycle.drivers import choose
 from django_mysql_recycle.drivers import versions as driver_versions
 from django_mysql_recycle.options import MaxAge
@@ -402,6 +403,17 @@ def test_backend_of_another_alias_that_cannot_be_loaded_does_not_stop_the_checks
     assert check(engine="nowhere") == []
     with pytest.raises(ImproperlyConfigured):
         connections["checked"]
+
+
+def test_backend_of_another_alias_that_is_broken_stops_neither_the_checks_nor_the_command(
+    check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("broken", "broken.base"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    assert check(engine="broken") == []
+    with pytest.raises(AttributeError):
+        connections["checked"]
+    assert survey()[1]["checked"] == "broken"
 
 
 def test_findings_never_raise_and_never_show_the_password() -> None:

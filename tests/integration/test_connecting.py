@@ -391,7 +391,7 @@ def test_connect_timeout_of_zero_is_none_for_mysqlclient(
     if driver != "mysqlclient":
         pytest.skip("PyMySQL refuses it")
     slow = slow_server("tcp")
-    slow.proxy.latency = 0.6
+    slow.proxy.latency = 0.3
     connection = slow.connection(seconds=0)
     assert value(connection, "SELECT 5 + 0") == 5
 

@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError, OperationalError
 
-from servers import FaultProxy, HAProxy
+from servers import FaultProxy, HAProxy, Server
 
 from .acts import (
     assert_works,
@@ -46,34 +46,36 @@ OF_THE_SERVER = [4031, 1053, 1927, 3169, 1077, 1152, 1153, 1156, 1158, 1161]
 OF_A_NODE = [1047, 1180, 1290, 1792, 1836, 1874, 3032]
 
 
-@pytest.fixture(autouse=True)
-def signals(admin: Admin, database: None) -> Iterator[None]:
+@pytest.fixture(autouse=True, scope="module")
+def tables(session_server: Server, django_db_setup: None) -> Iterator[None]:
     """`INSERT INTO signals` leaves a mark that no rollback takes back, and raises the number."""
-    admin.set_global("log_bin_trust_function_creators", 1)
-
-    def drop() -> None:
-        admin.rows("DROP TABLE IF EXISTS signals, marks")
-        admin.rows("DROP PROCEDURE IF EXISTS signal_number")
-        admin.rows("DROP FUNCTION IF EXISTS signalled")
-
     body = (
         "BEGIN DECLARE number INT DEFAULT {};"
         " INSERT INTO marks VALUES (number);"
         " SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = number, MESSAGE_TEXT = 'read-only, as it says';"
         " {} END"
     )
-    drop()
-    admin.rows("CREATE TABLE marks (number INT) ENGINE = MyISAM")
-    admin.rows("CREATE TABLE signals (number INT)")
-    admin.rows(
-        f"CREATE TRIGGER raises BEFORE INSERT ON signals FOR EACH ROW {body.format('NEW.number', '')}"
-    )
-    admin.rows(f"CREATE PROCEDURE signal_number(wanted INT) {body.format('wanted', '')}")
-    admin.rows(
-        f"CREATE FUNCTION signalled(wanted INT) RETURNS INT {body.format('wanted', 'RETURN 1;')}"
-    )
-    yield
-    drop()
+    with Admin(session_server) as admin:
+        admin.set_global("log_bin_trust_function_creators", 1)
+        admin.rows("CREATE TABLE marks (number INT) ENGINE = MyISAM")
+        admin.rows("CREATE TABLE signals (number INT)")
+        admin.rows(
+            "CREATE TRIGGER raises BEFORE INSERT ON signals"
+            f" FOR EACH ROW {body.format('NEW.number', '')}"
+        )
+        admin.rows(f"CREATE PROCEDURE signal_number(wanted INT) {body.format('wanted', '')}")
+        returns = body.format("wanted", "RETURN 1;")
+        admin.rows(f"CREATE FUNCTION signalled(wanted INT) RETURNS INT {returns}")
+        yield
+        admin.rows("DROP TABLE signals, marks")
+        admin.rows("DROP PROCEDURE signal_number")
+        admin.rows("DROP FUNCTION signalled")
+        admin.restore()
+
+
+@pytest.fixture(autouse=True)
+def _no_marks(tables: None, admin: Admin) -> None:
+    admin.rows("TRUNCATE TABLE marks")
 
 
 WAYS: dict[str, str] = {

@@ -20,7 +20,7 @@ from django_mysql_recycle.signals import connection_recycled
 from servers import FaultProxy
 
 from ..testapp.models import Account, Item
-from .acts import insert, owners, rest
+from .acts import insert, owners, rest, wait_for
 from .admin import Admin
 from .connections import OURS, STOCK, ConnectionFactory
 from .queries import connection_id, kill, run, settle, value
@@ -166,7 +166,8 @@ def test_receiver_that_raises_is_heard_and_the_next_statement_tries_again(
         for _ in range(2):
             with pytest.raises(LookupError, match="the application's own"):
                 run(connection, "DO 1")
-    assert len(admin.connection_ids() - {connection_id(connection)}) == 0  # none is left behind
+    alone = {connection_id(connection)}
+    wait_for(lambda: admin.connection_ids() == alone, "the end of the connections left behind")
 
 
 @pytest.mark.core

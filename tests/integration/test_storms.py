@@ -170,12 +170,13 @@ def test_server_that_stands_still_under_idle_connections_is_not_flooded(
 ) -> None:
     # back_log: the kernel's queue takes all of them at once, or it forgets some for seconds.
     server = own_server(max_connections=10 * WORKERS, back_log=2 * WORKERS)
-    with Admin(server) as admin, crowd(make_connection(server=server)) as threads:
+    connection = make_connection(server=server, recycle={"ping_timeout": 1})
+    with Admin(server) as admin, crowd(connection) as threads:
         sessions = threads.do(connect)
         assert len(set(sessions)) == WORKERS
         time.sleep(0.6)  # a rest: each of them will look before it asks
         server.pause()
-        timer = threading.Timer(8, server.resume)
+        timer = threading.Timer(4, server.resume)
         timer.start()
         outcomes = threads.do(ask)
         timer.join()

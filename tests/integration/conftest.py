@@ -21,7 +21,7 @@ from django_mysql_recycle.signals import connection_recycled
 from servers import FaultProxy, HAProxy, Namespace, Server
 
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory, point
+from .connections import OURS, STOCK, ConnectionFactory, Proxied, point
 from .far import Far, far_away
 
 Transport = Literal["tcp", "tls", "socket"]
@@ -107,6 +107,17 @@ def proxy(server: Server) -> Iterator[Callable[..., FaultProxy]]:
             return stack.enter_context(FaultProxy(target.host, target.port))
 
         yield start
+
+
+@pytest.fixture
+def proxied(make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]) -> Proxied:
+    """`connection, proxy = proxied(engine=OURS, **as_for_make_connection)`: with one of its own."""
+
+    def connect(engine: str = OURS, **arguments: Any) -> tuple[BaseDatabaseWrapper, FaultProxy]:
+        between = proxy()
+        return make_connection(engine, via=between, **arguments), between
+
+    return connect
 
 
 @pytest.fixture

@@ -12,12 +12,20 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import ConnectionHandler
 
 from django_mysql_recycle.drivers.versions import is_connector_c
-from servers import Server
+from servers import FaultProxy, Server
 
 OURS = "django_mysql_recycle"
 STOCK = "django.db.backends.mysql"
 
 _numbers = count(1)
+
+
+class Proxied(Protocol):
+    """See the fixture of this name."""
+
+    def __call__(
+        self, engine: str = OURS, **arguments: Any
+    ) -> tuple[BaseDatabaseWrapper, FaultProxy]: ...
 
 
 class Address(Protocol):

@@ -22,7 +22,7 @@ from .acts import (
     wait_until_hung_up,
 )
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, ConnectionFactory, Proxied
 from .queries import run, value
 
 HOWS: Any = pytest.mark.parametrize("how", ["fin", "rst"])
@@ -47,10 +47,9 @@ def accept(between: FaultProxy, target: tuple[str, int]) -> None:
 @pytest.mark.core
 @HOWS
 def test_commit_lost_on_its_way_raises_and_nothing_is_there(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy], how: Any
+    proxied: Proxied, admin: Admin, how: Any
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     ran: list[str] = []
     with pytest.raises(OperationalError):
         with transaction.atomic(using=connection.alias):
@@ -68,10 +67,9 @@ def test_commit_lost_on_its_way_raises_and_nothing_is_there(
 @pytest.mark.core
 @HOWS
 def test_commit_whose_answer_is_lost_raises_once_and_the_server_has_the_rows(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy], how: Any
+    proxied: Proxied, admin: Admin, how: Any
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     ran: list[str] = []
     with pytest.raises(OperationalError):
         with transaction.atomic(using=connection.alias):
@@ -88,13 +86,9 @@ def test_commit_whose_answer_is_lost_raises_once_and_the_server_has_the_rows(
 
 @pytest.mark.parametrize("moment", ["killed before", "cut before"])
 def test_commit_on_a_lost_connection_raises_and_its_hooks_never_run(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    moment: str,
+    proxied: Proxied, admin: Admin, moment: str
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     ran: list[str] = []
     with pytest.raises(OperationalError):
         with transaction.atomic(using=connection.alias):
@@ -128,11 +122,8 @@ def test_commit_after_an_error_that_the_application_swallowed_raises_and_its_hoo
     assert (owners(admin), ran) == (["c"], [])
 
 
-def test_commit_by_sql_is_not_repeated(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy]
-) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+def test_commit_by_sql_is_not_repeated(proxied: Proxied, admin: Admin) -> None:
+    connection, between = proxied()
     run(connection, "BEGIN")
     insert(connection, "a")
     between.cut_at(b"COMMIT", when="after")
@@ -150,15 +141,10 @@ def test_commit_by_sql_is_not_repeated(
 @HOWS
 @pytest.mark.parametrize("reachable", [True, False], ids=["reachable", "unreachable"])
 def test_acknowledged_commit_is_a_success_whatever_dies_afterwards(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    how: Any,
-    reachable: bool,
+    proxied: Proxied, admin: Admin, how: Any, reachable: bool
 ) -> None:
-    between = proxy()
+    connection, between = proxied(recycle={"connect_retries": 0})
     target = between.target
-    connection = make_connection(via=between, recycle={"connect_retries": 0})
     ran: list[str] = []
     with transaction.atomic(using=connection.alias):
         insert(connection, "a")
@@ -182,10 +168,9 @@ def test_acknowledged_commit_is_a_success_whatever_dies_afterwards(
 
 
 def test_control_stock_backend_denies_an_acknowledged_commit(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy]
+    proxied: Proxied, admin: Admin
 ) -> None:
-    between = proxy()
-    connection = make_connection(STOCK, via=between)
+    connection, between = proxied(STOCK)
     ran: list[str] = []
     with pytest.raises(OperationalError):
         with transaction.atomic(using=connection.alias):
@@ -195,11 +180,8 @@ def test_control_stock_backend_denies_an_acknowledged_commit(
     assert (owners(admin), ran) == (["a"], [])
 
 
-def test_hook_that_uses_the_database_gets_a_new_connection(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy]
-) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+def test_hook_that_uses_the_database_gets_a_new_connection(proxied: Proxied, admin: Admin) -> None:
+    connection, between = proxied()
     ran: list[str] = []
 
     def hook() -> None:
@@ -218,11 +200,8 @@ def test_hook_that_uses_the_database_gets_a_new_connection(
     assert sorted(ran) == ["hook", "inner", "second"]
 
 
-def test_hook_that_raises_is_heard_and_the_connection_works(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy]
-) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+def test_hook_that_raises_is_heard_and_the_connection_works(proxied: Proxied, admin: Admin) -> None:
+    connection, between = proxied()
 
     def hook() -> None:
         raise Boom
@@ -242,14 +221,9 @@ def test_hook_that_raises_is_heard_and_the_connection_works(
 @HOWS
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_autocommit_on_after_uncommitted_work_raises_on_a_lost_connection(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    how: Any,
-    when: Any,
+    proxied: Proxied, admin: Admin, how: Any, when: Any
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     connection.set_autocommit(False)
     insert(connection, "a")
     between.cut_at(b"SET ", when=when, how=how)
@@ -302,16 +276,10 @@ def test_autocommit_on_with_nothing_run_since_is_no_error_on_a_lost_connection(
 @pytest.mark.parametrize("reachable", [True, False], ids=["reachable", "unreachable"])
 @pytest.mark.parametrize("depth", ["atomic", "nested"])
 def test_exception_of_the_application_is_not_masked_by_a_lost_connection(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    loss: str,
-    reachable: bool,
-    depth: str,
+    proxied: Proxied, admin: Admin, loss: str, reachable: bool, depth: str
 ) -> None:
-    between = proxy()
+    connection, between = proxied(recycle={"connect_retries": 0})
     target = between.target
-    connection = make_connection(via=between, recycle={"connect_retries": 0})
     ran: list[str] = []
 
     def work() -> None:
@@ -344,10 +312,9 @@ def test_exception_of_the_application_is_not_masked_by_a_lost_connection(
 
 
 def test_control_stock_backend_masks_the_exception_where_it_cannot_reconnect(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy]
+    proxied: Proxied, admin: Admin
 ) -> None:
-    between = proxy()
-    connection = make_connection(STOCK, via=between)
+    connection, between = proxied(STOCK)
     with pytest.raises(OperationalError):
         with transaction.atomic(using=connection.alias):
             insert(connection, "a")
@@ -358,13 +325,9 @@ def test_control_stock_backend_masks_the_exception_where_it_cannot_reconnect(
 
 @pytest.mark.parametrize("loss", ["killed", "rollback cut"])
 def test_rollback_by_hand_on_a_lost_connection_is_a_rollback(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    loss: str,
+    proxied: Proxied, admin: Admin, loss: str
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     connection.set_autocommit(False)
     insert(connection, "a")
     if loss == "killed":

@@ -16,7 +16,7 @@ from servers import FaultProxy
 from ..testapp.models import Account
 from .acts import assert_works, insert, kill, listening, outcome, owners, rest, wait_until_hung_up
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory
+from .connections import OURS, STOCK, ConnectionFactory, Proxied
 from .queries import connection_id, idle_out, run, value
 
 MODES = pytest.mark.parametrize("mode", ["on", "off by the settings", "off by a call"])
@@ -323,10 +323,9 @@ def test_with_autocommit_off_commit_of_something_raises_on_a_lost_connection(
 
 
 def test_commit_after_a_statement_that_was_lost_is_no_success(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy]
+    proxied: Proxied, admin: Admin
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     run(connection, "SELECT 1")
     between.cut_at(b"INSERT")
     assert outcome(lambda: insert(connection, "lost")) is not None

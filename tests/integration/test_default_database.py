@@ -18,7 +18,7 @@ from django_mysql_recycle.signals import connection_recycled
 
 from .acts import code_of, kill, listening, outcome, rest, session_id
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, ConnectionFactory, Proxied
 from .forking import fork, fork_without_hooks, in_child, start
 from .queries import run, value
 
@@ -610,10 +610,9 @@ def test_selecting_again_shows_neither_in_the_log_of_queries_nor_to_wrappers(
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_connection_lost_while_it_selects_is_a_failure_to_connect_and_the_next_statement_tries_again(
-    make_connection: ConnectionFactory, admin: Admin, main: str, proxy: Any, when: Any
+    proxied: Proxied, admin: Admin, main: str, when: Any
 ) -> None:
-    way = proxy()
-    connection = make_connection(via=way, **PATIENT)
+    connection, way = proxied(**PATIENT)
     run(connection, "USE tenant_a")
     kill(admin, connection)
     fault = way.cut_at(b"USE `tenant_a`", when=when)

@@ -20,7 +20,7 @@ from servers import FaultProxy, Server
 
 from .acts import rest
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, ConnectionFactory, Proxied
 from .queries import connection_id, kill, run, value
 
 READ = "SELECT @@SESSION.wait_timeout, @@SESSION.sql_mode"
@@ -96,10 +96,9 @@ def test_connecting_costs_not_one_round_trip_more_than_on_the_stock_backend(
 
 @pytest.mark.core
 def test_wait_timeout_is_read_after_the_first_rest_and_once_per_connection(
-    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
+    proxied: Proxied,
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     for number in range(20):
         run(connection, f"DO {number}")
     sent = between.connections[0]
@@ -111,12 +110,9 @@ def test_wait_timeout_is_read_after_the_first_rest_and_once_per_connection(
 
 
 def test_wait_timeout_is_read_again_after_a_statement_that_mentions_it(
-    make_connection: ConnectionFactory,
-    proxy: Callable[..., FaultProxy],
-    recycles: list[dict[str, Any]],
+    proxied: Proxied, recycles: list[dict[str, Any]]
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between, recycle={"liveness_check": False})
+    connection, between = proxied(recycle={"liveness_check": False})
     run(connection, "DO 1")
     time.sleep(REST)
     run(connection, "SET SESSION wait_timeout = 1")

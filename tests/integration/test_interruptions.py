@@ -22,7 +22,6 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError, Error
 
 from django_mysql_recycle import SessionStateLost
-from servers import FaultProxy
 
 from ..testapp.models import Account
 from .acts import (
@@ -39,7 +38,7 @@ from .acts import (
     session_id,
 )
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, ConnectionFactory, Proxied
 from .queries import connection_id, run, value
 
 
@@ -182,14 +181,9 @@ def test_interrupted_savepoint_dooms_the_transaction(
 @INTERRUPTIONS
 @pytest.mark.parametrize("form", ["atomic", "commit()", "sql"])
 def test_interrupted_commit_is_heard_and_nothing_of_it_is_left_over(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    kind: type[BaseException],
-    form: str,
+    proxied: Proxied, admin: Admin, kind: type[BaseException], form: str
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     ran: list[str] = []
     run(connection, "SELECT 1")
 
@@ -231,13 +225,9 @@ def test_interrupted_commit_is_heard_and_nothing_of_it_is_left_over(
 
 @ONE_KIND
 def test_interruption_between_an_acknowledged_commit_and_autocommit_costs_no_hook(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    kind: type[BaseException],
+    proxied: Proxied, admin: Admin, kind: type[BaseException]
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     ran: list[str] = []
 
     def work() -> None:
@@ -260,13 +250,9 @@ def test_interruption_between_an_acknowledged_commit_and_autocommit_costs_no_hoo
 
 @ONE_KIND
 def test_interrupted_entry_into_a_transaction_leaves_nothing_behind(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    kind: type[BaseException],
+    proxied: Proxied, admin: Admin, kind: type[BaseException]
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     run(connection, "SELECT 1")
     between.latency = 0.15
     interrupted(kind, lambda: enter(connection))
@@ -280,13 +266,9 @@ def test_interrupted_entry_into_a_transaction_leaves_nothing_behind(
 
 @ONE_KIND
 def test_interrupted_rollback_is_a_rollback(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    kind: type[BaseException],
+    proxied: Proxied, admin: Admin, kind: type[BaseException]
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     ran: list[str] = []
 
     def work() -> None:
@@ -353,13 +335,9 @@ def test_interrupted_fetch_leaves_no_row_to_a_later_statement(
 
 @ONE_KIND
 def test_interrupted_ping_of_the_backends_own_is_not_read_by_the_statement(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    kind: type[BaseException],
+    proxied: Proxied, admin: Admin, kind: type[BaseException]
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between, recycle={"ping_after": 0.1})
+    connection, between = proxied(recycle={"ping_after": 0.1})
     run(connection, "SELECT 1")
     rest(connection)
     between.latency = 0.15
@@ -374,13 +352,9 @@ def test_interrupted_ping_of_the_backends_own_is_not_read_by_the_statement(
 
 @ONE_KIND
 def test_interrupted_health_check_is_not_read_by_the_next_statement(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    kind: type[BaseException],
+    proxied: Proxied, admin: Admin, kind: type[BaseException]
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between, CONN_HEALTH_CHECKS=True, CONN_MAX_AGE=None)
+    connection, between = proxied(CONN_HEALTH_CHECKS=True, CONN_MAX_AGE=None)
     run(connection, "SELECT 1")
     connection.close_if_unusable_or_obsolete()
     between.latency = 0.15
@@ -392,13 +366,9 @@ def test_interrupted_health_check_is_not_read_by_the_next_statement(
 
 @ONE_KIND
 def test_interrupted_connect_leaves_no_half_open_connection(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    kind: type[BaseException],
+    proxied: Proxied, admin: Admin, kind: type[BaseException]
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     between.latency = 0.1
     interrupted(kind, lambda: insert(connection, "a"), after=0.15)
     between.latency = 0

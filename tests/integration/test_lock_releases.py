@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.db import DatabaseError, Error, transaction
 
 from django_mysql_recycle import SessionStateLost
-from servers import FaultProxy
 
 from .acts import insert, kill, listening, owners
 from .admin import Admin
-from .connections import ConnectionFactory
+from .connections import ConnectionFactory, Proxied
 from .queries import run, value
 from .test_cursors import unbuffered
 
@@ -219,11 +217,8 @@ def test_names_of_locks_do_not_stay_in_memory(connection: Any) -> None:
 # The question to the server, and what can happen to it.
 
 
-def test_loss_in_the_question_is_told_by_the_next_statement(
-    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy], admin: Admin
-) -> None:
-    between = proxy()
-    connection: Any = make_connection(via=between, CONN_MAX_AGE=None)
+def test_loss_in_the_question_is_told_by_the_next_statement(proxied: Proxied, admin: Admin) -> None:
+    connection, between = proxied(CONN_MAX_AGE=None)
     run(connection, "SELECT 1")
     between.cut_at(b"IS_USED_LOCK")
     run(connection, "DO GET_LOCK('l', 0)")  # has run, and its success is not to be masked
@@ -235,10 +230,9 @@ def test_loss_in_the_question_is_told_by_the_next_statement(
 
 
 def test_loss_in_the_question_inside_a_transaction_commits_no_half_of_it(
-    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy], admin: Admin
+    proxied: Proxied, admin: Admin
 ) -> None:
-    between = proxy()
-    connection: Any = make_connection(via=between, CONN_MAX_AGE=None)
+    connection, between = proxied(CONN_MAX_AGE=None)
     with pytest.raises(Error), transaction.atomic(using=connection.alias):
         insert(connection, "first half")
         between.cut_at(b"IS_USED_LOCK")

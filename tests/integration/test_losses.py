@@ -17,7 +17,7 @@ from servers import FaultProxy, HAProxy, Server
 
 from ..testapp.models import Account, Item
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory
+from .connections import OURS, STOCK, ConnectionFactory, Proxied
 from .queries import connection_id, idle_out, kill, run, settle, value
 
 Transport = Literal["tcp", "tls", "socket"]
@@ -195,10 +195,9 @@ def test_connection_reset_by_something_on_the_way(
 
 @pytest.mark.core
 def test_loss_in_the_middle_of_a_statement_is_raised_and_the_next_one_works(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy]
+    proxied: Proxied, admin: Admin
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     run(connection, "SELECT 1")
     fault = between.cut_at(b"INSERT INTO testapp_account", when="after")
     with pytest.raises(Error):
@@ -208,10 +207,9 @@ def test_loss_in_the_middle_of_a_statement_is_raised_and_the_next_one_works(
 
 
 def test_stock_backend_stays_lost_after_a_loss_in_the_middle_of_a_statement(
-    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
+    proxied: Proxied,
 ) -> None:
-    between = proxy()
-    connection = make_connection(STOCK, via=between)
+    connection, between = proxied(STOCK)
     run(connection, "SELECT 1")
     between.swallow_next_reply()
     for _ in range(3):

@@ -18,7 +18,7 @@ from servers import FaultProxy
 
 from .acts import assert_works, insert, owners, session_id, wait_until_hung_up
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory
+from .connections import OURS, STOCK, ConnectionFactory, Proxied
 from .queries import run, value
 
 pytestmark = pytest.mark.usefixtures("only_mysqlclient")
@@ -164,12 +164,9 @@ def test_connection_without_the_option_is_asked_nothing_more(
 
 
 def test_lost_in_the_middle_of_it_the_connection_is_opened_anew(
-    make_connection: ConnectionFactory, admin: Admin, option_file: Any, proxy: Any
+    proxied: Proxied, admin: Admin, option_file: Any
 ) -> None:
-    between: FaultProxy = proxy()
-    connection = make_connection(
-        via=between, options={"read_default_file": option_file(), "sql_mode": "ANSI"}
-    )
+    connection, between = proxied(options={"read_default_file": option_file(), "sql_mode": "ANSI"})
     fault = between.cut_at(b"SELECT 1")
     connection.ensure_connection()
     assert fault.fired

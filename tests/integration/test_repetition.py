@@ -33,7 +33,7 @@ from .acts import (
     wait_until_hung_up,
 )
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, ConnectionFactory, Proxied
 from .queries import run
 
 #: The race between the look at the socket and the write, in slow motion.
@@ -113,11 +113,9 @@ def test_control_stock_backend_raises_where_the_statement_never_ran(
     assert owners(admin) == []
 
 
-def test_repeated_statement_had_not_reached_the_server(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy]
-) -> None:
-    between = proxy()
-    connection = rested(make_connection(via=between, recycle=BLIND))
+def test_repeated_statement_had_not_reached_the_server(proxied: Proxied, admin: Admin) -> None:
+    connection, between = proxied(recycle=BLIND)
+    rested(connection)
     first = between.connections[0]
     sent = first.bytes_sent
     # A reset, and not an orderly end: the write fails instead of the read.
@@ -160,11 +158,9 @@ def test_idle_limit_that_nobody_could_see_is_an_error_or_repeated_and_never_a_se
     admin.rows("DROP PROCEDURE shorten")
 
 
-def test_statement_is_repeated_once_and_not_more(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy]
-) -> None:
-    between = proxy()
-    connection = rested(make_connection(via=between, recycle=BLIND))
+def test_statement_is_repeated_once_and_not_more(proxied: Proxied, admin: Admin) -> None:
+    connection, between = proxied(recycle=BLIND)
+    rested(connection)
     between.cut("rst")
     wait_until_hung_up(connection)
     rest(connection)
@@ -197,14 +193,10 @@ def test_statement_longer_than_the_server_takes_is_no_lost_connection_to_repeat_
 @pytest.mark.parametrize("how", ["fin", "rst"])
 @pytest.mark.parametrize("recycle", [{}, BLIND], ids=["checked", "blind"])
 def test_statement_whose_answer_was_lost_raises_and_ran_once(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    how: Any,
-    recycle: dict[str, Any],
+    proxied: Proxied, admin: Admin, how: Any, recycle: dict[str, Any]
 ) -> None:
-    between = proxy()
-    connection = rested(make_connection(via=between, recycle=recycle))
+    connection, between = proxied(recycle=recycle)
+    rested(connection)
     rest(connection)
     fault = between.cut_at(b"INSERT", when="after", how=how)
     with listening(connection) as told:
@@ -220,13 +212,10 @@ def test_statement_whose_answer_was_lost_raises_and_ran_once(
 
 @pytest.mark.parametrize("first", ["select", "update", "orm create", "bytes"])
 def test_no_kind_of_statement_is_repeated_once_the_server_may_have_it(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    first: str,
+    proxied: Proxied, admin: Admin, first: str
 ) -> None:
-    between = proxy()
-    connection = rested(make_connection(via=between, recycle=BLIND))
+    connection, between = proxied(recycle=BLIND)
+    rested(connection)
     insert(connection, "old", 5)
     rest(connection)
     between.swallow_next_reply()
@@ -240,13 +229,10 @@ def test_no_kind_of_statement_is_repeated_once_the_server_may_have_it(
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
 def test_statement_cut_off_on_its_way_runs_at_most_once(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    how: Any,
+    proxied: Proxied, admin: Admin, how: Any
 ) -> None:
-    between = proxy()
-    connection = rested(make_connection(via=between))
+    connection, between = proxied()
+    rested(connection)
     rest(connection)
     between.cut_at(b"INSERT", how=how)
     with pytest.raises(OperationalError):
@@ -463,15 +449,10 @@ def lose(loss: str, connection: BaseDatabaseWrapper, admin: Admin, between: Faul
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("recycle", [{}, BLIND], ids=["checked", "blind"])
 def test_entering_a_transaction_on_a_lost_connection_succeeds(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    loss: str,
-    recycle: dict[str, Any],
+    proxied: Proxied, admin: Admin, loss: str, recycle: dict[str, Any]
 ) -> None:
-    between = proxy()
     options = {"init_command": "SET SESSION wait_timeout = 1"} if loss == "idle" else {}
-    connection = make_connection(via=between, recycle=recycle, options=options)
+    connection, between = proxied(recycle=recycle, options=options)
     run(connection, "SELECT 1")
     lose(loss, connection, admin, between)
     told: list[str] = []
@@ -488,10 +469,9 @@ def test_entering_a_transaction_on_a_lost_connection_succeeds(
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
 def test_entering_a_transaction_is_repeated_whatever_became_of_the_first_try(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy], how: Any
+    proxied: Proxied, admin: Admin, how: Any
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     run(connection, "SELECT 1")
     between.swallow_next_reply(how)
     with transaction.atomic(using=connection.alias):

@@ -17,12 +17,11 @@ from django.test.utils import CaptureQueriesContext
 
 from django_mysql_recycle import counters, pinned
 from django_mysql_recycle.signals import connection_recycled
-from servers import FaultProxy
 
 from ..testapp.models import Account, Item
 from .acts import insert, owners, rest, wait_for
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory
+from .connections import OURS, STOCK, ConnectionFactory, Proxied
 from .queries import connection_id, kill, run, settle, value
 
 
@@ -263,15 +262,10 @@ def nobody() -> Iterator[tuple[str, int]]:
 
 @pytest.mark.core
 def test_failing_connect_is_a_connect_error_and_the_next_statement_tries_again(
-    make_connection: ConnectionFactory,
-    proxy: Callable[..., FaultProxy],
-    nobody: tuple[str, int],
-    admin: Admin,
-    recycles: list[dict[str, Any]],
+    proxied: Proxied, nobody: tuple[str, int], admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
-    between = proxy()
+    connection, between = proxied(recycle={"connect_retries": 0})
     home = between.target
-    connection = make_connection(via=between, recycle={"connect_retries": 0})
     run(connection, "DO 1")
     between.retarget(*nobody)
     between.cut()
@@ -289,11 +283,8 @@ def test_failing_connect_is_a_connect_error_and_the_next_statement_tries_again(
     assert admin.rows("SELECT owner FROM testapp_account") == [("in time",)]
 
 
-def test_connect_is_tried_again_while_the_server_says_not_now(
-    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
-) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+def test_connect_is_tried_again_while_the_server_says_not_now(proxied: Proxied) -> None:
+    connection, between = proxied()
     run(connection, "DO 1")
     between.cut()
     settle()

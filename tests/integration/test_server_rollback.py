@@ -26,7 +26,7 @@ from servers import FaultProxy, Server
 
 from .acts import alarm, assert_works, code_of, insert, kill, owners, session_id
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory
+from .connections import OURS, STOCK, ConnectionFactory, Proxied
 from .queries import run, value
 
 LOCK = "UPDATE pairs SET balance = balance + 1 WHERE id = %s"
@@ -517,10 +517,9 @@ def test_block_in_which_nothing_was_lost_goes_on(
 
 
 def test_ordinary_errors_inside_a_block_ask_nothing(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy], rival: Rival
+    proxied: Proxied, admin: Admin, rival: Rival
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     with transaction.atomic(using=connection.alias):
         insert(connection, "first")
         with pytest.raises(DatabaseError):

@@ -17,11 +17,11 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error, OperationalError
 
-from servers import FaultProxy, Server
+from servers import Server
 
 from .acts import assert_works, descriptor, insert, listening, outcome, owners, rest, soon
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory
+from .connections import OURS, STOCK, ConnectionFactory, Proxied
 from .far import Far, port_of
 from .forking import start
 from .queries import run, value
@@ -269,13 +269,9 @@ def test_connection_to_a_server_that_stands_still_closes_at_once(
 
 @pytest.mark.parametrize("inside", ["plain", "atomic"])
 def test_stalled_path_swallows_the_ping_and_not_the_write(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    inside: str,
+    proxied: Proxied, admin: Admin, inside: str
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between, recycle={"ping_timeout": 0.3})
+    connection, between = proxied(recycle={"ping_timeout": 0.3})
     run(connection, "SELECT 1")
     rest(connection, 20)
     between.stall()
@@ -361,14 +357,9 @@ def test_connect_timeout_is_not_a_limit_for_statements(
     assert_works(connection, admin)
 
 
-def test_replacement_that_cannot_connect_is_bounded_too(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-) -> None:
-    between = proxy()
+def test_replacement_that_cannot_connect_is_bounded_too(proxied: Proxied, admin: Admin) -> None:
+    connection, between = proxied(options={"connect_timeout": 1})
     target = between.target
-    connection = make_connection(via=between, options={"connect_timeout": 1})
     run(connection, "SELECT 1")
     with mute() as host:
         between.retarget(host.host, host.port)

@@ -17,11 +17,10 @@ from django.db.utils import ConnectionHandler
 from django_mysql_recycle import SessionStateLost, counters, pinned
 from django_mysql_recycle.base import DatabaseWrapper
 from django_mysql_recycle.signals import connection_recycled
-from servers import FaultProxy
 
 from .acts import alarm, in_a_driver, insert, listening, owners, rest
 from .admin import Admin
-from .connections import OURS, ConnectionFactory
+from .connections import OURS, ConnectionFactory, Proxied
 from .queries import connection_id, idle_out, kill, run, settle, value
 from .test_events import close, receiving
 
@@ -141,11 +140,8 @@ def test_pin_by_hand_holds_although_a_receiver_has_closed_the_first_connection(
             run(connection, "SELECT 1")
 
 
-def test_begin_is_repeated_once(
-    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
-) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+def test_begin_is_repeated_once(proxied: Proxied) -> None:
+    connection, between = proxied()
     run(connection, "SELECT 1")
     between.cut_at(b"BEGIN")
 

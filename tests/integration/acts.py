@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error
 
@@ -138,6 +139,13 @@ def listening(connection: BaseDatabaseWrapper) -> Iterator[Told]:
     finally:
         for sender, receiver in pairs:
             sender.disconnect(receiver)
+
+
+class Hooks(list[object]):
+    """The names of the `on_commit` hooks that have run; see the fixture `hooks`."""
+
+    def register(self, connection: BaseDatabaseWrapper, name: object) -> None:
+        transaction.on_commit(lambda: self.append(name), using=connection.alias)
 
 
 def in_a_driver(frame: Any) -> bool:

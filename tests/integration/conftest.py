@@ -20,6 +20,7 @@ from pytest_django.plugin import DjangoDbBlocker
 from django_mysql_recycle.signals import connection_recycled
 from servers import FaultProxy, HAProxy, Namespace, Server
 
+from .acts import Hooks
 from .admin import Admin
 from .connections import OURS, STOCK, ConnectionFactory, Proxied, point
 from .far import Far, far_away
@@ -182,6 +183,12 @@ def recycles() -> Iterator[list[dict[str, Any]]]:
     connection_recycled.connect(receive)
     yield told
     connection_recycled.disconnect(receive)
+
+
+@pytest.fixture
+def hooks() -> Hooks:
+    """`hooks.register(connection, name)` registers a hook; `hooks` has the names of those that ran."""
+    return Hooks()
 
 
 @pytest.fixture

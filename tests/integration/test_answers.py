@@ -83,9 +83,8 @@ def test_control_stock_backend_never_gets_out_of_it(
 
 @pytest.mark.parametrize("question", QUESTIONS[:-1])
 def test_question_after_nothing_is_answered_by_a_new_connection(
-    make_connection: ConnectionFactory, admin: Admin, question: str
+    connection: BaseDatabaseWrapper, admin: Admin, question: str
 ) -> None:
-    connection = make_connection()
     with listening(connection) as told:
         for _ in range(3):
             ask(connection, question)
@@ -128,9 +127,8 @@ def test_living_connection_that_has_the_answer_gives_it_whatever_its_age(
 
 @pytest.mark.core
 def test_found_rows_of_a_replaced_connection_raise_once(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     four(connection)
     ask(connection, COUNTING_ROWS)
     kill(admin, connection)
@@ -161,9 +159,8 @@ def test_control_stock_backend_answers_with_nothing_after_reconnecting(
 
 
 def test_found_rows_of_the_statement_that_had_the_connection_replaced_are_right(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     four(connection)
     for _ in range(3):
         kill(admin, connection)
@@ -173,9 +170,8 @@ def test_found_rows_of_the_statement_that_had_the_connection_replaced_are_right(
 
 @pytest.mark.parametrize("question", ["SELECT ROW_COUNT()", "SHOW WARNINGS"])
 def test_row_count_and_warnings_of_the_statement_that_had_it_replaced_are_right(
-    make_connection: ConnectionFactory, admin: Admin, question: str
+    connection: BaseDatabaseWrapper, admin: Admin, question: str
 ) -> None:
-    connection = make_connection()
     four(connection)
     kill(admin, connection)
     if question == "SHOW WARNINGS":
@@ -187,9 +183,8 @@ def test_row_count_and_warnings_of_the_statement_that_had_it_replaced_are_right(
 
 
 def test_warnings_of_a_statement_that_failed_on_the_new_connection_are_right(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     insert(connection, "a")
     kill(admin, connection)
     with pytest.raises(Error):
@@ -198,9 +193,8 @@ def test_warnings_of_a_statement_that_failed_on_the_new_connection_are_right(
 
 
 def test_row_count_raises_where_nothing_has_run_on_the_new_connection(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     insert(connection, "a")
     kill(admin, connection)
     with pinned(connection), pytest.raises(SessionStateLost, match="ROW_COUNT"):
@@ -208,9 +202,8 @@ def test_row_count_raises_where_nothing_has_run_on_the_new_connection(
 
 
 def test_receiver_that_runs_a_statement_answers_no_question(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
 
     def receive(**facts: Any) -> None:
         ask(connection, "SELECT owner FROM testapp_account")
@@ -228,9 +221,8 @@ def test_receiver_that_runs_a_statement_answers_no_question(
 
 
 def test_statements_after_the_replacement_take_the_common_path_again(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     four(connection)
     kill(admin, connection)
     run(connection, "SELECT 1")
@@ -267,9 +259,8 @@ def test_insert_id_is_answered_where_the_new_connection_has_inserted(
 
 
 def test_insert_id_is_asked_for_inside_a_transaction_too(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     insert(connection, "a")
     kill(admin, connection)
     with transaction.atomic(using=connection.alias):
@@ -284,9 +275,8 @@ def test_insert_id_is_asked_for_inside_a_transaction_too(
 
 
 def test_insert_id_is_not_asked_for_where_the_question_would_spoil_another(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     insert(connection, "a")
     kill(admin, connection)
     insert(connection, "b")
@@ -296,9 +286,8 @@ def test_insert_id_is_not_asked_for_where_the_question_would_spoil_another(
 
 
 def test_number_of_rows_that_the_question_for_an_insert_id_has_spoilt_is_not_answered(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     four(connection)
     kill(admin, connection)
     insert(connection, "e")
@@ -309,9 +298,8 @@ def test_number_of_rows_that_the_question_for_an_insert_id_has_spoilt_is_not_ans
 
 
 def test_entering_a_transaction_ends_the_question_for_rows_and_warnings(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     insert(connection, "a")
     kill(admin, connection)
     with transaction.atomic(using=connection.alias):

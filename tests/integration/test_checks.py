@@ -48,9 +48,8 @@ def ids(connection: BaseDatabaseWrapper) -> list[str]:
 
 @pytest.mark.core
 def test_default_configuration_gives_no_message(
-    make_connection: ConnectionFactory, capsys: pytest.CaptureFixture[str]
+    connection: BaseDatabaseWrapper, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    connection = make_connection()
     assert check(connection) == []
     assert connection.connection is None  # opened for the check, and closed after it
     call_command("check", databases=[connection.alias], fail_level="INFO")
@@ -108,9 +107,8 @@ def test_transaction_timeouts_of_mariadb_are_told(
 
 
 def test_server_older_than_supported_is_told(
-    make_connection: ConnectionFactory, monkeypatch: pytest.MonkeyPatch
+    connection: BaseDatabaseWrapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection = make_connection()
     # What is at hand is new enough: let the backend ask for more than that.
     oldest = {"mariadb": (99, 1), "mysql": (99, 1)}
     monkeypatch.setattr("django_mysql_recycle.checks.server.OLDEST", oldest)

@@ -147,9 +147,8 @@ def test_table_says_the_same_within_its_width(make_connection: ConnectionFactory
 
 
 def test_it_opens_its_own_connections_and_closes_them(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     with transaction.atomic(using=connection.alias):
         mine = connection_id(connection)
         before = counters()
@@ -346,9 +345,8 @@ def test_connection_that_is_lost_while_it_is_asked_is_no_refusal(
 
 
 def test_ping_that_is_not_answered_ends(
-    make_connection: ConnectionFactory, server: Server, monkeypatch: pytest.MonkeyPatch
+    connection: BaseDatabaseWrapper, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection = make_connection()
     connection.ensure_connection()
     server.pause()
     with pytest.raises(TimeoutError, match=r"no answer to a ping within 0\.1 s"):

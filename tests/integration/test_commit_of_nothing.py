@@ -14,7 +14,17 @@ from django_mysql_recycle import SessionStateLost
 from servers import FaultProxy
 
 from ..testapp.models import Account
-from .acts import assert_works, insert, kill, listening, outcome, owners, rest, wait_until_hung_up
+from .acts import (
+    Hooks,
+    assert_works,
+    insert,
+    kill,
+    listening,
+    outcome,
+    owners,
+    rest,
+    wait_until_hung_up,
+)
 from .admin import Admin
 from .connections import OURS, STOCK, ConnectionFactory, Proxied
 from .queries import connection_id, idle_out, run, value
@@ -99,18 +109,16 @@ def test_commit_of_nothing_succeeds_however_the_connection_is_lost(
 
 
 def test_commit_of_nothing_succeeds_after_the_servers_idle_timeout(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     idle_out(admin, connection)
     connection.commit()
     assert_works(connection, admin)
 
 
 def test_commit_of_nothing_succeeds_where_a_statement_has_failed_since(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     insert(connection, "a")
     with pytest.raises(Error):
         insert(connection, "a")
@@ -120,22 +128,19 @@ def test_commit_of_nothing_succeeds_where_a_statement_has_failed_since(
 
 
 def test_commit_after_an_empty_block_whose_connection_died_in_it_is_a_success(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin, hooks: Hooks
 ) -> None:
-    connection = make_connection()
-    ran: list[str] = []
     with transaction.atomic(using=connection.alias):
-        transaction.on_commit(lambda: ran.append("hook"), using=connection.alias)
+        hooks.register(connection, "hook")
         kill(admin, connection)
-    assert ran == ["hook"]
+    assert hooks == ["hook"]
     assert_works(connection, admin)
 
 
 def test_scheduler_that_commits_in_each_turn_survives_each_loss(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
     # What django-celery-beat does before it looks for changes of its schedule.
-    connection = make_connection()
     Account.objects.using(connection.alias).create(owner="schedule")
     for turn in range(4):
         rest(connection, 15 * turn)
@@ -172,9 +177,8 @@ def lock(connection: BaseDatabaseWrapper) -> None:
     "begin", [begin_by_sql, start_by_sql, autocommit_off_by_sql, xa, lock], ids=lambda f: f.__name__
 )
 def test_commit_where_session_state_was_lost_raises_that_once(
-    make_connection: ConnectionFactory, admin: Admin, begin: Callable[[BaseDatabaseWrapper], None]
+    connection: BaseDatabaseWrapper, admin: Admin, begin: Callable[[BaseDatabaseWrapper], None]
 ) -> None:
-    connection = make_connection()
     begin(connection)
     if begin is not lock:
         insert(connection, "lost")
@@ -262,12 +266,11 @@ def test_commit_of_what_no_text_shows_raises_on_a_lost_connection(
 @pytest.mark.core
 @pytest.mark.parametrize("begin", HIDDEN, ids=lambda f: f.__name__)
 def test_commit_of_what_no_text_shows_commits_it_on_a_living_connection(
-    make_connection: ConnectionFactory,
+    connection: BaseDatabaseWrapper,
     admin: Admin,
     opens_a_transaction: str,
     begin: Callable[[BaseDatabaseWrapper], None],
 ) -> None:
-    connection = make_connection()
     connection.ensure_connection()
     begin(connection)
     connection.commit()
@@ -276,12 +279,11 @@ def test_commit_of_what_no_text_shows_commits_it_on_a_living_connection(
 
 @pytest.mark.parametrize("call", [by_procedure, by_call], ids=lambda f: f.__name__)
 def test_commit_that_was_acknowledged_ends_the_doubt_that_a_procedure_has_left(
-    make_connection: ConnectionFactory,
+    connection: BaseDatabaseWrapper,
     admin: Admin,
     opens_a_transaction: str,
     call: Callable[[BaseDatabaseWrapper], None],
 ) -> None:
-    connection = make_connection()
     connection.ensure_connection()
     call(connection)
     connection.commit()

@@ -198,9 +198,8 @@ def test_lock_is_kept_over_a_signalled_number(
 
 @pytest.mark.parametrize("number", [2006, 2013, 2014, 2027, 4031, 1053])
 def test_answers_belong_to_their_statements_after_a_signalled_number(
-    make_connection: ConnectionFactory, admin: Admin, number: int
+    connection: BaseDatabaseWrapper, admin: Admin, number: int
 ) -> None:
-    connection = make_connection()
     for question in range(20):
         raise_number(connection, number)
         assert value(connection, "SELECT %s + 0", question) == question

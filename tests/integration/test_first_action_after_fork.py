@@ -439,9 +439,8 @@ def test_first_request_of_each_worker_succeeds_with_atomic_requests(
 
 
 def test_connection_put_in_place_by_hand_stays_with_the_parent(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     connection.connection = connection.get_new_connection(connection.get_connection_params())
     connection.connection.autocommit(True)
     mine = session_id(connection)

@@ -25,7 +25,7 @@ from django_mysql_recycle.signals import connection_recycled
 from servers import Server
 
 from ..testapp.models import Account
-from .acts import assert_works, insert, outcome, owners, session_id, wait_until_hung_up
+from .acts import Hooks, assert_works, insert, outcome, owners, session_id, wait_until_hung_up
 from .admin import Admin
 from .connections import STOCK, ConnectionFactory
 from .forking import Child, fork, fork_without_hooks, in_child, start, tell
@@ -107,19 +107,19 @@ def test_open_transaction_of_the_parent_outlives_its_child(
     transport: Any,
     forks: Callable[[], int],
     deed: str,
+    hooks: Hooks,
 ) -> None:
     connection = make_connection(transport=transport)
-    ran: list[int] = []
     with transaction.atomic(using=connection.alias):
         insert(connection, "before the fork")
         before = session_id(connection)
-        transaction.on_commit(lambda: ran.append(1), using=connection.alias)
+        hooks.register(connection, 1)
         in_child(lambda: DEEDS[deed](connection), forks)
         assert connection_id(connection) == before
         insert(connection, "after the fork")
         assert owners(admin) == []
     assert owners(admin) == ["after the fork", "before the fork"]
-    assert ran == [1]
+    assert hooks == [1]
 
 
 def test_control_stock_backend_shares_one_session_between_parent_and_child(
@@ -145,13 +145,16 @@ def test_control_stock_backend_loses_the_parents_connection_when_its_child_close
 @FORKS
 @pytest.mark.parametrize("depth", ["atomic", "nested"])
 def test_child_forked_inside_atomic_gets_errors_until_it_leaves_the_block(
-    make_connection: ConnectionFactory, admin: Admin, forks: Callable[[], int], depth: str
+    make_connection: ConnectionFactory,
+    admin: Admin,
+    forks: Callable[[], int],
+    depth: str,
+    hooks: Hooks,
 ) -> None:
     class Leave(Exception):
         pass
 
     connection = make_connection()
-    ran: list[str] = []
     told: list[Any] = []
     reading, writing = os.pipe()
     pid = -1
@@ -159,7 +162,7 @@ def test_child_forked_inside_atomic_gets_errors_until_it_leaves_the_block(
         with transaction.atomic(using=connection.alias):
             insert(connection, "before")
             before = session_id(connection)
-            transaction.on_commit(lambda: ran.append("hook"), using=connection.alias)
+            hooks.register(connection, "hook")
             with transaction.atomic(using=connection.alias, savepoint=depth == "nested"):
                 pid = forks()
                 if pid == 0:
@@ -179,7 +182,7 @@ def test_child_forked_inside_atomic_gets_errors_until_it_leaves_the_block(
             insert(connection, "by the child, outside")
             with transaction.atomic(using=connection.alias):
                 insert(connection, "in its own transaction")
-            return told, ran, connection_id(connection)
+            return told, hooks, connection_id(connection)
 
         tell(writing, go_on)
     with os.fdopen(reading, "rb") as pipe:
@@ -189,14 +192,13 @@ def test_child_forked_inside_atomic_gets_errors_until_it_leaves_the_block(
     assert len(errors) == 3 and "NoneType" not in errors
     assert hooks_of_the_child == []
     assert session_of_the_child != before
-    assert ran == ["hook"]
+    assert hooks == ["hook"]
     assert owners(admin) == ["after", "before", "by the child, outside", "in its own transaction"]
 
 
 def test_errors_of_a_child_inside_the_block_are_those_of_a_closed_connection(
-    make_connection: ConnectionFactory,
+    connection: BaseDatabaseWrapper,
 ) -> None:
-    connection = make_connection()
     with transaction.atomic(using=connection.alias):
         run(connection, "SELECT 1")
 
@@ -214,9 +216,8 @@ def test_errors_of_a_child_inside_the_block_are_those_of_a_closed_connection(
 
 @FORKS
 def test_pins_stay_with_the_parent(
-    make_connection: ConnectionFactory, admin: Admin, forks: Callable[[], int]
+    connection: BaseDatabaseWrapper, admin: Admin, forks: Callable[[], int]
 ) -> None:
-    connection = make_connection()
     assert value(connection, "SELECT GET_LOCK('parent', 0)") == 1
     assert in_child(lambda: value(connection, "SELECT GET_LOCK('parent', 0)"), forks) == 0
     assert value(connection, "SELECT IS_USED_LOCK('parent') = CONNECTION_ID()") == 1
@@ -261,9 +262,8 @@ def test_autocommit_off_survives_into_the_child(
 
 
 def test_child_of_a_child_has_a_connection_of_its_own(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     mine = connection_id(connection)
 
     def generation() -> list[int]:
@@ -277,9 +277,8 @@ def test_child_of_a_child_has_a_connection_of_its_own(
 
 
 def test_signal_that_kills_the_child_leaves_the_parent_alone(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     before = connection_id(connection)
     for number in (signal.SIGKILL, signal.SIGTERM):
         pid = os.fork()
@@ -348,9 +347,8 @@ def test_prefork_workers_serve_from_sessions_of_their_own(
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_statement_of_another_thread_is_not_disturbed_by_a_fork(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     alias = connection.alias
     begun, answers = threading.Event(), []
 
@@ -433,9 +431,8 @@ def test_child_that_a_receiver_forks_goes_on_with_a_connection_of_its_own(
     "sender", [connection_created, connection_recycled], ids=["created", "recycled"]
 )
 def test_hooks_stay_with_the_parent_where_a_receiver_forks(
-    connection: BaseDatabaseWrapper, admin: Admin, sender: Signal, asks: bool
+    connection: BaseDatabaseWrapper, admin: Admin, sender: Signal, asks: bool, hooks: Hooks
 ) -> None:
-    ran: list[str] = []
 
     def forks() -> int:
         pid = fork()
@@ -446,12 +443,12 @@ def test_hooks_stay_with_the_parent_where_a_receiver_forks(
     def work() -> list[str]:
         run(connection, "SELECT 1")
         connection.set_autocommit(True)
-        return ran
+        return hooks
 
     connection.set_autocommit(False)
     with transaction.atomic(using=connection.alias):
         insert(connection, "parent")
-        transaction.on_commit(lambda: ran.append("hook"), using=connection.alias)
+        hooks.register(connection, "hook")
     connection.commit()
     admin.kill(session_id(connection))
     wait_until_hung_up(connection)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import pytest
 from django.db import Error
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from servers import FaultProxy, Server
 
@@ -62,7 +63,8 @@ def test_idle_connection_is_recycled_before_the_deadline_of_the_server_and_after
     admin.wait_until_gone(first[1])
     assert connection_id(late) != first[1]
     assert [(told["reason"], told["idle_limit"]) for told in recycles] == [("idle limit", 0.5)] * 2
-    assert 0.6 <= recycles[0]["idle"] < 1 <= recycles[1]["idle"]
+    # The server's clock begins when it sends its answer, a moment before the client's.
+    assert 0.6 <= recycles[0]["idle"] < 0.95 <= recycles[1]["idle"]
     for sent in between.connections[:2]:
         assert sent.queries()[-1] == "DO 1"  # nothing was asked of them any more
 
@@ -130,9 +132,8 @@ def test_wait_timeout_is_read_again_after_a_statement_that_mentions_it(
 
 
 def test_wait_timeout_is_read_anew_on_the_next_connection(
-    make_connection: ConnectionFactory, admin: Admin, recycles: list[dict[str, Any]]
+    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
-    connection = make_connection()
     run(connection, "DO 1")
     time.sleep(REST)
     run(connection, "DO 2")

@@ -25,6 +25,7 @@ from django_mysql_recycle import SessionStateLost
 
 from ..testapp.models import Account
 from .acts import (
+    Hooks,
     alarm,
     assert_works,
     balances,
@@ -99,9 +100,8 @@ def test_control_stock_backend_is_left_in_the_middle_of_an_interrupted_statement
 
 @ONE_KIND
 def test_interrupted_write_is_there_at_most_once(
-    make_connection: ConnectionFactory, admin: Admin, kind: type[BaseException]
+    connection: BaseDatabaseWrapper, admin: Admin, kind: type[BaseException]
 ) -> None:
-    connection = make_connection()
     run(connection, "SELECT 1")
     first = session_id(connection)
     sql = "INSERT INTO testapp_account (owner, balance) SELECT 'a', SLEEP(0.3)"
@@ -115,25 +115,23 @@ def test_interrupted_write_is_there_at_most_once(
 @pytest.mark.core
 @INTERRUPTIONS
 def test_transaction_with_an_interrupted_statement_cannot_go_on(
-    make_connection: ConnectionFactory, admin: Admin, kind: type[BaseException]
+    connection: BaseDatabaseWrapper, admin: Admin, kind: type[BaseException], hooks: Hooks
 ) -> None:
-    connection = make_connection()
-    ran: list[str] = []
     errors = []
     with pytest.raises(DatabaseError):
         with transaction.atomic(using=connection.alias):
             insert(connection, "a")
-            transaction.on_commit(lambda: ran.append("a"), using=connection.alias)
+            hooks.register(connection, "a")
             interrupted(kind, lambda: run(connection, SLOW))
             errors.append(outcome(lambda: insert(connection, "b")))
             errors.append(outcome(lambda: value(connection, "SELECT 1")))
             errors.append(outcome(lambda: enter(connection)))
             # COMMIT raises as well: the block cannot pretend.
     assert [isinstance(error, DatabaseError) for error in errors] == [True] * 3
-    assert (owners(admin), ran) == ([], [])
+    assert (owners(admin), hooks) == ([], [])
     with transaction.atomic(using=connection.alias):
         insert(connection, "c")
-    assert (owners(admin), ran) == (["c"], [])
+    assert (owners(admin), hooks) == (["c"], [])
     assert_works(connection, admin)
 
 
@@ -144,9 +142,8 @@ def enter(connection: BaseDatabaseWrapper) -> None:
 
 @ONE_KIND
 def test_interruption_that_leaves_the_block_is_not_masked(
-    make_connection: ConnectionFactory, admin: Admin, kind: type[BaseException]
+    connection: BaseDatabaseWrapper, admin: Admin, kind: type[BaseException]
 ) -> None:
-    connection = make_connection()
 
     def work() -> None:
         with transaction.atomic(using=connection.alias):
@@ -162,9 +159,8 @@ def test_interruption_that_leaves_the_block_is_not_masked(
 
 @ONE_KIND
 def test_interrupted_savepoint_dooms_the_transaction(
-    make_connection: ConnectionFactory, admin: Admin, kind: type[BaseException]
+    connection: BaseDatabaseWrapper, admin: Admin, kind: type[BaseException]
 ) -> None:
-    connection = make_connection()
     with pytest.raises(DatabaseError):
         with transaction.atomic(using=connection.alias):
             insert(connection, "a")
@@ -181,17 +177,16 @@ def test_interrupted_savepoint_dooms_the_transaction(
 @INTERRUPTIONS
 @pytest.mark.parametrize("form", ["atomic", "commit()", "sql"])
 def test_interrupted_commit_is_heard_and_nothing_of_it_is_left_over(
-    proxied: Proxied, admin: Admin, kind: type[BaseException], form: str
+    proxied: Proxied, admin: Admin, kind: type[BaseException], form: str, hooks: Hooks
 ) -> None:
     connection, between = proxied()
-    ran: list[str] = []
     run(connection, "SELECT 1")
 
     def work() -> None:
         if form == "atomic":
             with transaction.atomic(using=connection.alias):
                 insert(connection, "a")
-                transaction.on_commit(lambda: ran.append("a"), using=connection.alias)
+                hooks.register(connection, "a")
                 between.latency = 0.15
         elif form == "commit()":
             connection.set_autocommit(False)
@@ -214,26 +209,25 @@ def test_interrupted_commit_is_heard_and_nothing_of_it_is_left_over(
     assert connection.get_autocommit()
     with transaction.atomic(using=connection.alias):
         insert(connection, "b")
-        transaction.on_commit(lambda: ran.append("b"), using=connection.alias)
+        hooks.register(connection, "b")
     # The server may or may not have committed; nobody was told that it has.
     assert owners(admin) in (["a", "b"], ["b"])
-    assert ran in (["b"], ["a", "b"])
-    if "a" in ran:
+    assert hooks in (["b"], ["a", "b"])
+    if "a" in hooks:
         assert "a" in owners(admin)
     assert_works(connection, admin)
 
 
 @ONE_KIND
 def test_interruption_between_an_acknowledged_commit_and_autocommit_costs_no_hook(
-    proxied: Proxied, admin: Admin, kind: type[BaseException]
+    proxied: Proxied, admin: Admin, kind: type[BaseException], hooks: Hooks
 ) -> None:
     connection, between = proxied()
-    ran: list[str] = []
 
     def work() -> None:
         with transaction.atomic(using=connection.alias):
             insert(connection, "a")
-            transaction.on_commit(lambda: ran.append("a"), using=connection.alias)
+            hooks.register(connection, "a")
             # COMMIT takes 0.2 s, SET autocommit = 1 as long: the alarm rings in the second.
             between.latency = 0.1
 
@@ -241,11 +235,11 @@ def test_interruption_between_an_acknowledged_commit_and_autocommit_costs_no_hoo
         with alarm(0.3, kind):
             work()
     between.latency = 0
-    assert (owners(admin), ran) == (["a"], ["a"])
+    assert (owners(admin), hooks) == (["a"], ["a"])
     assert connection.get_autocommit()
     with transaction.atomic(using=connection.alias):
         insert(connection, "b")
-    assert (owners(admin), ran) == (["a", "b"], ["a"])
+    assert (owners(admin), hooks) == (["a", "b"], ["a"])
 
 
 @ONE_KIND
@@ -266,15 +260,14 @@ def test_interrupted_entry_into_a_transaction_leaves_nothing_behind(
 
 @ONE_KIND
 def test_interrupted_rollback_is_a_rollback(
-    proxied: Proxied, admin: Admin, kind: type[BaseException]
+    proxied: Proxied, admin: Admin, kind: type[BaseException], hooks: Hooks
 ) -> None:
     connection, between = proxied()
-    ran: list[str] = []
 
     def work() -> None:
         with transaction.atomic(using=connection.alias):
             insert(connection, "a")
-            transaction.on_commit(lambda: ran.append("a"), using=connection.alias)
+            hooks.register(connection, "a")
             between.latency = 0.15
             raise RuntimeError
 
@@ -282,7 +275,7 @@ def test_interrupted_rollback_is_a_rollback(
     between.latency = 0
     with transaction.atomic(using=connection.alias):
         insert(connection, "b")
-    assert (owners(admin), ran) == (["b"], [])
+    assert (owners(admin), hooks) == (["b"], [])
     assert_works(connection, admin)
 
 
@@ -387,11 +380,10 @@ def test_interrupted_connect_leaves_no_half_open_connection(
 
 @ONE_KIND
 def test_lock_held_on_an_interrupted_connection_is_told_lost(
-    make_connection: ConnectionFactory, admin: Admin, kind: type[BaseException]
+    connection: BaseDatabaseWrapper, admin: Admin, kind: type[BaseException]
 ) -> None:
     from django_mysql_recycle import SessionStateLost
 
-    connection = make_connection()
     run(connection, "SELECT GET_LOCK('interrupted', 0)")
     interrupted(kind, lambda: run(connection, SLOW))
     with pytest.raises(SessionStateLost, match="interrupted"):
@@ -402,9 +394,8 @@ def test_lock_held_on_an_interrupted_connection_is_told_lost(
 @destructors_may_complain
 @pytest.mark.parametrize("inside", ["plain", "atomic"])
 def test_interruption_anywhere_in_the_driver_never_shifts_answers(
-    make_connection: ConnectionFactory, admin: Admin, inside: str
+    connection: BaseDatabaseWrapper, admin: Admin, inside: str
 ) -> None:
-    connection = make_connection()
     seed = random.randrange(1 << 30)
     moments = random.Random(seed)
     hits = 0
@@ -437,14 +428,12 @@ def test_interruption_anywhere_in_the_driver_never_shifts_answers(
 
 @destructors_may_complain
 def test_interruption_anywhere_in_the_driver_never_doubles_or_halves_a_transaction(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin, hooks: Hooks
 ) -> None:
-    connection = make_connection()
     insert(connection, "left", 1000)
     insert(connection, "right", 1000)
     seed = random.randrange(1 << 30)
     moments = random.Random(seed)
-    ran: list[int] = []
     acknowledged = 0
     for _ in range(120):
         try:
@@ -459,7 +448,7 @@ def test_interruption_anywhere_in_the_driver_never_doubles_or_halves_a_transacti
                             connection,
                             "UPDATE testapp_account SET balance = balance + 1 WHERE owner = 'right'",
                         )
-                        transaction.on_commit(lambda: ran.append(1), using=connection.alias)
+                        hooks.register(connection, 1)
                     acknowledged += 1
         except (SoftTimeLimit, DatabaseError):
             continue
@@ -468,7 +457,7 @@ def test_interruption_anywhere_in_the_driver_never_doubles_or_halves_a_transacti
     assert there["left"] + there["right"] == 2000, f"seed {seed}"
     assert acknowledged <= moved <= acknowledged + 120, f"seed {seed}"
     # A hook runs at most once for each COMMIT, and for each that the application was told of.
-    assert acknowledged <= len(ran) <= moved, f"seed {seed}"
+    assert acknowledged <= len(hooks) <= moved, f"seed {seed}"
     assert_works(connection, admin)
 
 
@@ -508,9 +497,8 @@ def many(connection: BaseDatabaseWrapper) -> None:
 @pytest.mark.parametrize("case", BEFORE_SENDING)
 @pytest.mark.parametrize("inside", ["plain", "atomic"])
 def test_exception_before_anything_was_sent_costs_no_connection(
-    make_connection: ConnectionFactory, admin: Admin, case: str, inside: str
+    connection: BaseDatabaseWrapper, admin: Admin, case: str, inside: str
 ) -> None:
-    connection = make_connection()
     error, act = BEFORE_SENDING[case]
     before = connection_id(connection)
     with listening(connection) as told:
@@ -529,9 +517,8 @@ def test_exception_before_anything_was_sent_costs_no_connection(
 
 
 def test_error_of_the_orm_before_sending_costs_no_connection(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     before = connection_id(connection)
     with transaction.atomic(using=connection.alias):
         with pytest.raises(ValueError), transaction.atomic(using=connection.alias):
@@ -592,9 +579,8 @@ def test_value_that_cannot_be_converted_leaves_the_next_statement_its_own_answer
 
 
 def test_thread_that_is_told_to_stop_in_a_statement_reads_its_own_answers_afterwards(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     begun = threading.Event()
     answers: list[Any] = []
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import weakref
 from pathlib import Path
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 from .admin import Admin
 from .connections import ConnectionFactory
 from .queries import connection_id, kill
 
 
 def test_recycling_leaks_neither_descriptors_nor_sessions(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     connection_id(connection)
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(50):

@@ -237,9 +237,8 @@ def test_literals_are_read_by_the_mode_that_was_set_past_djangos_cursors(
 
 
 def test_cursor_of_the_driver_is_of_the_class_that_was_asked_for(
-    make_connection: ConnectionFactory, driver: str
+    connection: BaseDatabaseWrapper, driver: str
 ) -> None:
-    connection = make_connection()
     connection.ensure_connection()
     if driver == "mysqlclient":
         from MySQLdb.cursors import Cursor, DictCursor
@@ -263,8 +262,7 @@ def test_query_of_the_driver_takes_its_arguments_by_name(
     assert value(connection, "SELECT 2") == 2
 
 
-def test_watching_a_connection_does_not_keep_it_alive(make_connection: ConnectionFactory) -> None:
-    connection = make_connection()
+def test_watching_a_connection_does_not_keep_it_alive(connection: BaseDatabaseWrapper) -> None:
     directly(connection, "BEGIN")
     directly(connection, "SELECT 1")
     reference = weakref.ref(connection.connection)

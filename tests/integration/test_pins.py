@@ -98,9 +98,8 @@ def ids(pins: list[Any]) -> dict[str, Any]:
 @pytest.mark.core
 @pytest.mark.parametrize(("kind", "begin", "name", "end"), [*PINS, XA], **ids([*PINS, XA]))
 def test_loss_of_session_state_is_told_once(
-    make_connection: ConnectionFactory, admin: Admin, kind: str, begin: Any, name: str, end: Any
+    connection: BaseDatabaseWrapper, admin: Admin, kind: str, begin: Any, name: str, end: Any
 ) -> None:
-    connection = make_connection()
     no_rows(connection, begin)
     kill(admin, connection)
     with listening(connection) as told:
@@ -117,9 +116,8 @@ def test_loss_of_session_state_is_told_once(
 @pytest.mark.core
 @pytest.mark.parametrize(("kind", "begin", "name", "end"), LASTING, **ids(LASTING))
 def test_state_that_has_ended_pins_no_longer(
-    make_connection: ConnectionFactory, admin: Admin, kind: str, begin: Any, name: str, end: Any
+    connection: BaseDatabaseWrapper, admin: Admin, kind: str, begin: Any, name: str, end: Any
 ) -> None:
-    connection = make_connection()
     no_rows(connection, begin)
     no_rows(connection, end)
     kill(admin, connection)
@@ -153,9 +151,8 @@ def test_control_stock_backend_goes_on_without_the_lock(
 
 
 def test_xa_transaction_pins_until_it_is_over(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     for number, end in enumerate((("XA ROLLBACK 'x2'",), ("XA COMMIT 'x2' ONE PHASE",))):
         run(connection, "XA START 'x2'")
         insert(connection, f"x{number}")
@@ -170,8 +167,7 @@ def test_xa_transaction_pins_until_it_is_over(
 # Ways to run it.
 
 
-def test_parameters_name_the_lock(make_connection: ConnectionFactory, admin: Admin) -> None:
-    connection = make_connection()
+def test_parameters_name_the_lock(connection: BaseDatabaseWrapper, admin: Admin) -> None:
     run(connection, "SELECT GET_LOCK(%s, %s)", "by parameter", 0)
     with connection.cursor() as cursor:
         cursor.execute("SELECT GET_LOCK(%(name)s, 0)", {"name": "by name"})
@@ -183,9 +179,8 @@ def test_parameters_name_the_lock(make_connection: ConnectionFactory, admin: Adm
 
 
 def test_executemany_takes_a_lock_for_each_row(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     with connection.cursor() as cursor:
         cursor.executemany("DO GET_LOCK(%s, 0)", [("m1",), ("m2",)])
     kill(admin, connection)
@@ -376,9 +371,8 @@ def test_failed_procedure_that_left_nothing_open_pins_nothing(
 
 
 def test_mode_of_the_next_transaction_pins_until_that_has_ended(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     run(connection, "SET TRANSACTION READ ONLY")
     with pytest.raises(Error), transaction.atomic(using=connection.alias):
         insert(connection, "refused")
@@ -407,9 +401,8 @@ def test_mode_of_the_next_transaction_pins_until_that_has_ended(
     ],
 )
 def test_what_only_looks_like_state_pins_nothing(
-    make_connection: ConnectionFactory, admin: Admin, vendor: str, sql: str
+    connection: BaseDatabaseWrapper, admin: Admin, vendor: str, sql: str
 ) -> None:
-    connection = make_connection()
     if vendor == "mysql" and sql.startswith("SET STATEMENT"):
         sql = "SELECT /*+ SET_VAR(max_execution_time = 9000) */ 1"
     run(connection, sql.replace("%%", "%"))
@@ -421,9 +414,8 @@ def test_what_only_looks_like_state_pins_nothing(
 
 
 def test_code_in_an_executable_comment_is_code(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     run(connection, "SELECT /*! GET_LOCK('hidden', 0) */")
     kill(admin, connection)
     with pytest.raises(SessionStateLost):
@@ -478,9 +470,8 @@ def test_transaction_by_sql_pins_although_pinning_is_turned_off(
 
 
 def test_lock_taken_twice_pins_until_it_is_released_twice(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     for _ in range(2):
         run(connection, "SELECT GET_LOCK('counted', 0)")
     assert value(connection, "SELECT RELEASE_LOCK('counted')") == 1
@@ -527,9 +518,8 @@ def test_answer_counts_in_the_forms_that_keep_it(
 
 
 def test_several_kinds_of_state_are_all_named(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     run(connection, "SELECT GET_LOCK('first', 0)")
     run(connection, "CREATE TEMPORARY TABLE second (a INT)")
     run(connection, "SET @third = 3")
@@ -658,9 +648,8 @@ def test_lock_lost_in_a_failed_rollback_is_told_by_the_next_statement(
 
 
 def test_lock_lost_by_an_error_inside_a_transaction_is_told_after_it(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     run(connection, "SELECT GET_LOCK('held', 0)")
     with pytest.raises(DatabaseError) as caught:
         with transaction.atomic(using=connection.alias):
@@ -674,9 +663,8 @@ def test_lock_lost_by_an_error_inside_a_transaction_is_told_after_it(
 
 
 def test_lock_lost_is_told_by_the_next_transaction_too(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     run(connection, "SELECT GET_LOCK('held', 0)")
     with pytest.raises(DatabaseError):
         with transaction.atomic(using=connection.alias):
@@ -690,10 +678,7 @@ def test_lock_lost_is_told_by_the_next_transaction_too(
     assert owners(admin) == ["c"]
 
 
-def test_closing_a_connection_ends_its_pins(
-    make_connection: ConnectionFactory, admin: Admin
-) -> None:
-    connection = make_connection()
+def test_closing_a_connection_ends_its_pins(connection: BaseDatabaseWrapper, admin: Admin) -> None:
     run(connection, "SELECT GET_LOCK('closed', 0)")
     connection.close()
     assert_works(connection, admin)
@@ -701,9 +686,8 @@ def test_closing_a_connection_ends_its_pins(
 
 
 def test_closing_a_lost_connection_does_not_hide_the_loss(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     run(connection, "SELECT GET_LOCK('closed', 0)")
     kill(admin, connection)
     connection.close()
@@ -752,9 +736,8 @@ def test_control_stock_backend_answers_null_after_reconnecting(
 
 
 def test_last_insert_id_of_a_replaced_connection_raises(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     insert(connection, "a")
     kill(admin, connection)
     run(connection, "SELECT 1")
@@ -768,9 +751,8 @@ def test_last_insert_id_of_a_replaced_connection_raises(
 
 @pytest.mark.parametrize("by_driver", [False, True], ids=["CALL", "callproc"])
 def test_last_insert_id_that_a_procedure_has_set_is_lost_with_its_connection(
-    make_connection: ConnectionFactory, admin: Admin, by_driver: bool
+    connection: BaseDatabaseWrapper, admin: Admin, by_driver: bool
 ) -> None:
-    connection = make_connection()
     bodies = {
         "inserting": "INSERT INTO testapp_account (owner, balance) VALUES ('a', 0)",
         "idling": "DO 1",
@@ -817,9 +799,8 @@ def test_row_without_a_number_of_its_own_does_not_renew_last_insert_id(
 
 
 def test_last_insert_id_with_an_argument_is_no_read(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     insert(connection, "a")
     kill(admin, connection)
     run(connection, "UPDATE testapp_account SET balance = LAST_INSERT_ID(balance + 1)")
@@ -878,9 +859,8 @@ def test_what_runs_while_connecting_does_not_pin(
 @pytest.mark.core
 @pytest.mark.parametrize("by", ["alias", "connection"])
 def test_connection_can_be_pinned_by_hand(
-    make_connection: ConnectionFactory, admin: Admin, by: str
+    connection: BaseDatabaseWrapper, admin: Admin, by: str
 ) -> None:
-    connection = make_connection()
     using: Any = connection.alias if by == "alias" else connection
     with pinned(using, "the cache of a procedure"):
         insert(connection, "a")
@@ -894,9 +874,8 @@ def test_connection_can_be_pinned_by_hand(
 
 
 def test_pinning_by_hand_begins_on_a_living_connection(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     run(connection, "SELECT 1")
     kill(admin, connection)
     with listening(connection) as told, pinned(connection):
@@ -923,8 +902,7 @@ def test_pin_by_hand_holds_what_a_cursor_of_the_drivers_own_does(
             run(connection, "SELECT 1")
 
 
-def test_pin_by_hand_ends_with_its_block(make_connection: ConnectionFactory, admin: Admin) -> None:
-    connection = make_connection()
+def test_pin_by_hand_ends_with_its_block(connection: BaseDatabaseWrapper, admin: Admin) -> None:
     with pinned(connection):
         with pinned(connection):
             run(connection, "SELECT 1")
@@ -976,9 +954,8 @@ def test_pin_by_hand_on_the_stock_backend_does_nothing(
 
 
 def test_message_says_since_when_and_how_long_idle(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     run(connection, "SET SESSION wait_timeout = 1")
     run(connection, "SELECT GET_LOCK('dated', 0)")
     time.sleep(1.3)

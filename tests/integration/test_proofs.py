@@ -182,10 +182,9 @@ def test_several_statements_that_have_all_run_end_what_they_end(
 
 
 def test_child_forked_without_hooks_never_uses_the_parents_connection(
-    make_connection: ConnectionFactory,
+    connection: BaseDatabaseWrapper,
 ) -> None:
     """Not even right after a statement, when the look at the socket is spared."""
-    connection = make_connection()
     libc = ctypes.PyDLL(None)
     for _ in range(20):
         first = connection_id(connection)
@@ -201,9 +200,8 @@ def test_child_forked_without_hooks_never_uses_the_parents_connection(
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_child_is_not_held_up_by_a_lock_that_another_thread_held(
-    make_connection: ConnectionFactory, server: Server
+    connection: BaseDatabaseWrapper, server: Server
 ) -> None:
-    connection = make_connection()
     connection_id(connection)
     held, go_on = threading.Event(), threading.Event()
 

@@ -19,7 +19,7 @@ from django_mysql_recycle import counters, pinned
 from django_mysql_recycle.signals import connection_recycled
 
 from ..testapp.models import Account, Item
-from .acts import insert, owners, rest, wait_for
+from .acts import Hooks, insert, owners, rest, wait_for
 from .admin import Admin
 from .connections import OURS, STOCK, ConnectionFactory, Proxied
 from .queries import connection_id, kill, run, settle, value
@@ -75,9 +75,8 @@ def test_init_command_has_run(make_connection: ConnectionFactory, admin: Admin) 
 
 
 def test_sql_mode_and_auto_is_null_are_those_of_the_first_connection(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     ask = "SELECT @@SESSION.sql_mode, @@SESSION.sql_auto_is_null, @@SESSION.character_set_client"
     first = run(connection, ask)
     kill(admin, connection)
@@ -353,35 +352,33 @@ def test_manual_autocommit_mode_of_a_failed_replacement_ends_with_the_unit_of_wo
 
 
 def test_hooks_of_a_committed_transaction_survive_and_run_once(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]], hooks: Hooks
 ) -> None:
-    ran: list[int] = []
     connection.set_autocommit(False)
     with transaction.atomic(using=connection.alias):
         Account.objects.using(connection.alias).create(owner="committed")
-        transaction.on_commit(lambda: ran.append(1), using=connection.alias)
+        hooks.register(connection, 1)
     connection.commit()
     admin.kill(connection.connection.thread_id())
     settle()
     run(connection, "SELECT 1")
-    assert len(recycles) == 1 and ran == []
+    assert len(recycles) == 1 and hooks == []
     connection.commit()
     connection.set_autocommit(True)
-    assert ran == [1]
+    assert hooks == [1]
     with transaction.atomic(using=connection.alias):
         run(connection, "SELECT 1")
-    assert ran == [1]
+    assert hooks == [1]
 
 
 def test_hooks_of_a_block_that_was_entered_on_a_new_connection_run_once(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]], hooks: Hooks
 ) -> None:
-    ran: list[int] = []
     kill(admin, connection)
     with transaction.atomic(using=connection.alias):
-        transaction.on_commit(lambda: ran.append(1), using=connection.alias)
+        hooks.register(connection, 1)
         Account.objects.using(connection.alias).create(owner="committed")
-    assert ran == [1]
+    assert hooks == [1]
     assert [told["reason"] for told in recycles] == ["closed"]
 
 

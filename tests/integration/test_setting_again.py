@@ -128,9 +128,8 @@ def test_control_stock_backend_fails_after_each_rest(
 
 
 def test_what_is_not_set_again_raises_at_the_first_other_statement_and_once(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     do(connection, "SET @v = 1, @w = 2", "SET SESSION sql_select_limit = 9", "SET NAMES latin1")
     kill(admin, connection)
     with listening(connection) as told:
@@ -149,9 +148,8 @@ def test_what_is_not_set_again_raises_at_the_first_other_statement_and_once(
 
 @pytest.mark.parametrize("before", ["SET @v = 'b'", "SET @w = 1"])
 def test_text_that_was_set_without_the_names_it_depends_on_is_not_relied_on(
-    make_connection: ConnectionFactory, admin: Admin, before: str
+    connection: BaseDatabaseWrapper, admin: Admin, before: str
 ) -> None:
-    connection = make_connection()
     do(connection, "SET NAMES latin1", before)
     kill(admin, connection)
     do(connection, "SET @v = 'c'", "SET @w = 2")
@@ -174,9 +172,8 @@ def test_text_that_was_set_without_the_names_it_depends_on_is_not_relied_on(
     ],
 )
 def test_statement_that_sets_raises_at_once_where_other_state_is_lost(
-    make_connection: ConnectionFactory, admin: Admin, also: str
+    connection: BaseDatabaseWrapper, admin: Admin, also: str
 ) -> None:
-    connection = make_connection()
     do(connection, "SET @v = 1", also)
     kill(admin, connection)
     with pytest.raises(SessionStateLost):
@@ -186,9 +183,8 @@ def test_statement_that_sets_raises_at_once_where_other_state_is_lost(
 
 
 def test_statement_that_sets_raises_at_once_while_the_connection_is_pinned_by_hand(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     do(connection, "SET @v = 1")
     with pinned(connection):
         kill(admin, connection)
@@ -228,9 +224,8 @@ def test_statement_that_reads_something_of_the_session_raises(
 
 
 def test_global_variable_pays_for_no_session_variable(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     do(connection, "SET SESSION sql_select_limit = 9")
     kill(admin, connection)
     before = admin.value("SELECT @@GLOBAL.sql_select_limit")
@@ -240,9 +235,8 @@ def test_global_variable_pays_for_no_session_variable(
 
 
 def test_read_only_mode_is_not_paid_for_by_the_isolation_level(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     do(connection, "SET SESSION TRANSACTION READ ONLY")
     kill(admin, connection)
     do(connection, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
@@ -252,9 +246,8 @@ def test_read_only_mode_is_not_paid_for_by_the_isolation_level(
 
 
 def test_statement_that_sets_and_fails_pays_for_nothing(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     do(connection, "SET SESSION sql_select_limit = 9")
     kill(admin, connection)
     with pytest.raises(Error):
@@ -264,9 +257,8 @@ def test_statement_that_sets_and_fails_pays_for_nothing(
 
 
 def test_executemany_pays_only_if_it_has_rows(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     for rows in ([(1,), (2,)], []):
         do(connection, "SET @v = 5")
         kill(admin, connection)
@@ -304,9 +296,8 @@ def test_text_with_several_statements_pays_once_all_of_them_have_run(
 
 @pytest.mark.parametrize("enter", ["atomic", "pinned"])
 def test_entering_a_transaction_or_a_pin_raises_for_what_is_owed(
-    make_connection: ConnectionFactory, admin: Admin, enter: str
+    connection: BaseDatabaseWrapper, admin: Admin, enter: str
 ) -> None:
-    connection = make_connection()
     do(connection, "SET @v = 1", "SET @w = 1")
     kill(admin, connection)
     do(connection, "SET @v = 1")
@@ -335,10 +326,7 @@ def test_with_autocommit_off_a_transaction_does_not_begin_on_what_is_owed(
     assert owners(admin) == ["after"]
 
 
-def test_what_is_owed_outlives_a_second_loss(
-    make_connection: ConnectionFactory, admin: Admin
-) -> None:
-    connection = make_connection()
+def test_what_is_owed_outlives_a_second_loss(connection: BaseDatabaseWrapper, admin: Admin) -> None:
     do(connection, "SET @v = 1", "SET @w = 1")
     kill(admin, connection)
     do(connection, "SET @v = 1")
@@ -404,9 +392,8 @@ def test_replaced_table_is_made_anew_by_mariadb(
 
 
 def test_receiver_neither_pays_nor_takes_the_error(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     seen = []
 
     def receive(**facts: Any) -> None:
@@ -427,9 +414,8 @@ def test_receiver_neither_pays_nor_takes_the_error(
 
 
 def test_receiver_that_closes_the_connection_gives_nothing_up(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
 
     def receive(**facts: Any) -> None:
         connection.close()
@@ -449,9 +435,8 @@ def test_receiver_that_closes_the_connection_gives_nothing_up(
 
 
 def test_interruption_while_the_connection_is_replaced_does_not_hush_up_the_loss(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
 
     def interrupt(**facts: Any) -> None:
         raise KeyboardInterrupt
@@ -472,9 +457,8 @@ def test_interruption_while_the_connection_is_replaced_does_not_hush_up_the_loss
 
 
 def test_interruption_in_a_receiver_of_the_loss_does_not_hush_it_up(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
 
     def interrupt(**facts: Any) -> None:
         raise KeyboardInterrupt
@@ -494,8 +478,7 @@ def test_interruption_in_a_receiver_of_the_loss_does_not_hush_it_up(
     assert owners(admin) == ["after"]
 
 
-def test_child_of_a_fork_owes_nothing(make_connection: ConnectionFactory, admin: Admin) -> None:
-    connection = make_connection()
+def test_child_of_a_fork_owes_nothing(connection: BaseDatabaseWrapper, admin: Admin) -> None:
     do(connection, "SET @v = 1", "SET @w = 1")
     kill(admin, connection)
     do(connection, "SET @v = 1")
@@ -530,9 +513,8 @@ def test_statement_that_sets_and_never_ran_is_repeated(
 
 
 def test_loss_between_setting_and_the_work_is_told(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     for _ in range(3):
         do(connection, "SET @v = 1")
         kill(admin, connection)

@@ -255,9 +255,8 @@ def test_health_check_on_a_server_that_stands_still_is_bounded(
 
 
 def test_connection_to_a_server_that_stands_still_closes_at_once(
-    make_connection: ConnectionFactory, server: Server, admin: Admin
+    connection: BaseDatabaseWrapper, server: Server, admin: Admin
 ) -> None:
-    connection = make_connection()
     run(connection, "SELECT 1")
     server.pause()
     with Stopwatch() as watch:

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_mysql_recycle import SessionStateLost
 
@@ -33,9 +34,8 @@ def assert_recycles_unheard(connection: Any, admin: Admin) -> None:
 
 
 def test_escaped_quote_in_a_literal_pins_nothing(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     for sql in (APOLOGY, APOLOGY.encode()):
         run(connection, sql)
         assert not connection.guard.connection.ledger.pins.pinned  # type: ignore[attr-defined]

@@ -188,9 +188,8 @@ def test_subclass_that_opens_connections_by_itself_is_served(
 
 
 def test_connection_opened_by_hand_costs_the_one_in_use_no_pins(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     run(connection, "SELECT GET_LOCK('mine', 0)")
     connection.get_new_connection(connection.get_connection_params()).close()
     admin.kill(connection.connection.thread_id())
@@ -200,9 +199,8 @@ def test_connection_opened_by_hand_costs_the_one_in_use_no_pins(
 
 
 def test_connection_opened_by_hand_costs_the_one_in_use_no_transaction(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     connection.set_autocommit(False)
     insert(connection, "first half")
     connection.get_new_connection(connection.get_connection_params()).close()
@@ -214,9 +212,8 @@ def test_connection_opened_by_hand_costs_the_one_in_use_no_transaction(
 
 
 def test_cursor_from_before_another_connection_was_put_in_place_keeps_the_books(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     with connection.cursor() as cursor:
         own: Any = connection.connection
         connection.connection = connection.get_new_connection(connection.get_connection_params())

@@ -216,9 +216,8 @@ def test_control_stock_backend_mixes_answers_up_or_refuses_without_saying_why(
 
 
 def test_cursor_of_the_driver_is_refused_in_the_middle_of_a_statement(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     before = connection_id(connection)
     refusals = (Error, connection.Database.Error)  # type: ignore[attr-defined]
 
@@ -234,9 +233,8 @@ def test_cursor_of_the_driver_is_refused_in_the_middle_of_a_statement(
 
 
 def test_other_thread_is_refused_in_the_middle_of_a_statement(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     before = connection_id(connection)
     connection.inc_thread_sharing()
     found: list[Any] = []
@@ -360,9 +358,8 @@ class Destroyed:
 
 
 def test_destructor_that_queries_between_two_statements_of_a_call_gets_its_own_answer(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection()
     before = connection_id(connection)
     found: list[Any] = []
 
@@ -583,22 +580,20 @@ def test_executemany_takes_iterators_as_the_stock_backend_does(
 
 
 def test_statement_that_the_driver_itself_was_given_ends_with_its_answer(
-    make_connection: ConnectionFactory, admin: Admin, driver: str
+    connection: BaseDatabaseWrapper, admin: Admin, driver: str
 ) -> None:
     """Also one without rows, of which mysqlclient's users need not fetch a result."""
-    connection = make_connection()
     before = connection_id(connection)
     connection.connection.query("INSERT INTO testapp_account (owner, balance) VALUES ('raw', 0)")
     assert value(connection, "SELECT 1") == 1
     assert (owners(admin), connection_id(connection)) == (["raw"], before)
 
 
-def test_connection_goes_with_its_last_reference(make_connection: ConnectionFactory) -> None:
+def test_connection_goes_with_its_last_reference(connection: BaseDatabaseWrapper) -> None:
     """What watches the driver's object does not keep it."""
     import gc
     import weakref
 
-    connection = make_connection()
     run(connection, "SELECT 1")
     driver_connection = weakref.ref(connection.connection)
     gc.disable()

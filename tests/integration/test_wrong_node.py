@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError
 
 from servers import FaultProxy, Server
@@ -133,9 +134,8 @@ def test_pinned_connection_is_not_left(
 @pytest.mark.core
 @pytest.mark.parametrize("begin", ["START TRANSACTION READ ONLY", "SET TRANSACTION READ ONLY"])
 def test_read_only_transaction_of_the_users_own_keeps_its_connection(
-    make_connection: ConnectionFactory, admin: Admin, begin: str
+    connection: BaseDatabaseWrapper, admin: Admin, begin: str
 ) -> None:
-    connection = make_connection()
     before = connection_id(connection)
     run(connection, begin)
     if begin.startswith("SET"):

@@ -144,8 +144,7 @@ def test_found_rows_of_a_replaced_connection_raise_once(
 def test_control_stock_backend_answers_with_nothing_after_reconnecting(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
-    admin.rows("DROP PROCEDURE IF EXISTS twice")
-    admin.rows("CREATE PROCEDURE twice(IN a INT, OUT b INT) SET b = a * 2")
+    admin.create_procedure("twice(IN a INT, OUT b INT) SET b = a * 2")
     connection = make_connection(STOCK)
     insert(connection, "a")
     with connection.cursor() as cursor:
@@ -155,7 +154,6 @@ def test_control_stock_backend_answers_with_nothing_after_reconnecting(
         run(connection, "SELECT 1")
     connection.close()
     assert run(connection, "SELECT @_twice_1, LAST_INSERT_ID()") == [(None, 0)]
-    admin.rows("DROP PROCEDURE twice")
 
 
 def test_found_rows_of_the_statement_that_had_the_connection_replaced_are_right(
@@ -231,13 +229,9 @@ def test_statements_after_the_replacement_take_the_common_path_again(
 
 @pytest.mark.core
 def test_insert_id_is_answered_where_the_new_connection_has_inserted(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    admin.rows("DROP PROCEDURE IF EXISTS adding")
-    admin.rows(
-        "CREATE PROCEDURE adding() INSERT INTO testapp_account (owner, balance) VALUES ('p', 0)"
-    )
-    connection = make_connection()
+    admin.create_procedure("adding() INSERT INTO testapp_account (owner, balance) VALUES ('p', 0)")
     for statement in (
         "INSERT INTO testapp_account (owner, balance) VALUES ('i', 0)",
         "INSERT INTO testapp_account (owner, balance) SELECT 's', 0",
@@ -255,7 +249,6 @@ def test_insert_id_is_answered_where_the_new_connection_has_inserted(
             "INSERT INTO testapp_account (owner, balance) VALUES ('child', LAST_INSERT_ID())",
         )
         assert admin.value("SELECT balance FROM testapp_account WHERE owner = 'child'") == newest
-    admin.rows("DROP PROCEDURE adding")
 
 
 def test_insert_id_is_asked_for_inside_a_transaction_too(
@@ -368,8 +361,7 @@ def test_arguments_of_one_procedure_are_not_those_of_another(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
     for name in ("one", "other"):
-        admin.rows(f"DROP PROCEDURE IF EXISTS {name}")
-        admin.rows(f"CREATE PROCEDURE {name}(IN a INT, OUT b INT) SET b = a * 2")
+        admin.create_procedure(f"{name}(IN a INT, OUT b INT) SET b = a * 2")
     connection = make_connection()
     with connection.cursor() as cursor:
         cursor.callproc("one", [4, 0])
@@ -382,16 +374,12 @@ def test_arguments_of_one_procedure_are_not_those_of_another(
     with connection.cursor() as cursor:
         cursor.callproc("one", [6, 0])
     assert value(connection, "SELECT @_one_1") == 12
-    for name in ("one", "other"):
-        admin.rows(f"DROP PROCEDURE {name}")
 
 
 def test_variable_that_a_procedure_has_set_is_lost_with_its_connection(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    admin.rows("DROP PROCEDURE IF EXISTS noting")
-    admin.rows("CREATE PROCEDURE noting() SET @noted = 5")
-    connection = make_connection()
+    admin.create_procedure("noting() SET @noted = 5")
     run(connection, "CALL noting()")
     kill(admin, connection)
     run(connection, "SELECT 1")
@@ -399,7 +387,6 @@ def test_variable_that_a_procedure_has_set_is_lost_with_its_connection(
         run(connection, "SELECT @noted")
     run(connection, "CALL noting()")
     assert value(connection, "SELECT @noted") == 5
-    admin.rows("DROP PROCEDURE noting")
 
 
 @pytest.mark.parametrize("question", ["LAST_INSERT_ID()", "FOUND_ROWS()", "@never_set"])

@@ -194,13 +194,11 @@ def test_commit_where_session_state_was_lost_raises_that_once(
 
 @pytest.fixture
 def opens_a_transaction(admin: Admin) -> Any:
-    admin.rows("DROP PROCEDURE IF EXISTS testapp_open")
-    admin.rows(
-        "CREATE PROCEDURE testapp_open() BEGIN START TRANSACTION; "
+    admin.create_procedure(
+        "testapp_open() BEGIN START TRANSACTION; "
         "INSERT INTO testapp_account (owner, balance) VALUES ('by procedure', 0); END"
     )
-    yield "testapp_open"
-    admin.rows("DROP PROCEDURE testapp_open")
+    return "testapp_open"
 
 
 def by_procedure(connection: BaseDatabaseWrapper) -> None:

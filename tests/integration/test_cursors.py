@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import re
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
@@ -42,15 +42,13 @@ def accounts(admin: Admin) -> None:
 
 
 @pytest.fixture
-def two_results(admin: Admin) -> Iterator[str]:
+def two_results(admin: Admin) -> str:
     """A procedure that answers with two result sets of two rows each."""
-    admin.rows("DROP PROCEDURE IF EXISTS testapp_two_results")
-    admin.rows(
-        "CREATE PROCEDURE testapp_two_results() BEGIN"
+    admin.create_procedure(
+        "testapp_two_results() BEGIN"
         " SELECT 1 AS a UNION SELECT 2; SELECT 3 AS b UNION SELECT 4; END"
     )
-    yield "testapp_two_results"
-    admin.rows("DROP PROCEDURE testapp_two_results")
+    return "testapp_two_results"
 
 
 def unbuffered(driver: str) -> dict[str, Any]:

@@ -170,13 +170,11 @@ def test_lock_of_a_statement_that_failed_pins_while_it_is_held(
 
 
 def test_lock_that_a_procedure_releases_pins_no_longer(connection: Any, admin: Admin) -> None:
-    admin.rows("DROP PROCEDURE IF EXISTS let_go")
-    admin.rows("CREATE PROCEDURE let_go() DO RELEASE_LOCK('l')")
+    admin.create_procedure("let_go() DO RELEASE_LOCK('l')")
     run(connection, "SELECT GET_LOCK('l', 0)")
     run(connection, "CALL let_go()")
     run(connection, "SELECT 1")
     assert_recycles_unheard(connection, admin)
-    admin.rows("DROP PROCEDURE let_go")
 
 
 def test_server_is_asked_inside_a_transaction_without_a_trace_in_it(

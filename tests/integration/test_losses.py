@@ -5,7 +5,7 @@ The control is beside it: on the stock backend each of these first things raises
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
@@ -114,15 +114,12 @@ def assert_ours_succeeds_where_stock_raises(admin: Admin, ours: Fleet, stock: Fl
 
 
 @pytest.fixture(autouse=True)
-def _account_and_procedure(admin: Admin) -> Iterator[None]:
+def _account_and_procedure(admin: Admin) -> None:
     admin.rows("INSERT INTO testapp_account (owner, balance) VALUES ('there before', 7)")
-    admin.rows("DROP PROCEDURE IF EXISTS testapp_add_item")
-    admin.rows(
-        "CREATE PROCEDURE testapp_add_item(wanted VARCHAR(50))"
+    admin.create_procedure(
+        "testapp_add_item(wanted VARCHAR(50))"
         " INSERT INTO testapp_item (name, created) VALUES (wanted, NOW())"
     )
-    yield
-    admin.rows("DROP PROCEDURE testapp_add_item")
 
 
 @pytest.fixture

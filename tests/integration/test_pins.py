@@ -212,27 +212,22 @@ def test_rows_of_an_ordinary_executemany_are_left_to_the_driver(
 
 
 def test_procedure_arguments_pin_as_the_user_variables_that_they_are(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
     # Both drivers keep them in @_procedure_n, for the application to read afterwards.
-    admin.rows("DROP PROCEDURE IF EXISTS twice")
-    admin.rows("CREATE PROCEDURE twice(IN a INT, OUT b INT) SET b = a * 2")
-    connection = make_connection()
+    admin.create_procedure("twice(IN a INT, OUT b INT) SET b = a * 2")
     with connection.cursor() as cursor:
         cursor.callproc("twice", [4, 0])
     assert value(connection, "SELECT @_twice_1") == 8
     kill(admin, connection)
     with pytest.raises(SessionStateLost):
         run(connection, "SELECT @_twice_1")
-    admin.rows("DROP PROCEDURE twice")
 
 
 def test_autocommit_that_a_procedure_switched_off_is_seen(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    admin.rows("DROP PROCEDURE IF EXISTS go_manual")
-    admin.rows("CREATE PROCEDURE go_manual() SET autocommit = 0")
-    connection = make_connection()
+    admin.create_procedure("go_manual() SET autocommit = 0")
     with connection.cursor() as cursor:
         cursor.callproc("go_manual")
     insert(connection, "uncommitted")
@@ -240,7 +235,6 @@ def test_autocommit_that_a_procedure_switched_off_is_seen(
     with pytest.raises(SessionStateLost, match="autocommit"):
         insert(connection, "second half")
     assert owners(admin) == []
-    admin.rows("DROP PROCEDURE go_manual")
 
 
 #: mysqlclient allows several statements in one text by itself; FOUND_ROWS is Django's.
@@ -274,11 +268,9 @@ def test_autocommit_that_one_of_several_statements_switched_off_is_seen(
 
 @pytest.mark.parametrize("end", ["nextset", "close", "execute", "collected"])
 def test_autocommit_that_a_procedure_switches_off_after_its_rows_is_seen(
-    make_connection: ConnectionFactory, admin: Admin, end: str
+    connection: BaseDatabaseWrapper, admin: Admin, end: str
 ) -> None:
-    admin.rows("DROP PROCEDURE IF EXISTS rows_first")
-    admin.rows("CREATE PROCEDURE rows_first() BEGIN SELECT 1; SET autocommit = 0; END")
-    connection = make_connection()
+    admin.create_procedure("rows_first() BEGIN SELECT 1; SET autocommit = 0; END")
     cursor: Any = connection.cursor()
     cursor.callproc("rows_first")
     if end == "nextset":
@@ -293,33 +285,26 @@ def test_autocommit_that_a_procedure_switches_off_after_its_rows_is_seen(
     with pytest.raises(SessionStateLost, match="autocommit"):
         insert(connection, "second half")
     assert owners(admin) == []
-    admin.rows("DROP PROCEDURE rows_first")
 
 
 def test_autocommit_that_a_procedure_switches_on_again_after_its_rows_pins_no_longer(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    admin.rows("DROP PROCEDURE IF EXISTS off_and_on")
-    admin.rows(
-        "CREATE PROCEDURE off_and_on()"
-        " BEGIN SET autocommit = 0; SELECT 1; COMMIT; SET autocommit = 1; END"
+    admin.create_procedure(
+        "off_and_on() BEGIN SET autocommit = 0; SELECT 1; COMMIT; SET autocommit = 1; END"
     )
-    connection = make_connection()
     with connection.cursor() as cursor:
         cursor.callproc("off_and_on")
     kill(admin, connection)
     assert_works(connection, admin)
-    admin.rows("DROP PROCEDURE off_and_on")
 
 
 def test_transaction_that_a_procedure_leaves_open_after_its_rows_is_seen_with_pymysql(
-    make_connection: ConnectionFactory, admin: Admin, driver: str
+    connection: BaseDatabaseWrapper, admin: Admin, driver: str
 ) -> None:
     if driver == "mysqlclient":
         pytest.skip("it keeps the server's flag of an open transaction to itself")
-    admin.rows("DROP PROCEDURE IF EXISTS left_open")
-    admin.rows("CREATE PROCEDURE left_open() BEGIN SELECT 1; START TRANSACTION; END")
-    connection = make_connection()
+    admin.create_procedure("left_open() BEGIN SELECT 1; START TRANSACTION; END")
     with connection.cursor() as cursor:
         cursor.callproc("left_open")
     insert(connection, "uncommitted")
@@ -327,18 +312,15 @@ def test_transaction_that_a_procedure_leaves_open_after_its_rows_is_seen_with_py
     with pytest.raises(SessionStateLost, match="transaction"):
         insert(connection, "second half")
     assert owners(admin) == []
-    admin.rows("DROP PROCEDURE left_open")
 
 
 @pytest.mark.parametrize("begin", ["SET autocommit = 0", "START TRANSACTION"])
 def test_what_a_failed_procedure_left_open_is_seen_once_the_server_tells(
-    make_connection: ConnectionFactory, admin: Admin, driver: str, begin: str
+    connection: BaseDatabaseWrapper, admin: Admin, driver: str, begin: str
 ) -> None:
     if driver == "mysqlclient" and begin != "SET autocommit = 0":
         pytest.skip("it keeps the server's flag of an open transaction to itself")
-    admin.rows("DROP PROCEDURE IF EXISTS half_done")
-    admin.rows(f"CREATE PROCEDURE half_done() BEGIN {begin}; SIGNAL SQLSTATE '45000'; END")
-    connection = make_connection()
+    admin.create_procedure(f"half_done() BEGIN {begin}; SIGNAL SQLSTATE '45000'; END")
     with pytest.raises(DatabaseError), connection.cursor() as cursor:
         cursor.callproc("half_done")
     run(connection, "SELECT 1")  # with PyMySQL rows bring no flags
@@ -348,15 +330,12 @@ def test_what_a_failed_procedure_left_open_is_seen_once_the_server_tells(
     with pytest.raises(SessionStateLost, match=r"autocommit|transaction"):
         insert(connection, "second half")
     assert owners(admin) == []
-    admin.rows("DROP PROCEDURE half_done")
 
 
 def test_failed_procedure_that_left_nothing_open_pins_nothing(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    admin.rows("DROP PROCEDURE IF EXISTS refuses")
-    admin.rows("CREATE PROCEDURE refuses() SIGNAL SQLSTATE '45000'")
-    connection = make_connection()
+    admin.create_procedure("refuses() SIGNAL SQLSTATE '45000'")
     for sql in ("CALL refuses()", "CALL nosuch()"):
         with pytest.raises(DatabaseError):
             run(connection, sql)
@@ -367,7 +346,6 @@ def test_failed_procedure_that_left_nothing_open_pins_nothing(
         insert(connection, sql)
         kill(admin, connection)
         assert_works(connection, admin)
-    admin.rows("DROP PROCEDURE refuses")
 
 
 def test_mode_of_the_next_transaction_pins_until_that_has_ended(
@@ -758,8 +736,7 @@ def test_last_insert_id_that_a_procedure_has_set_is_lost_with_its_connection(
         "idling": "DO 1",
     }
     for procedure, body in bodies.items():
-        admin.rows(f"DROP PROCEDURE IF EXISTS {procedure}")
-        admin.rows(f"CREATE PROCEDURE {procedure}() {body}")
+        admin.create_procedure(f"{procedure}() {body}")
 
     def call(procedure: str) -> None:
         if not by_driver:
@@ -773,8 +750,6 @@ def test_last_insert_id_that_a_procedure_has_set_is_lost_with_its_connection(
     call("idling")  # which may have inserted, too: that proves nothing
     with pytest.raises(SessionStateLost, match="LAST_INSERT_ID"):
         run(connection, "SELECT LAST_INSERT_ID()")
-    for procedure in bodies:
-        admin.rows(f"DROP PROCEDURE {procedure}")
 
 
 def test_row_without_a_number_of_its_own_does_not_renew_last_insert_id(

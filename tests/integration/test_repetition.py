@@ -139,8 +139,7 @@ def test_idle_limit_that_nobody_could_see_is_an_error_or_repeated_and_never_a_se
     # A procedure shortens wait_timeout, which its text does not show. MySQL says 4031, MariaDB
     # resets: both mean that the statement never ran. PyMySQL makes a 2013 of the former, which
     # proves nothing.
-    admin.rows("DROP PROCEDURE IF EXISTS shorten")
-    admin.rows("CREATE PROCEDURE shorten() SET SESSION wait_timeout = 1")
+    admin.create_procedure("shorten() SET SESSION wait_timeout = 1")
     connection = rested(make_connection(recycle=BLIND))
     run(connection, "CALL shorten()")
     wait_until_hung_up(connection)
@@ -155,7 +154,6 @@ def test_idle_limit_that_nobody_could_see_is_an_error_or_repeated_and_never_a_se
             insert(connection, "new")
         assert told.repeated == ["lost"]
     assert owners(admin) == ["new"]
-    admin.rows("DROP PROCEDURE shorten")
 
 
 def test_statement_is_repeated_once_and_not_more(proxied: Proxied, admin: Admin) -> None:
@@ -382,9 +380,8 @@ def test_text_with_several_statements_is_not_repeated(
 
 
 def test_procedure_call_is_not_repeated(racing: BaseDatabaseWrapper, admin: Admin) -> None:
-    admin.rows("DROP PROCEDURE IF EXISTS add_account")
-    admin.rows(
-        "CREATE PROCEDURE add_account(name VARCHAR(50))"
+    admin.create_procedure(
+        "add_account(name VARCHAR(50))"
         " INSERT INTO testapp_account (owner, balance) VALUES (name, 0)"
     )
     lose_before_the_write(racing, admin)
@@ -394,15 +391,13 @@ def test_procedure_call_is_not_repeated(racing: BaseDatabaseWrapper, admin: Admi
     with racing.cursor() as cursor:
         cursor.callproc("add_account", ["b"])
     assert owners(admin) == ["b"]
-    admin.rows("DROP PROCEDURE add_account")
 
 
 def test_procedure_call_on_a_connection_that_was_lost_before_runs_on_a_new_one(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
-    admin.rows("DROP PROCEDURE IF EXISTS add_account")
-    admin.rows(
-        "CREATE PROCEDURE add_account(name VARCHAR(50))"
+    admin.create_procedure(
+        "add_account(name VARCHAR(50))"
         " INSERT INTO testapp_account (owner, balance) VALUES (name, 0)"
     )
     connection = rested(make_connection())
@@ -410,7 +405,6 @@ def test_procedure_call_on_a_connection_that_was_lost_before_runs_on_a_new_one(
     with connection.cursor() as cursor:
         cursor.callproc("add_account", ["a"])
     assert owners(admin) == ["a"]
-    admin.rows("DROP PROCEDURE add_account")
 
 
 def test_load_data_local_is_not_repeated(

@@ -106,10 +106,9 @@ def test_sql_mode_that_the_application_sets_counts_at_once(
 
 
 def test_ansi_quotes_are_known_after_the_first_rest(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
     admin.set_global("sql_mode", "ANSI_QUOTES")
-    connection = make_connection()
     run(connection, "SELECT 1")
     time.sleep(0.6)
     run(connection, "SELECT 1")

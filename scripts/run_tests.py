@@ -84,7 +84,7 @@ def main() -> int:
         marks = f"({marks}) and not netns" if marks else "not netns"
     arguments = [*(["-m", marks] if marks else []), *options.pytest]
     parts = in_parts("tests/integration", options.parts)
-    runs = [Run("unit tests", ["tests/unit", *options.pytest], {})]
+    runs = [Run("without a server", ["tests/unit", "tests/thorough", *options.pytest], {})]
     runs += [
         Run(
             f"{driver} on {vendor}, {number} of {len(parts)}",

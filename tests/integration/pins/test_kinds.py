@@ -36,7 +36,7 @@ def no_rows(connection: BaseDatabaseWrapper, sql: Any, *parameters: Any) -> None
 
 
 #: What pins, how a message names it, and what ends it. Spellings: hypothesis does more of them
-#: without a server (tests/unit); these are the ones that a server has agreed to.
+#: without a server (tests/thorough); these are the ones that a server has agreed to.
 PINS: list[tuple[str, Any, str, Any]] = [
     ("named lock", "SELECT GET_LOCK('n1', 0)", "n1", "SELECT RELEASE_LOCK('n1')"),
     ("named lock, lower case", "select get_lock('n2', 0)", "n2", "select release_lock('n2')"),

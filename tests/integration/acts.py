@@ -13,6 +13,7 @@ from typing import Any
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error
+from django.dispatch import Signal
 
 from django_mysql_recycle.signals import (
     connection_recycled,
@@ -124,21 +125,25 @@ class Told:
 
 
 @contextmanager
+def receiving(sender: Signal, receiver: Callable[..., Any]) -> Iterator[None]:
+    """Connect a receiver to a signal for the block."""
+    sender.connect(receiver)
+    try:
+        yield
+    finally:
+        sender.disconnect(receiver)
+
+
+@contextmanager
 def listening(connection: BaseDatabaseWrapper) -> Iterator[Told]:
     """Collect what the signals say of this connection."""
     told = Told(connection)
-    pairs = [
-        (connection_recycled, told._recycled),
-        (statement_repeated, told._repeated),
-        (session_state_lost, told._lost),
-    ]
-    for sender, receiver in pairs:
-        sender.connect(receiver)
-    try:
+    with (
+        receiving(connection_recycled, told._recycled),
+        receiving(statement_repeated, told._repeated),
+        receiving(session_state_lost, told._lost),
+    ):
         yield told
-    finally:
-        for sender, receiver in pairs:
-            sender.disconnect(receiver)
 
 
 class Hooks(list[object]):

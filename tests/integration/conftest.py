@@ -20,7 +20,7 @@ from pytest_django.plugin import DjangoDbBlocker
 from django_mysql_recycle.signals import connection_recycled
 from servers import FaultProxy, HAProxy, Namespace, Server
 
-from .acts import Hooks
+from .acts import Hooks, receiving
 from .admin import Admin
 from .connections import OURS, STOCK, ConnectionFactory, Proxied, point
 from .far import Far, far_away
@@ -180,9 +180,8 @@ def recycles() -> Iterator[list[dict[str, Any]]]:
     def receive(**facts: Any) -> None:
         told.append(facts)
 
-    connection_recycled.connect(receive)
-    yield told
-    connection_recycled.disconnect(receive)
+    with receiving(connection_recycled, receive):
+        yield told
 
 
 @pytest.fixture

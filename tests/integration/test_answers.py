@@ -17,7 +17,7 @@ from django_mysql_recycle import SessionStateLost, pinned
 from django_mysql_recycle.signals import connection_recycled
 from servers import Server
 
-from .acts import insert, kill, listening, outcome, rest, session_id
+from .acts import insert, kill, listening, outcome, receiving, rest, session_id
 from .admin import Admin
 from .connections import STOCK, ConnectionFactory
 from .queries import run, value
@@ -209,13 +209,10 @@ def test_receiver_that_runs_a_statement_answers_no_question(
     four(connection)
     ask(connection, COUNTING_ROWS)
     kill(admin, connection)
-    connection_recycled.connect(receive)
-    try:
+    with receiving(connection_recycled, receive):
         run(connection, "UPDATE testapp_account SET balance = 1")
         with pytest.raises(SessionStateLost, match="FOUND_ROWS"):
             run(connection, "SELECT FOUND_ROWS()")
-    finally:
-        connection_recycled.disconnect(receive)
 
 
 def test_statements_after_the_replacement_take_the_common_path_again(

@@ -29,6 +29,7 @@ from servers import FaultProxy, HAProxy, Server
 from servers.certificates import make_certificates
 from servers.machine import free_port
 
+from .acts import receiving
 from .admin import Admin
 from .connections import OURS, STOCK, ConnectionFactory
 from .queries import connection_id, kill, run, settle
@@ -301,11 +302,8 @@ def test_connection_that_is_killed_at_once_is_an_error(
         settle()
 
     alias = make_connection(STOCK).alias
-    connection_created.connect(end)
-    try:
+    with receiving(connection_created, end):
         outcome = Outcome(alias, json=True)
-    finally:
-        connection_created.disconnect(end)
     assert outcome.found.keys() == {"stock_backend", "lost"}
     assert outcome.status == 1
 
@@ -407,11 +405,8 @@ def test_socket_that_somebody_else_changes_is_a_finding(make_connection: Connect
         with socket.socket(fileno=os.dup(descriptor)) as sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 7200)
 
-    connection_created.connect(meddle)
-    try:
+    with receiving(connection_created, meddle):
         outcome = Outcome(alias, json=True)
-    finally:
-        connection_created.disconnect(meddle)
     assert outcome.found["kernel_differs"]["message"] == (
         "TCP_KEEPIDLE: the backend set 10, but the kernel reports 7200."
     )

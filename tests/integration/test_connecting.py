@@ -21,7 +21,7 @@ from django.db.utils import Error, OperationalError
 from django_mysql_recycle.drivers import choose
 from servers import FaultProxy, Server
 
-from .acts import assert_works
+from .acts import assert_works, receiving
 from .admin import Admin
 from .connections import OURS, STOCK, ConnectionFactory
 from .queries import run, value
@@ -212,11 +212,8 @@ def test_what_the_application_does_with_a_new_connection_may_take_longer_than_co
         answers.append(value(connection, "SELECT SLEEP(1.2) + 5"))
 
     if slow_part == "connection_created":
-        connection_created.connect(ask)
-        try:
+        with receiving(connection_created, ask):
             connection.ensure_connection()
-        finally:
-            connection_created.disconnect(ask)
     else:
         kind = type(connection)
 

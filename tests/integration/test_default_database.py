@@ -16,7 +16,7 @@ from django.db.utils import OperationalError
 from django_mysql_recycle import SessionStateLost, pinned
 from django_mysql_recycle.signals import connection_recycled
 
-from .acts import code_of, kill, listening, outcome, rest, session_id
+from .acts import code_of, kill, listening, outcome, receiving, rest, session_id
 from .admin import Admin
 from .connections import STOCK, ConnectionFactory, Proxied
 from .forking import fork, fork_without_hooks, in_child, start
@@ -46,6 +46,22 @@ def main(admin: Admin) -> Iterator[str]:
     admin.rows("DROP TABLE note")
     for name in TENANTS:
         admin.rows(f"DROP DATABASE IF EXISTS {quoted(name)}")
+
+
+@pytest.fixture
+def connection(make_connection: ConnectionFactory, main: str) -> BaseDatabaseWrapper:
+    return make_connection(**PATIENT)
+
+
+@pytest.fixture
+def tenant(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
+    """A connection that has selected another database than the configured one."""
+    run(connection, "USE tenant_a")
+    return connection
+
+
+def assert_only_in_tenant_a(admin: Admin, main: str, texts: list[str]) -> None:
+    assert (notes(admin, main), notes(admin, "tenant_a")) == ([], texts)
 
 
 def here(connection: BaseDatabaseWrapper) -> Any:
@@ -114,9 +130,8 @@ def test_every_spelling_of_use_is_remembered(
 
 
 def test_name_that_needs_quotes_is_selected_again(
-    make_connection: ConnectionFactory, admin: Admin, main: str
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection(**PATIENT)
     run(connection, f"USE {quoted(AWKWARD)}")
     for _ in range(2):
         kill(admin, connection)
@@ -148,9 +163,8 @@ def test_percent_sign_in_a_name_is_what_the_driver_makes_of_it(
 
 
 def test_use_that_fails_changes_nothing(
-    make_connection: ConnectionFactory, admin: Admin, main: str
+    connection: BaseDatabaseWrapper, admin: Admin, main: str
 ) -> None:
-    connection = make_connection(**PATIENT)
     for selected in (None, "tenant_a"):
         if selected:
             run(connection, f"USE {selected}")
@@ -193,9 +207,8 @@ def test_database_that_is_not_known_when_the_connection_is_lost_raises(
 
 
 def test_use_inside_a_prepared_text_is_asked_for_at_the_server(
-    make_connection: ConnectionFactory, admin: Admin, main: str, vendor: str
+    connection: BaseDatabaseWrapper, admin: Admin, main: str, vendor: str
 ) -> None:
-    connection = make_connection(**PATIENT)
     for sql in ("EXECUTE IMMEDIATE 'USE tenant_a'", "PREPARE p FROM 'USE tenant_b'", "EXECUTE p"):
         error = outcome(lambda sql=sql: run(connection, sql))
         assert vendor == "mariadb" or error is not None  # MySQL prepares no USE
@@ -209,9 +222,8 @@ def test_use_inside_a_prepared_text_is_asked_for_at_the_server(
 
 @pytest.mark.parametrize("then", ["a statement", "a boundary"])
 def test_use_that_no_text_shows_is_asked_for_at_the_server(
-    make_connection: ConnectionFactory, admin: Admin, main: str, vendor: str, then: str
+    connection: BaseDatabaseWrapper, admin: Admin, vendor: str, then: str
 ) -> None:
-    connection = make_connection(**PATIENT)
     sql = "EXECUTE IMMEDIATE CONCAT('USE ', 'tenant_a')"
     if vendor == "mysql":
         assert outcome(lambda: run(connection, sql)) is not None  # it has no such statement
@@ -227,65 +239,59 @@ def test_use_that_no_text_shows_is_asked_for_at_the_server(
 
 
 def test_database_that_is_gone_raises_once(
-    make_connection: ConnectionFactory, admin: Admin, main: str
+    tenant: BaseDatabaseWrapper, admin: Admin, main: str
 ) -> None:
-    connection = make_connection(**PATIENT)
-    run(connection, "USE tenant_a")
     admin.rows("DROP DATABASE tenant_a")
-    kill(admin, connection)
-    with listening(connection) as told:
+    kill(admin, tenant)
+    with listening(tenant) as told:
         with pytest.raises(SessionStateLost, match="tenant_a") as caught:
-            note(connection, "refused")
+            note(tenant, "refused")
     assert code_of(caught.value) == 1049
     assert [facts["state"] for facts in told.lost] == [("default database",)]
     assert told.recycled == ["closed"]
     assert notes(admin, main) == []
-    note(connection, "told")
+    note(tenant, "told")
     assert notes(admin, main) == ["told"]
 
 
 def test_database_that_is_gone_does_not_matter_to_a_statement_that_selects_another(
-    make_connection: ConnectionFactory, admin: Admin, main: str
+    tenant: BaseDatabaseWrapper, admin: Admin, main: str
 ) -> None:
-    connection = make_connection(**PATIENT)
-    run(connection, "USE tenant_a")
     admin.rows("DROP DATABASE tenant_a")
     for number, way in enumerate(("statement", "atomic", "boundary")):
-        kill(admin, connection)
-        with listening(connection) as told:
+        kill(admin, tenant)
+        with listening(tenant) as told:
             if way == "atomic":
-                with transaction.atomic(using=connection.alias):
-                    run(connection, "USE tenant_b")
-                    note(connection, f"note {number}")
+                with transaction.atomic(using=tenant.alias):
+                    run(tenant, "USE tenant_b")
+                    note(tenant, f"note {number}")
             else:
                 if way == "boundary":
                     close_old_connections()
-                run(connection, "USE tenant_b")
-                note(connection, f"note {number}")
+                run(tenant, "USE tenant_b")
+                note(tenant, f"note {number}")
         assert told.lost == []
-        with connection.cursor() as cursor:  # and back to the one that is gone
+        with tenant.cursor() as cursor:  # and back to the one that is gone
             admin.rows("CREATE DATABASE tenant_a")
             cursor.execute("USE tenant_a")
             admin.rows("DROP DATABASE tenant_a")
     assert len(notes(admin, "tenant_b")) == 3
-    kill(admin, connection)
-    assert outcome(lambda: run(connection, "USE nowhere_at_all")) is not None
-    with pytest.raises(SessionStateLost), transaction.atomic(using=connection.alias):
-        note(connection, "refused")
+    kill(admin, tenant)
+    assert outcome(lambda: run(tenant, "USE nowhere_at_all")) is not None
+    with pytest.raises(SessionStateLost), transaction.atomic(using=tenant.alias):
+        note(tenant, "refused")
     assert notes(admin, main) == []
 
 
 def test_database_that_is_dropped_by_the_session_itself_is_never_exchanged_for_another(
-    make_connection: ConnectionFactory, admin: Admin, main: str
+    tenant: BaseDatabaseWrapper, admin: Admin, main: str
 ) -> None:
-    connection = make_connection(**PATIENT)
-    run(connection, "USE tenant_a")
-    run(connection, "DROP DATABASE tenant_a")
-    error = outcome(lambda: note(connection, "refused"))
+    run(tenant, "DROP DATABASE tenant_a")
+    error = outcome(lambda: note(tenant, "refused"))
     assert error is not None and code_of(error) == 1046
-    kill(admin, connection)
+    kill(admin, tenant)
     with pytest.raises(SessionStateLost):
-        note(connection, "refused")
+        note(tenant, "refused")
     assert notes(admin, main) == []
 
 
@@ -330,8 +336,7 @@ def test_selection_of_the_application_comes_after_that_of_connecting(
 
     seen: list[Any] = []
     mine = make_connection(options={"init_command": "USE tenant_a"}, **PATIENT)
-    connection_created.connect(receive)
-    try:
+    with receiving(connection_created, receive):
         assert here(mine) == "tenant_b"
         kill(admin, mine)
         assert here(mine) == "tenant_b"
@@ -339,8 +344,6 @@ def test_selection_of_the_application_comes_after_that_of_connecting(
             run(mine, f"USE {name}")
             kill(admin, mine)
             assert here(mine) == name
-    finally:
-        connection_created.disconnect(receive)
     assert seen == ["tenant_a"] * 4
 
 
@@ -358,14 +361,11 @@ def test_receiver_that_closes_the_new_connection_does_not_end_the_selection(
     run(mine, "USE tenant_a")
     kill(admin, mine)
     closes.append(1)
-    sender.connect(receive)
-    try:
+    with receiving(sender, receive):
         with contextlib.suppress(AttributeError):  # without a connection, as on the stock backend
             note(mine, "note")
         if not notes(admin, "tenant_a"):
             note(mine, "second try")
-    finally:
-        sender.disconnect(receive)
     assert (notes(admin, main), len(notes(admin, "tenant_a"))) == ([], 1)
 
 
@@ -380,9 +380,8 @@ def test_configured_database_that_connecting_does_not_select_is_selected_again(
 
 
 def test_selection_inside_atomic_outlives_it_and_its_rollback(
-    make_connection: ConnectionFactory, admin: Admin, main: str
+    connection: BaseDatabaseWrapper, admin: Admin, main: str
 ) -> None:
-    connection = make_connection(**PATIENT)
     with pytest.raises(ZeroDivisionError), transaction.atomic(using=connection.alias):
         run(connection, "USE tenant_a")
         raise ZeroDivisionError
@@ -397,37 +396,33 @@ def test_selection_inside_atomic_outlives_it_and_its_rollback(
 
 
 def test_selection_holds_for_entering_atomic_and_with_autocommit_off(
-    make_connection: ConnectionFactory, admin: Admin, main: str
+    tenant: BaseDatabaseWrapper, admin: Admin, main: str
 ) -> None:
-    connection = make_connection(**PATIENT)
-    run(connection, "USE tenant_a")
-    kill(admin, connection)
-    with transaction.atomic(using=connection.alias):
-        note(connection, "in atomic")
-    connection.set_autocommit(False)
-    kill(admin, connection)
-    note(connection, "by hand")
-    connection.commit()
-    assert (notes(admin, main), notes(admin, "tenant_a")) == ([], ["in atomic", "by hand"])
+    kill(admin, tenant)
+    with transaction.atomic(using=tenant.alias):
+        note(tenant, "in atomic")
+    tenant.set_autocommit(False)
+    kill(admin, tenant)
+    note(tenant, "by hand")
+    tenant.commit()
+    assert_only_in_tenant_a(admin, main, ["in atomic", "by hand"])
 
 
 def test_selection_beside_other_state_that_is_lost_holds_after_the_error(
-    make_connection: ConnectionFactory, admin: Admin, main: str
+    tenant: BaseDatabaseWrapper, admin: Admin, main: str
 ) -> None:
-    connection = make_connection(**PATIENT)
-    run(connection, "USE tenant_a")
-    run(connection, "SELECT GET_LOCK('beside', 0)")
-    kill(admin, connection)
+    run(tenant, "SELECT GET_LOCK('beside', 0)")
+    kill(admin, tenant)
     with pytest.raises(SessionStateLost, match="beside") as caught:
-        note(connection, "refused")
+        note(tenant, "refused")
     assert "database" not in str(caught.value)
-    note(connection, "after")
-    with pinned(connection):
-        kill(admin, connection)
+    note(tenant, "after")
+    with pinned(tenant):
+        kill(admin, tenant)
         with pytest.raises(SessionStateLost):
-            note(connection, "refused")
-    note(connection, "last")
-    assert (notes(admin, main), notes(admin, "tenant_a")) == ([], ["after", "last"])
+            note(tenant, "refused")
+    note(tenant, "last")
+    assert_only_in_tenant_a(admin, main, ["after", "last"])
 
 
 def test_selection_is_remembered_although_pinning_is_turned_off(
@@ -440,9 +435,8 @@ def test_selection_is_remembered_although_pinning_is_turned_off(
 
 
 def test_temporary_table_of_another_database_is_not_taken_for_one_that_is_dropped(
-    make_connection: ConnectionFactory, admin: Admin, main: str
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection(**PATIENT)
     run(connection, "CREATE TEMPORARY TABLE t (a INT)")
     run(connection, "USE tenant_a")
     run(connection, "DROP TABLE IF EXISTS t")
@@ -495,22 +489,19 @@ def test_closing_by_the_application_and_a_max_age_of_zero_end_the_selection(
 
 
 def test_closing_by_the_application_ends_the_error_for_a_database_that_is_gone(
-    make_connection: ConnectionFactory, admin: Admin, main: str
+    tenant: BaseDatabaseWrapper, admin: Admin, main: str
 ) -> None:
-    connection = make_connection(**PATIENT)
-    run(connection, "USE tenant_a")
     admin.rows("DROP DATABASE tenant_a")
-    kill(admin, connection)
-    with pinned(connection):  # connects, and runs nothing
+    kill(admin, tenant)
+    with pinned(tenant):  # connects, and runs nothing
         pass
-    connection.close()
-    assert here(connection) == main
+    tenant.close()
+    assert here(tenant) == main
 
 
 def test_settings_that_name_another_database_count_after_close(
-    make_connection: ConnectionFactory, admin: Admin, main: str
+    connection: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection(**PATIENT)
     run(connection, "USE tenant_b")
     connection.close()
     connection.settings_dict["NAME"] = "tenant_a"
@@ -521,12 +512,10 @@ def test_settings_that_name_another_database_count_after_close(
 
 @pytest.mark.parametrize("forks", [fork, fork_without_hooks])
 def test_connection_of_a_child_is_in_the_selected_database(
-    make_connection: ConnectionFactory, main: str, admin: Admin, forks: Any
+    tenant: BaseDatabaseWrapper, main: str, admin: Admin, forks: Any
 ) -> None:
-    connection = make_connection(**PATIENT)
-    run(connection, "USE tenant_a")
-    start(lambda: note(connection, "by the child"), forks).result()
-    assert (notes(admin, main), notes(admin, "tenant_a")) == ([], ["by the child"])
+    start(lambda: note(tenant, "by the child"), forks).result()
+    assert_only_in_tenant_a(admin, main, ["by the child"])
 
 
 # What it costs, and what shows.
@@ -541,11 +530,8 @@ def no_new_connection(connection: BaseDatabaseWrapper) -> Iterator[None]:
         if connection is wrapper:
             raise OperationalError(2003, "no new connection")
 
-    connection_created.connect(refuse)
-    try:
+    with receiving(connection_created, refuse):
         yield
-    finally:
-        connection_created.disconnect(refuse)
 
 
 @pytest.mark.parametrize("max_age", [0, 60])
@@ -562,28 +548,24 @@ def test_failed_replacement_ends_the_selection_with_its_request_where_the_max_ag
 
 
 def test_child_of_a_parent_whose_replacement_has_failed_is_in_the_selected_database(
-    make_connection: ConnectionFactory, admin: Admin, main: str
+    tenant: BaseDatabaseWrapper, admin: Admin
 ) -> None:
-    connection = make_connection(**PATIENT)
-    run(connection, "USE tenant_a")
-    kill(admin, connection)
-    with no_new_connection(connection), pytest.raises(OperationalError):
-        note(connection, "refused")
-    assert in_child(lambda: here(connection)) == "tenant_a"
-    assert here(connection) == "tenant_a"
+    kill(admin, tenant)
+    with no_new_connection(tenant), pytest.raises(OperationalError):
+        note(tenant, "refused")
+    assert in_child(lambda: here(tenant)) == "tenant_a"
+    assert here(tenant) == "tenant_a"
 
 
 def test_use_of_the_configured_database_is_forgotten_and_sends_nothing(
-    make_connection: ConnectionFactory, admin: Admin, main: str
+    tenant: BaseDatabaseWrapper, admin: Admin, main: str
 ) -> None:
-    connection = make_connection(**PATIENT)
-    run(connection, "USE tenant_a")
-    run(connection, f"USE {main}")
-    kill(admin, connection)
+    run(tenant, f"USE {main}")
+    kill(admin, tenant)
     admin.set_global("general_log", 1)
     admin.set_global("log_output", "TABLE")
-    assert here(connection) == main
-    number = session_id(connection)
+    assert here(tenant) == main
+    number = session_id(tenant)
     sent = admin.rows("SELECT argument FROM mysql.general_log WHERE thread_id = %s", number)
     assert not [
         text for (text,) in sent if b"USE" in (text if isinstance(text, bytes) else text.encode())
@@ -621,7 +603,7 @@ def test_connection_lost_while_it_selects_is_a_failure_to_connect_and_the_next_s
     fault.wait()
     assert not isinstance(caught.value, SessionStateLost)
     note(connection, "after")
-    assert (notes(admin, main), notes(admin, "tenant_a")) == ([], ["after"])
+    assert_only_in_tenant_a(admin, main, ["after"])
 
 
 # Ordinary applications with several tenants: an idle kill between two requests costs them nothing.
@@ -738,4 +720,4 @@ def test_backend_that_sets_up_connections_goes_on_inside_atomic_and_beside_locks
         note(tenanted, "refused")
     note(tenanted, "last")
     assert value(tenanted, "SELECT @tenant") == "tenant_a"
-    assert (notes(admin, main), notes(admin, "tenant_a")) == ([], ["after", "last"])
+    assert_only_in_tenant_a(admin, main, ["after", "last"])

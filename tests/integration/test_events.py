@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from django.db import OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.dispatch import Signal
 
 from django_mysql_recycle import SessionStateLost, counters
 from django_mysql_recycle.signals import (
@@ -22,19 +21,10 @@ from django_mysql_recycle.signals import (
 )
 from servers import Server
 
-from .acts import assert_works, insert, kill, listening, owners, rest
+from .acts import assert_works, insert, kill, listening, owners, receiving, rest
 from .admin import Admin
 from .connections import ConnectionFactory
 from .queries import run, value
-
-
-@contextmanager
-def receiving(signal: Signal, receiver: Callable[..., Any]) -> Iterator[None]:
-    signal.connect(receiver)
-    try:
-        yield
-    finally:
-        signal.disconnect(receiver)
 
 
 def ask(connection: Any, **facts: Any) -> None:

@@ -19,7 +19,7 @@ from django_mysql_recycle import counters, pinned
 from django_mysql_recycle.signals import connection_recycled
 
 from ..testapp.models import Account, Item
-from .acts import Hooks, insert, owners, rest, wait_for
+from .acts import Hooks, insert, owners, receiving, rest, wait_for
 from .admin import Admin
 from .connections import OURS, STOCK, ConnectionFactory, Proxied
 from .queries import connection_id, kill, run, settle, value
@@ -38,11 +38,8 @@ def received(
             act(connection)
 
     alias = connection.alias
-    connection_created.connect(receive)
-    try:
+    with receiving(connection_created, receive):
         yield ids
-    finally:
-        connection_created.disconnect(receive)
 
 
 def isolation_level(connection: BaseDatabaseWrapper, vendor: str) -> str:
@@ -409,12 +406,9 @@ def test_receiver_of_our_signal_that_raises_breaks_nothing(
     def receive(**facts: Any) -> None:
         raise LookupError
 
-    connection_recycled.connect(receive)
-    try:
+    with receiving(connection_recycled, receive):
         kill(admin, connection)
         assert value(connection, "SELECT 1") == 1
-    finally:
-        connection_recycled.disconnect(receive)
     assert any(record.levelname == "ERROR" for record in caplog.records)
 
 

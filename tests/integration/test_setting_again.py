@@ -18,7 +18,7 @@ from django.db.backends.signals import connection_created
 from django_mysql_recycle import SessionStateLost, pinned
 from django_mysql_recycle.signals import connection_recycled, session_state_lost
 
-from .acts import insert, kill, listening, outcome, owners, rest, session_id
+from .acts import insert, kill, listening, outcome, owners, receiving, rest, session_id
 from .admin import Admin
 from .connections import STOCK, ConnectionFactory
 from .queries import run, value
@@ -403,11 +403,8 @@ def test_receiver_neither_pays_nor_takes_the_error(
 
     do(connection, "SET @v = 1", "SET @w = 1")
     kill(admin, connection)
-    connection_recycled.connect(receive)
-    try:
+    with receiving(connection_recycled, receive):
         do(connection, "SET @v = 1")
-    finally:
-        connection_recycled.disconnect(receive)
     assert seen == ["closed"]
     with pytest.raises(SessionStateLost, match="@w"):
         run(connection, "SELECT @w")
@@ -423,11 +420,8 @@ def test_receiver_that_closes_the_connection_gives_nothing_up(
     insert(connection, "a")
     do(connection, "SET @v = 1", "SET @w = 1")
     kill(admin, connection)
-    connection_recycled.connect(receive)
-    try:
+    with receiving(connection_recycled, receive):
         do(connection, "SET @v = 1")
-    finally:
-        connection_recycled.disconnect(receive)
     with pytest.raises(SessionStateLost, match="@w"):
         run(connection, "SELECT 1")
     with pytest.raises(SessionStateLost, match="LAST_INSERT_ID"):
@@ -443,12 +437,9 @@ def test_interruption_while_the_connection_is_replaced_does_not_hush_up_the_loss
 
     do(connection, "SET @v = 1", "SET @w = 1")
     kill(admin, connection)
-    connection_created.connect(interrupt)
-    try:
+    with receiving(connection_created, interrupt):
         with pytest.raises(KeyboardInterrupt):
             do(connection, "SET @v = 1")
-    finally:
-        connection_created.disconnect(interrupt)
     with pytest.raises(SessionStateLost) as caught:
         insert(connection, "raised")
     assert "@v" in str(caught.value) and "@w" in str(caught.value)
@@ -466,12 +457,9 @@ def test_interruption_in_a_receiver_of_the_loss_does_not_hush_it_up(
     do(connection, "SET @v = 1", "SET @w = 1")
     kill(admin, connection)
     do(connection, "SET @v = 1")
-    session_state_lost.connect(interrupt)
-    try:
+    with receiving(session_state_lost, interrupt):
         with pytest.raises(KeyboardInterrupt):
             insert(connection, "interrupted")
-    finally:
-        session_state_lost.disconnect(interrupt)
     with pytest.raises(SessionStateLost, match="@w"):
         insert(connection, "raised")
     insert(connection, "after")

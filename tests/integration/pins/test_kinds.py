@@ -19,6 +19,7 @@ from ..acts import (
     kill,
     listening,
     owners,
+    receiving,
     rest,
     session_id,
 )
@@ -332,8 +333,7 @@ def test_what_runs_while_connecting_does_not_pin(
             run(connection, "SET SESSION sql_select_limit = 1000")
 
     mine = make_connection(options={"init_command": "SET SESSION sql_mode = '', @by_init = 1"})
-    connection_created.connect(receive)
-    try:
+    with receiving(connection_created, receive):
         run(mine, "SELECT 1")
         kill(admin, mine)
         with listening(mine) as told:
@@ -341,5 +341,3 @@ def test_what_runs_while_connecting_does_not_pin(
         assert (told.lost, told.recycled) == ([], ["closed"])
         # It has run again.
         assert run(mine, "SELECT @by_init, @by_a_receiver, @@sql_select_limit") == [(1, 1, 1000)]
-    finally:
-        connection_created.disconnect(receive)

@@ -7,11 +7,8 @@ import multiprocessing
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,17 +19,15 @@ from django.db.utils import DatabaseError, Error
 from django.dispatch import Signal
 
 from django_mysql_recycle.signals import connection_recycled
-from servers import Server
 
 from ..testapp.models import Account
 from .acts import Hooks, assert_works, insert, outcome, owners, session_id, wait_until_hung_up
 from .admin import Admin
 from .connections import STOCK, ConnectionFactory
-from .forking import Child, fork, fork_without_hooks, in_child, start, tell
+from .forking import Child, fork, fork_without_hooks, in_child, output_of_program, start, tell
 from .queries import connection_id, kill, run, value
 from .test_events import receiving
 
-ROOT = Path(__file__).resolve().parents[2]
 TRANSPORTS = pytest.mark.parametrize("transport", ["tcp", "tls"])
 FORKS = pytest.mark.parametrize(
     "forks", [fork, fork_without_hooks], ids=["os.fork", "without hooks"]
@@ -455,21 +450,7 @@ def test_hooks_stay_with_the_parent_where_a_receiver_forks(
     assert divided(sender, work, forks) == (["hook"], [])
 
 
-SCRIPT = """
-import os, sys
-import django
-from django.conf import settings
-database = {{"ENGINE": "django_mysql_recycle", "HOST": "127.0.0.1", "PORT": {port},
-    "USER": {user!r}, "PASSWORD": {password!r}, "NAME": {database!r}, "CONN_MAX_AGE": None,
-    "OPTIONS": {options!r}}}
-settings.configure(DATABASES={{"default": database}})
-django.setup()
-from django.db import connection, transaction
-def ask():
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT CONNECTION_ID()")
-        return cursor.fetchone()[0]
-before = ask()
+TRANSACTION = """
 with transaction.atomic():
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO testapp_account (owner, balance) VALUES ('a', 0)")
@@ -487,30 +468,9 @@ print("committed")
     "deed", ["sys.exit(0)", "raise RuntimeError('crash')", "connection.close(); sys.exit(3)"]
 )
 def test_child_that_ends_as_programs_do_leaves_the_parents_transaction_alone(
-    server: Server, admin: Admin, driver: str, transport: str, deed: str
+    make_connection: ConnectionFactory, admin: Admin, driver: str, transport: Any, deed: str
 ) -> None:
     # The interpreter takes everything down at the end, connections included.
-    options: dict[str, Any] = {"ssl": {"ca": str(server.ca)}}
-    if transport == "tcp":
-        options = {"ssl_disabled": True} if driver == "pymysql" else {"ssl_mode": "DISABLED"}
-    elif driver == "mysqlclient":
-        options["ssl_mode"] = "REQUIRED"
-    script = SCRIPT.format(
-        port=server.port,
-        user=server.user,
-        password=server.password,
-        database=server.database,
-        options=options,
-        deed=deed,
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        env={**os.environ, "DJANGO_MYSQL_RECYCLE_DRIVER": driver},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert "committed" in done.stdout, done.stderr
+    connection = make_connection(transport=transport, CONN_MAX_AGE=None)
+    assert "committed" in output_of_program(connection, driver, TRANSACTION.format(deed=deed))
     assert owners(admin) == ["a"]

@@ -126,16 +126,19 @@ def by_close(connection: BaseDatabaseWrapper) -> None:
 TELLING = (by_statement, by_parameters, by_executemany, by_atomic, by_commit, by_pinning, by_close)
 
 
+@pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
 @pytest.mark.parametrize("act", TELLING, ids=lambda act: act.__name__)
 @isolated
 def test_loss_of_a_lock_is_told_once_wherever_the_interruption_strikes(
-    connection: BaseDatabaseWrapper, act: Callable[[BaseDatabaseWrapper], None]
+    connection: BaseDatabaseWrapper, act: Callable[[BaseDatabaseWrapper], None], closed: bool
 ) -> None:
     wrong = []
 
     def arrange() -> Callable[[], Any]:
         assert value(connection, LOCK) == 1
         lose(connection)
+        if closed:
+            connection.close()
         return lambda: act(connection)
 
     for where, error in each_boundary(arrange):
@@ -169,26 +172,6 @@ def test_loss_found_at_the_boundary_of_a_unit_of_work_is_told_once(
             if raised != 1 and (raised or max_age or not warned):
                 wrong.append((where, raised, warned))
             works(connection, where)
-    assert wrong == []
-
-
-@pytest.mark.parametrize("act", TELLING, ids=lambda act: act.__name__)
-@isolated
-def test_loss_that_is_owed_after_close_is_told_once(
-    connection: BaseDatabaseWrapper, act: Callable[[BaseDatabaseWrapper], None]
-) -> None:
-    wrong = []
-
-    def arrange() -> Callable[[], Any]:
-        assert value(connection, LOCK) == 1
-        lose(connection)
-        connection.close()
-        return lambda: act(connection)
-
-    for where, error in each_boundary(arrange):
-        if reported(error) + losses_told(connection) != 1:
-            wrong.append(where or "not interrupted")
-        works(connection, where)
     assert wrong == []
 
 

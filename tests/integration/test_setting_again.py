@@ -93,6 +93,13 @@ def do(connection: BaseDatabaseWrapper, *texts: str) -> None:
             cursor.execute(text)
 
 
+def lose_two_and_set_one(connection: BaseDatabaseWrapper, admin: Admin) -> None:
+    """Afterwards @w is lost, and no statement has said so yet."""
+    do(connection, "SET @v = 1", "SET @w = 1")
+    kill(admin, connection)
+    do(connection, "SET @v = 1")
+
+
 @pytest.mark.core
 @pytest.mark.parametrize(("setting_up", "sql", "expected"), ROUNDS.values(), ids=ROUNDS)
 def test_loop_that_sets_its_session_up_in_each_round_never_hears_of_a_loss(
@@ -298,9 +305,7 @@ def test_text_with_several_statements_pays_once_all_of_them_have_run(
 def test_entering_a_transaction_or_a_pin_raises_for_what_is_owed(
     connection: BaseDatabaseWrapper, admin: Admin, enter: str
 ) -> None:
-    do(connection, "SET @v = 1", "SET @w = 1")
-    kill(admin, connection)
-    do(connection, "SET @v = 1")
+    lose_two_and_set_one(connection, admin)
     block: Any = transaction.atomic(using=connection.alias)
     if enter == "pinned":
         block = pinned(connection)
@@ -327,9 +332,7 @@ def test_with_autocommit_off_a_transaction_does_not_begin_on_what_is_owed(
 
 
 def test_what_is_owed_outlives_a_second_loss(connection: BaseDatabaseWrapper, admin: Admin) -> None:
-    do(connection, "SET @v = 1", "SET @w = 1")
-    kill(admin, connection)
-    do(connection, "SET @v = 1")
+    lose_two_and_set_one(connection, admin)
     kill(admin, connection)
     do(connection, "SET @x = 1")
     with pytest.raises(SessionStateLost) as caught:
@@ -454,9 +457,7 @@ def test_interruption_in_a_receiver_of_the_loss_does_not_hush_it_up(
     def interrupt(**facts: Any) -> None:
         raise KeyboardInterrupt
 
-    do(connection, "SET @v = 1", "SET @w = 1")
-    kill(admin, connection)
-    do(connection, "SET @v = 1")
+    lose_two_and_set_one(connection, admin)
     with receiving(session_state_lost, interrupt):
         with pytest.raises(KeyboardInterrupt):
             insert(connection, "interrupted")
@@ -467,9 +468,7 @@ def test_interruption_in_a_receiver_of_the_loss_does_not_hush_it_up(
 
 
 def test_child_of_a_fork_owes_nothing(connection: BaseDatabaseWrapper, admin: Admin) -> None:
-    do(connection, "SET @v = 1", "SET @w = 1")
-    kill(admin, connection)
-    do(connection, "SET @v = 1")
+    lose_two_and_set_one(connection, admin)
     child = os.fork()
     if not child:
         status = 1

@@ -14,7 +14,6 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from pytest_django.plugin import DjangoDbBlocker
 
 from django_mysql_recycle.signals import connection_recycled
@@ -22,7 +21,7 @@ from servers import FaultProxy, HAProxy, Namespace, Server
 
 from .acts import Hooks, receiving
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory, Proxied, point
+from .connections import OURS, STOCK, Connection, ConnectionFactory, Proxied, point
 from .far import Far, far_away
 
 Transport = Literal["tcp", "tls", "socket"]
@@ -114,7 +113,7 @@ def proxy(server: Server) -> Iterator[Callable[..., FaultProxy]]:
 def proxied(make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]) -> Proxied:
     """`connection, proxy = proxied(engine=OURS, **as_for_make_connection)`: with one of its own."""
 
-    def connect(engine: str = OURS, **arguments: Any) -> tuple[BaseDatabaseWrapper, FaultProxy]:
+    def connect(engine: str = OURS, **arguments: Any) -> tuple[Connection, FaultProxy]:
         between = proxy()
         return make_connection(engine, via=between, **arguments), between
 
@@ -191,6 +190,6 @@ def hooks() -> Hooks:
 
 
 @pytest.fixture
-def connection(make_connection: ConnectionFactory) -> BaseDatabaseWrapper:
+def connection(make_connection: ConnectionFactory) -> Connection:
     """One connection of ours with default settings over plain TCP."""
     return make_connection()

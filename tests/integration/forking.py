@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from django.db.backends.base.base import BaseDatabaseWrapper
+from .connections import Connection
 
 PROGRAM = """
 import ctypes, os, sys
@@ -29,7 +29,7 @@ before = ask()
 """
 
 
-def output_of_program(connection: BaseDatabaseWrapper, driver: str, code: str) -> str:
+def output_of_program(connection: Connection, driver: str, code: str) -> str:
     """Run a program of its own with this connection's settings; it knows `ask()` and `before`."""
     return subprocess.run(
         [sys.executable, "-c", PROGRAM.format(database=connection.settings_dict) + code],

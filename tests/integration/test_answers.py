@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from django.db import Error, OperationalError, close_old_connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_mysql_recycle import SessionStateLost, pinned
 from django_mysql_recycle.signals import connection_recycled
@@ -19,7 +18,7 @@ from servers import Server
 
 from .acts import insert, kill, listening, outcome, receiving, rest, session_id
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory
 from .queries import run, value
 
 SEVERAL: dict[str, Any] = {"options": {"client_flag": 65536 | 2}}
@@ -37,13 +36,13 @@ QUESTIONS = [
 COUNTING_ROWS = "SELECT SQL_CALC_FOUND_ROWS owner FROM testapp_account ORDER BY owner LIMIT 1"
 
 
-def ask(connection: BaseDatabaseWrapper, sql: str) -> Any:
+def ask(connection: Connection, sql: str) -> Any:
     with connection.cursor() as cursor:
         cursor.execute(sql)
         return cursor.fetchall()
 
 
-def four(connection: BaseDatabaseWrapper) -> None:
+def four(connection: Connection) -> None:
     for owner in "abcd":
         insert(connection, owner)
 
@@ -83,7 +82,7 @@ def test_control_stock_backend_never_gets_out_of_it(
 
 @pytest.mark.parametrize("question", QUESTIONS[:-1])
 def test_question_after_nothing_is_answered_by_a_new_connection(
-    connection: BaseDatabaseWrapper, admin: Admin, question: str
+    connection: Connection, admin: Admin, question: str
 ) -> None:
     with listening(connection) as told:
         for _ in range(3):
@@ -127,7 +126,7 @@ def test_living_connection_that_has_the_answer_gives_it_whatever_its_age(
 
 @pytest.mark.core
 def test_found_rows_of_a_replaced_connection_raise_once(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     four(connection)
     ask(connection, COUNTING_ROWS)
@@ -157,7 +156,7 @@ def test_control_stock_backend_answers_with_nothing_after_reconnecting(
 
 
 def test_found_rows_of_the_statement_that_had_the_connection_replaced_are_right(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     four(connection)
     for _ in range(3):
@@ -168,7 +167,7 @@ def test_found_rows_of_the_statement_that_had_the_connection_replaced_are_right(
 
 @pytest.mark.parametrize("question", ["SELECT ROW_COUNT()", "SHOW WARNINGS"])
 def test_row_count_and_warnings_of_the_statement_that_had_it_replaced_are_right(
-    connection: BaseDatabaseWrapper, admin: Admin, question: str
+    connection: Connection, admin: Admin, question: str
 ) -> None:
     four(connection)
     kill(admin, connection)
@@ -181,7 +180,7 @@ def test_row_count_and_warnings_of_the_statement_that_had_it_replaced_are_right(
 
 
 def test_warnings_of_a_statement_that_failed_on_the_new_connection_are_right(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     insert(connection, "a")
     kill(admin, connection)
@@ -191,7 +190,7 @@ def test_warnings_of_a_statement_that_failed_on_the_new_connection_are_right(
 
 
 def test_row_count_raises_where_nothing_has_run_on_the_new_connection(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     insert(connection, "a")
     kill(admin, connection)
@@ -200,7 +199,7 @@ def test_row_count_raises_where_nothing_has_run_on_the_new_connection(
 
 
 def test_receiver_that_runs_a_statement_answers_no_question(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
 
     def receive(**facts: Any) -> None:
@@ -216,7 +215,7 @@ def test_receiver_that_runs_a_statement_answers_no_question(
 
 
 def test_statements_after_the_replacement_take_the_common_path_again(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     four(connection)
     kill(admin, connection)
@@ -226,7 +225,7 @@ def test_statements_after_the_replacement_take_the_common_path_again(
 
 @pytest.mark.core
 def test_insert_id_is_answered_where_the_new_connection_has_inserted(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     admin.create_procedure("adding() INSERT INTO testapp_account (owner, balance) VALUES ('p', 0)")
     for statement in (
@@ -249,7 +248,7 @@ def test_insert_id_is_answered_where_the_new_connection_has_inserted(
 
 
 def test_insert_id_is_asked_for_inside_a_transaction_too(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     insert(connection, "a")
     kill(admin, connection)
@@ -265,7 +264,7 @@ def test_insert_id_is_asked_for_inside_a_transaction_too(
 
 
 def test_insert_id_is_not_asked_for_where_the_question_would_spoil_another(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     insert(connection, "a")
     kill(admin, connection)
@@ -276,7 +275,7 @@ def test_insert_id_is_not_asked_for_where_the_question_would_spoil_another(
 
 
 def test_number_of_rows_that_the_question_for_an_insert_id_has_spoilt_is_not_answered(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     four(connection)
     kill(admin, connection)
@@ -288,7 +287,7 @@ def test_number_of_rows_that_the_question_for_an_insert_id_has_spoilt_is_not_ans
 
 
 def test_entering_a_transaction_ends_the_question_for_rows_and_warnings(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     insert(connection, "a")
     kill(admin, connection)
@@ -374,7 +373,7 @@ def test_arguments_of_one_procedure_are_not_those_of_another(
 
 
 def test_variable_that_a_procedure_has_set_is_lost_with_its_connection(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     admin.create_procedure("noting() SET @noted = 5")
     run(connection, "CALL noting()")

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.utils import ConnectionHandler, OperationalError
 
@@ -31,7 +30,7 @@ from servers.machine import free_port
 
 from .acts import receiving
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory
+from .connections import OURS, STOCK, Connection, ConnectionFactory
 from .queries import connection_id, kill, run, settle
 
 PASSWORD = "Plainly-Visible-7319"
@@ -150,9 +149,7 @@ def test_table_says_the_same_within_its_width(make_connection: ConnectionFactory
     assert "\x1b" not in outcome.out
 
 
-def test_it_opens_its_own_connections_and_closes_them(
-    connection: BaseDatabaseWrapper, admin: Admin
-) -> None:
+def test_it_opens_its_own_connections_and_closes_them(connection: Connection, admin: Admin) -> None:
     with transaction.atomic(using=connection.alias):
         mine = connection_id(connection)
         before = counters()
@@ -297,7 +294,7 @@ def tired(admin: Admin) -> Iterator[Callable[[int], dict[str, Any]]]:
 def test_connection_that_is_killed_at_once_is_an_error(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
-    def end(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+    def end(connection: Connection, **kwargs: Any) -> None:
         admin.kill(connection.connection.thread_id())
         settle()
 
@@ -346,7 +343,7 @@ def test_connection_that_is_lost_while_it_is_asked_is_no_refusal(
 
 
 def test_ping_that_is_not_answered_ends(
-    connection: BaseDatabaseWrapper, server: Server, monkeypatch: pytest.MonkeyPatch
+    connection: Connection, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connection.ensure_connection()
     server.pause()
@@ -399,7 +396,7 @@ def test_nonsense_in_the_settings_is_a_finding(
 def test_socket_that_somebody_else_changes_is_a_finding(make_connection: ConnectionFactory) -> None:
     alias = make_connection().alias
 
-    def meddle(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+    def meddle(connection: Connection, **kwargs: Any) -> None:
         descriptor = choose().descriptor(connection.connection)
         assert descriptor is not None
         with socket.socket(fileno=os.dup(descriptor)) as sock:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError, Error, OperationalError
 
 from servers import FaultProxy
@@ -23,7 +22,7 @@ from .acts import (
     wait_until_hung_up,
 )
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory, Proxied
+from .connections import STOCK, Connection, ConnectionFactory, Proxied
 from .queries import run, value
 
 HOWS: Any = pytest.mark.parametrize("how", ["fin", "rst"])
@@ -103,7 +102,7 @@ def test_commit_on_a_lost_connection_raises_and_its_hooks_never_run(
 
 
 def test_commit_after_an_error_that_the_application_swallowed_raises_and_its_hooks_never_run(
-    connection: BaseDatabaseWrapper, admin: Admin, hooks: Hooks
+    connection: Connection, admin: Admin, hooks: Hooks
 ) -> None:
     with pytest.raises(DatabaseError):
         with transaction.atomic(using=connection.alias):
@@ -233,7 +232,7 @@ def test_autocommit_on_after_uncommitted_work_raises_on_a_lost_connection(
 
 
 def test_autocommit_on_after_uncommitted_work_raises_on_a_killed_connection(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     connection.set_autocommit(False)
     insert(connection, "a")
@@ -248,7 +247,7 @@ def test_autocommit_on_after_uncommitted_work_raises_on_a_killed_connection(
 
 @pytest.mark.parametrize("end", ["commit", "rollback", "nothing"])
 def test_autocommit_on_with_nothing_run_since_is_no_error_on_a_lost_connection(
-    connection: BaseDatabaseWrapper, admin: Admin, end: str
+    connection: Connection, admin: Admin, end: str
 ) -> None:
     connection.set_autocommit(False)
     if end != "nothing":
@@ -336,7 +335,7 @@ def test_rollback_by_hand_on_a_lost_connection_is_a_rollback(
 # Autocommit off.
 
 
-def off(make_connection: ConnectionFactory, kind: str, **settings: Any) -> BaseDatabaseWrapper:
+def off(make_connection: ConnectionFactory, kind: str, **settings: Any) -> Connection:
     if kind == "setting":
         return make_connection(AUTOCOMMIT=False, **settings)
     connection = make_connection(**settings)
@@ -498,7 +497,7 @@ def test_hook_registered_before_a_replacement_runs_once(
 
 
 def test_savepoint_released_on_a_lost_connection_raises_and_nothing_is_there(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     with pytest.raises(Error):
         with transaction.atomic(using=connection.alias):
@@ -511,7 +510,7 @@ def test_savepoint_released_on_a_lost_connection_raises_and_nothing_is_there(
 
 
 def test_savepoint_given_up_on_a_lost_connection_dooms_the_whole_transaction(
-    connection: BaseDatabaseWrapper, admin: Admin, hooks: Hooks
+    connection: Connection, admin: Admin, hooks: Hooks
 ) -> None:
     with pytest.raises(Error):
         with transaction.atomic(using=connection.alias):
@@ -527,7 +526,7 @@ def test_savepoint_given_up_on_a_lost_connection_dooms_the_whole_transaction(
 
 
 def test_connection_lost_between_two_transactions_costs_neither(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     for owner in "abc":
         with transaction.atomic(using=connection.alias):

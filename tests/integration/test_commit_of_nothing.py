@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error, OperationalError
 
 from django_mysql_recycle import SessionStateLost
@@ -26,13 +25,13 @@ from .acts import (
     wait_until_hung_up,
 )
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory, Proxied
+from .connections import OURS, STOCK, Connection, ConnectionFactory, Proxied
 from .queries import connection_id, idle_out, run, value
 
 MODES = pytest.mark.parametrize("mode", ["on", "off by the settings", "off by a call"])
 
 
-def in_mode(make_connection: ConnectionFactory, mode: str, **more: Any) -> BaseDatabaseWrapper:
+def in_mode(make_connection: ConnectionFactory, mode: str, **more: Any) -> Connection:
     connection = make_connection(AUTOCOMMIT=mode != "off by the settings", **more)
     if mode == "off by a call":
         connection.set_autocommit(False)
@@ -109,7 +108,7 @@ def test_commit_of_nothing_succeeds_however_the_connection_is_lost(
 
 
 def test_commit_of_nothing_succeeds_after_the_servers_idle_timeout(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     idle_out(admin, connection)
     connection.commit()
@@ -117,7 +116,7 @@ def test_commit_of_nothing_succeeds_after_the_servers_idle_timeout(
 
 
 def test_commit_of_nothing_succeeds_where_a_statement_has_failed_since(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     insert(connection, "a")
     with pytest.raises(Error):
@@ -128,7 +127,7 @@ def test_commit_of_nothing_succeeds_where_a_statement_has_failed_since(
 
 
 def test_commit_after_an_empty_block_whose_connection_died_in_it_is_a_success(
-    connection: BaseDatabaseWrapper, admin: Admin, hooks: Hooks
+    connection: Connection, admin: Admin, hooks: Hooks
 ) -> None:
     with transaction.atomic(using=connection.alias):
         hooks.register(connection, "hook")
@@ -138,7 +137,7 @@ def test_commit_after_an_empty_block_whose_connection_died_in_it_is_a_success(
 
 
 def test_scheduler_that_commits_in_each_turn_survives_each_loss(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     # What django-celery-beat does before it looks for changes of its schedule.
     Account.objects.using(connection.alias).create(owner="schedule")
@@ -152,23 +151,23 @@ def test_scheduler_that_commits_in_each_turn_survives_each_loss(
 # ##### Where there was something to commit #####
 
 
-def begin_by_sql(connection: BaseDatabaseWrapper) -> None:
+def begin_by_sql(connection: Connection) -> None:
     run(connection, "BEGIN")
 
 
-def start_by_sql(connection: BaseDatabaseWrapper) -> None:
+def start_by_sql(connection: Connection) -> None:
     run(connection, "START TRANSACTION")
 
 
-def autocommit_off_by_sql(connection: BaseDatabaseWrapper) -> None:
+def autocommit_off_by_sql(connection: Connection) -> None:
     run(connection, "SET autocommit = 0")
 
 
-def xa(connection: BaseDatabaseWrapper) -> None:
+def xa(connection: Connection) -> None:
     run(connection, "XA START 'x'")
 
 
-def lock(connection: BaseDatabaseWrapper) -> None:
+def lock(connection: Connection) -> None:
     value(connection, "SELECT GET_LOCK('mine', 0)")
 
 
@@ -177,7 +176,7 @@ def lock(connection: BaseDatabaseWrapper) -> None:
     "begin", [begin_by_sql, start_by_sql, autocommit_off_by_sql, xa, lock], ids=lambda f: f.__name__
 )
 def test_commit_where_session_state_was_lost_raises_that_once(
-    connection: BaseDatabaseWrapper, admin: Admin, begin: Callable[[BaseDatabaseWrapper], None]
+    connection: Connection, admin: Admin, begin: Callable[[Connection], None]
 ) -> None:
     begin(connection)
     if begin is not lock:
@@ -201,37 +200,37 @@ def opens_a_transaction(admin: Admin) -> Any:
     return "testapp_open"
 
 
-def by_procedure(connection: BaseDatabaseWrapper) -> None:
+def by_procedure(connection: Connection) -> None:
     with connection.cursor() as cursor:
         cursor.callproc("testapp_open")
 
 
-def by_call(connection: BaseDatabaseWrapper) -> None:
+def by_call(connection: Connection) -> None:
     run(connection, "CALL testapp_open()")
 
 
-def by_procedure_and_more(connection: BaseDatabaseWrapper) -> None:
+def by_procedure_and_more(connection: Connection) -> None:
     run(connection, "CALL testapp_open()")
     insert(connection, "more")
 
 
-def drivers_begin(connection: BaseDatabaseWrapper) -> None:
+def drivers_begin(connection: Connection) -> None:
     connection.connection.begin()
     insert(connection, "lost")
 
 
-def drivers_autocommit(connection: BaseDatabaseWrapper) -> None:
+def drivers_autocommit(connection: Connection) -> None:
     connection.connection.autocommit(False)
     insert(connection, "lost")
 
 
-def drivers_cursor(connection: BaseDatabaseWrapper) -> None:
+def drivers_cursor(connection: Connection) -> None:
     with connection.connection.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("INSERT INTO testapp_account (owner, balance) VALUES ('lost', 0)")
 
 
-def drivers_query(connection: BaseDatabaseWrapper) -> None:
+def drivers_query(connection: Connection) -> None:
     connection.connection.query("BEGIN")
     connection.connection.query("INSERT INTO testapp_account (owner, balance) VALUES ('lost', 0)")
 
@@ -250,7 +249,7 @@ def test_commit_of_what_no_text_shows_raises_on_a_lost_connection(
     admin: Admin,
     opens_a_transaction: str,
     engine: str,
-    begin: Callable[[BaseDatabaseWrapper], None],
+    begin: Callable[[Connection], None],
 ) -> None:
     connection = make_connection(engine)
     connection.ensure_connection()
@@ -264,10 +263,10 @@ def test_commit_of_what_no_text_shows_raises_on_a_lost_connection(
 @pytest.mark.core
 @pytest.mark.parametrize("begin", HIDDEN, ids=lambda f: f.__name__)
 def test_commit_of_what_no_text_shows_commits_it_on_a_living_connection(
-    connection: BaseDatabaseWrapper,
+    connection: Connection,
     admin: Admin,
     opens_a_transaction: str,
-    begin: Callable[[BaseDatabaseWrapper], None],
+    begin: Callable[[Connection], None],
 ) -> None:
     connection.ensure_connection()
     begin(connection)
@@ -277,10 +276,10 @@ def test_commit_of_what_no_text_shows_commits_it_on_a_living_connection(
 
 @pytest.mark.parametrize("call", [by_procedure, by_call], ids=lambda f: f.__name__)
 def test_commit_that_was_acknowledged_ends_the_doubt_that_a_procedure_has_left(
-    connection: BaseDatabaseWrapper,
+    connection: Connection,
     admin: Admin,
     opens_a_transaction: str,
-    call: Callable[[BaseDatabaseWrapper], None],
+    call: Callable[[Connection], None],
 ) -> None:
     connection.ensure_connection()
     call(connection)

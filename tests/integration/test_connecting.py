@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.utils import Error, OperationalError
 
@@ -23,7 +22,7 @@ from servers import FaultProxy, Server
 
 from .acts import assert_works, receiving
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory
+from .connections import OURS, STOCK, Connection, ConnectionFactory
 from .queries import run, value
 
 #: Seconds beyond connect_timeout that a machine under load may take.
@@ -81,7 +80,7 @@ def slow_server(
         yield lambda transport: SlowServer(server, make_connection, tmp_path, stack, transport)
 
 
-def seconds_to_fail(connection: BaseDatabaseWrapper) -> float:
+def seconds_to_fail(connection: Connection) -> float:
     begun = time.monotonic()
     with pytest.raises(OperationalError):
         connection.ensure_connection()

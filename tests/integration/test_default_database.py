@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from django.db import Error, close_old_connections, connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.utils import OperationalError
 
@@ -18,7 +17,7 @@ from django_mysql_recycle.signals import connection_recycled
 
 from .acts import code_of, kill, listening, outcome, receiving, rest, session_id
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory, Proxied
+from .connections import STOCK, Connection, ConnectionFactory, Proxied
 from .forking import fork, fork_without_hooks, in_child, start
 from .queries import run, value
 
@@ -49,12 +48,12 @@ def main(admin: Admin) -> Iterator[str]:
 
 
 @pytest.fixture
-def connection(make_connection: ConnectionFactory, main: str) -> BaseDatabaseWrapper:
+def connection(make_connection: ConnectionFactory, main: str) -> Connection:
     return make_connection(**PATIENT)
 
 
 @pytest.fixture
-def tenant(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
+def tenant(connection: Connection) -> Connection:
     """A connection that has selected another database than the configured one."""
     run(connection, "USE tenant_a")
     return connection
@@ -64,11 +63,11 @@ def assert_only_in_tenant_a(admin: Admin, main: str, texts: list[str]) -> None:
     assert (notes(admin, main), notes(admin, "tenant_a")) == ([], texts)
 
 
-def here(connection: BaseDatabaseWrapper) -> Any:
+def here(connection: Connection) -> Any:
     return value(connection, "SELECT DATABASE()")
 
 
-def note(connection: BaseDatabaseWrapper, text: str) -> None:
+def note(connection: Connection, text: str) -> None:
     run(connection, "INSERT INTO note VALUES (%s)", text)
 
 
@@ -129,9 +128,7 @@ def test_every_spelling_of_use_is_remembered(
     assert here(connection) == "tenant_a"
 
 
-def test_name_that_needs_quotes_is_selected_again(
-    connection: BaseDatabaseWrapper, admin: Admin
-) -> None:
+def test_name_that_needs_quotes_is_selected_again(connection: Connection, admin: Admin) -> None:
     run(connection, f"USE {quoted(AWKWARD)}")
     for _ in range(2):
         kill(admin, connection)
@@ -162,9 +159,7 @@ def test_percent_sign_in_a_name_is_what_the_driver_makes_of_it(
         admin.rows("DROP DATABASE `a%b`")
 
 
-def test_use_that_fails_changes_nothing(
-    connection: BaseDatabaseWrapper, admin: Admin, main: str
-) -> None:
+def test_use_that_fails_changes_nothing(connection: Connection, admin: Admin, main: str) -> None:
     for selected in (None, "tenant_a"):
         if selected:
             run(connection, f"USE {selected}")
@@ -207,7 +202,7 @@ def test_database_that_is_not_known_when_the_connection_is_lost_raises(
 
 
 def test_use_inside_a_prepared_text_is_asked_for_at_the_server(
-    connection: BaseDatabaseWrapper, admin: Admin, main: str, vendor: str
+    connection: Connection, admin: Admin, main: str, vendor: str
 ) -> None:
     for sql in ("EXECUTE IMMEDIATE 'USE tenant_a'", "PREPARE p FROM 'USE tenant_b'", "EXECUTE p"):
         error = outcome(lambda sql=sql: run(connection, sql))
@@ -222,7 +217,7 @@ def test_use_inside_a_prepared_text_is_asked_for_at_the_server(
 
 @pytest.mark.parametrize("then", ["a statement", "a boundary"])
 def test_use_that_no_text_shows_is_asked_for_at_the_server(
-    connection: BaseDatabaseWrapper, admin: Admin, vendor: str, then: str
+    connection: Connection, admin: Admin, vendor: str, then: str
 ) -> None:
     sql = "EXECUTE IMMEDIATE CONCAT('USE ', 'tenant_a')"
     if vendor == "mysql":
@@ -238,9 +233,7 @@ def test_use_that_no_text_shows_is_asked_for_at_the_server(
     assert told.lost == []
 
 
-def test_database_that_is_gone_raises_once(
-    tenant: BaseDatabaseWrapper, admin: Admin, main: str
-) -> None:
+def test_database_that_is_gone_raises_once(tenant: Connection, admin: Admin, main: str) -> None:
     admin.rows("DROP DATABASE tenant_a")
     kill(admin, tenant)
     with listening(tenant) as told:
@@ -255,7 +248,7 @@ def test_database_that_is_gone_raises_once(
 
 
 def test_database_that_is_gone_does_not_matter_to_a_statement_that_selects_another(
-    tenant: BaseDatabaseWrapper, admin: Admin, main: str
+    tenant: Connection, admin: Admin, main: str
 ) -> None:
     admin.rows("DROP DATABASE tenant_a")
     for number, way in enumerate(("statement", "atomic", "boundary")):
@@ -284,7 +277,7 @@ def test_database_that_is_gone_does_not_matter_to_a_statement_that_selects_anoth
 
 
 def test_database_that_is_dropped_by_the_session_itself_is_never_exchanged_for_another(
-    tenant: BaseDatabaseWrapper, admin: Admin, main: str
+    tenant: Connection, admin: Admin, main: str
 ) -> None:
     run(tenant, "DROP DATABASE tenant_a")
     error = outcome(lambda: note(tenant, "refused"))
@@ -329,7 +322,7 @@ def test_connection_without_a_configured_database_gets_the_selected_one(
 def test_selection_of_the_application_comes_after_that_of_connecting(
     make_connection: ConnectionFactory, admin: Admin, main: str
 ) -> None:
-    def receive(*, connection: BaseDatabaseWrapper, **facts: Any) -> None:
+    def receive(*, connection: Connection, **facts: Any) -> None:
         if connection is mine:
             seen.append(here(connection))
             run(connection, "USE tenant_b")
@@ -351,7 +344,7 @@ def test_selection_of_the_application_comes_after_that_of_connecting(
 def test_receiver_that_closes_the_new_connection_does_not_end_the_selection(
     make_connection: ConnectionFactory, admin: Admin, main: str, sender: Any
 ) -> None:
-    def receive(*, connection: BaseDatabaseWrapper, **facts: Any) -> None:
+    def receive(*, connection: Connection, **facts: Any) -> None:
         if connection is mine and closes:
             closes.pop()
             connection.close()
@@ -380,7 +373,7 @@ def test_configured_database_that_connecting_does_not_select_is_selected_again(
 
 
 def test_selection_inside_atomic_outlives_it_and_its_rollback(
-    connection: BaseDatabaseWrapper, admin: Admin, main: str
+    connection: Connection, admin: Admin, main: str
 ) -> None:
     with pytest.raises(ZeroDivisionError), transaction.atomic(using=connection.alias):
         run(connection, "USE tenant_a")
@@ -396,7 +389,7 @@ def test_selection_inside_atomic_outlives_it_and_its_rollback(
 
 
 def test_selection_holds_for_entering_atomic_and_with_autocommit_off(
-    tenant: BaseDatabaseWrapper, admin: Admin, main: str
+    tenant: Connection, admin: Admin, main: str
 ) -> None:
     kill(admin, tenant)
     with transaction.atomic(using=tenant.alias):
@@ -409,7 +402,7 @@ def test_selection_holds_for_entering_atomic_and_with_autocommit_off(
 
 
 def test_selection_beside_other_state_that_is_lost_holds_after_the_error(
-    tenant: BaseDatabaseWrapper, admin: Admin, main: str
+    tenant: Connection, admin: Admin, main: str
 ) -> None:
     run(tenant, "SELECT GET_LOCK('beside', 0)")
     kill(admin, tenant)
@@ -435,7 +428,7 @@ def test_selection_is_remembered_although_pinning_is_turned_off(
 
 
 def test_temporary_table_of_another_database_is_not_taken_for_one_that_is_dropped(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     run(connection, "CREATE TEMPORARY TABLE t (a INT)")
     run(connection, "USE tenant_a")
@@ -489,7 +482,7 @@ def test_closing_by_the_application_and_a_max_age_of_zero_end_the_selection(
 
 
 def test_closing_by_the_application_ends_the_error_for_a_database_that_is_gone(
-    tenant: BaseDatabaseWrapper, admin: Admin, main: str
+    tenant: Connection, admin: Admin, main: str
 ) -> None:
     admin.rows("DROP DATABASE tenant_a")
     kill(admin, tenant)
@@ -500,7 +493,7 @@ def test_closing_by_the_application_ends_the_error_for_a_database_that_is_gone(
 
 
 def test_settings_that_name_another_database_count_after_close(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     run(connection, "USE tenant_b")
     connection.close()
@@ -512,7 +505,7 @@ def test_settings_that_name_another_database_count_after_close(
 
 @pytest.mark.parametrize("forks", [fork, fork_without_hooks])
 def test_connection_of_a_child_is_in_the_selected_database(
-    tenant: BaseDatabaseWrapper, main: str, admin: Admin, forks: Any
+    tenant: Connection, main: str, admin: Admin, forks: Any
 ) -> None:
     start(lambda: note(tenant, "by the child"), forks).result()
     assert_only_in_tenant_a(admin, main, ["by the child"])
@@ -522,11 +515,11 @@ def test_connection_of_a_child_is_in_the_selected_database(
 
 
 @contextlib.contextmanager
-def no_new_connection(connection: BaseDatabaseWrapper) -> Iterator[None]:
+def no_new_connection(connection: Connection) -> Iterator[None]:
     """Let each new connection fail once it is open."""
     wrapper = connection
 
-    def refuse(*, connection: BaseDatabaseWrapper, **facts: Any) -> None:
+    def refuse(*, connection: Connection, **facts: Any) -> None:
         if connection is wrapper:
             raise OperationalError(2003, "no new connection")
 
@@ -548,7 +541,7 @@ def test_failed_replacement_ends_the_selection_with_its_request_where_the_max_ag
 
 
 def test_child_of_a_parent_whose_replacement_has_failed_is_in_the_selected_database(
-    tenant: BaseDatabaseWrapper, admin: Admin
+    tenant: Connection, admin: Admin
 ) -> None:
     kill(admin, tenant)
     with no_new_connection(tenant), pytest.raises(OperationalError):
@@ -558,7 +551,7 @@ def test_child_of_a_parent_whose_replacement_has_failed_is_in_the_selected_datab
 
 
 def test_use_of_the_configured_database_is_forgotten_and_sends_nothing(
-    tenant: BaseDatabaseWrapper, admin: Admin, main: str
+    tenant: Connection, admin: Admin, main: str
 ) -> None:
     run(tenant, f"USE {main}")
     kill(admin, tenant)
@@ -609,18 +602,18 @@ def test_connection_lost_while_it_selects_is_a_failure_to_connect_and_the_next_s
 # Ordinary applications with several tenants: an idle kill between two requests costs them nothing.
 
 
-def first_in_each_request(connection: BaseDatabaseWrapper, number: int) -> None:
+def first_in_each_request(connection: Connection, number: int) -> None:
     run(connection, f"USE {TENANTS[number % 2]}")
     note(connection, f"request {number}")
 
 
-def after_the_table_of_sessions(connection: BaseDatabaseWrapper, number: int) -> None:
+def after_the_table_of_sessions(connection: Connection, number: int) -> None:
     run(connection, f"SELECT owner FROM {connection.settings_dict['NAME']}.testapp_account")
     run(connection, f"USE {TENANTS[number % 2]}")
     note(connection, f"request {number}")
 
 
-def with_main_at_the_end(connection: BaseDatabaseWrapper, number: int) -> None:
+def with_main_at_the_end(connection: Connection, number: int) -> None:
     run(connection, "SELECT owner FROM testapp_account")
     run(connection, f"USE {TENANTS[number % 2]}")
     note(connection, f"request {number}")

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError, OperationalError
 
 from servers import FaultProxy, HAProxy, Server
@@ -32,7 +31,7 @@ from .acts import (
     wait_until_hung_up,
 )
 from .admin import Admin
-from .connections import ConnectionFactory
+from .connections import Connection, ConnectionFactory
 from .queries import run, value
 
 #: No look at the socket before a statement, so that only the error itself speaks.
@@ -85,7 +84,7 @@ WAYS: dict[str, str] = {
 }
 
 
-def rested(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
+def rested(connection: Connection) -> Connection:
     """Connect, have the wait_timeout read, and rest: from here on 2006 would be repeated."""
     run(connection, "SELECT 1")
     rest(connection)
@@ -94,7 +93,7 @@ def rested(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
     return connection
 
 
-def raise_number(connection: BaseDatabaseWrapper, number: int, way: str = "trigger") -> None:
+def raise_number(connection: Connection, number: int, way: str = "trigger") -> None:
     with pytest.raises(DatabaseError):
         run(connection, WAYS[way], number)
 
@@ -198,7 +197,7 @@ def test_lock_is_kept_over_a_signalled_number(
 
 @pytest.mark.parametrize("number", [2006, 2013, 2014, 2027, 4031, 1053])
 def test_answers_belong_to_their_statements_after_a_signalled_number(
-    connection: BaseDatabaseWrapper, admin: Admin, number: int
+    connection: Connection, admin: Admin, number: int
 ) -> None:
     for question in range(20):
         raise_number(connection, number)

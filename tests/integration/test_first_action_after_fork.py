@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from django.db import close_old_connections, connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError
 
 from django_mysql_recycle import pinned
@@ -24,7 +23,7 @@ from django_mysql_recycle import pinned
 from ..testapp.models import Account
 from .acts import insert, outcome, owners, session_id
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory
 from .forking import fork, fork_without_hooks, in_child, output_of_program
 from .handlers import serve_wsgi
 from .queries import connection_id, run, value
@@ -40,7 +39,7 @@ def unique(owner: str) -> str:
     return f"{owner} {os.getpid()} {next(_numbers)}"
 
 
-def add(connection: BaseDatabaseWrapper, owner: str) -> None:
+def add(connection: Connection, owner: str) -> None:
     insert(connection, unique(owner))
 
 
@@ -52,7 +51,7 @@ def written(admin: Admin) -> Counter[str]:
 class Held:
     """Cursors that the parent has opened, and the block that it is in."""
 
-    def __init__(self, connection: BaseDatabaseWrapper, state: str) -> None:
+    def __init__(self, connection: Connection, state: str) -> None:
         self.connection = connection
         self.cursor = connection.cursor()
         self.cursor.execute("SELECT 1 UNION SELECT 2")
@@ -433,7 +432,7 @@ def test_first_request_of_each_worker_succeeds_with_atomic_requests(
 
 
 def test_connection_put_in_place_by_hand_stays_with_the_parent(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     connection.connection = connection.get_new_connection(connection.get_connection_params())
     connection.connection.autocommit(True)

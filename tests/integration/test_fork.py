@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from django.db import connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.utils import DatabaseError, Error
 from django.dispatch import Signal
@@ -23,7 +22,7 @@ from django_mysql_recycle.signals import connection_recycled
 from ..testapp.models import Account
 from .acts import Hooks, assert_works, insert, outcome, owners, session_id, wait_until_hung_up
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory
 from .forking import Child, fork, fork_without_hooks, in_child, output_of_program, start, tell
 from .queries import connection_id, kill, run, value
 from .test_events import receiving
@@ -34,26 +33,26 @@ FORKS = pytest.mark.parametrize(
 )
 
 
-def use(connection: BaseDatabaseWrapper) -> int:
+def use(connection: Connection) -> int:
     insert(connection, "by the child")
     return connection_id(connection)
 
 
-def use_and_close(connection: BaseDatabaseWrapper) -> int:
+def use_and_close(connection: Connection) -> int:
     mine = use(connection)
     connection.close()
     return mine
 
 
-def close(connection: BaseDatabaseWrapper) -> None:
+def close(connection: Connection) -> None:
     connection.close()
 
 
-def close_all(connection: BaseDatabaseWrapper) -> None:
+def close_all(connection: Connection) -> None:
     connections.close_all()
 
 
-def drop_everything(connection: BaseDatabaseWrapper) -> None:
+def drop_everything(connection: Connection) -> None:
     """Let every object go that might say goodbye to the server."""
     alias = connection.alias
     del connections[alias]
@@ -61,11 +60,11 @@ def drop_everything(connection: BaseDatabaseWrapper) -> None:
     gc.collect()
 
 
-def nothing(connection: BaseDatabaseWrapper) -> None:
+def nothing(connection: Connection) -> None:
     pass
 
 
-DEEDS: dict[str, Callable[[BaseDatabaseWrapper], Any]] = {
+DEEDS: dict[str, Callable[[Connection], Any]] = {
     deed.__name__.replace("_", " "): deed
     for deed in (use, use_and_close, close, close_all, drop_everything, nothing)
 }
@@ -192,7 +191,7 @@ def test_child_forked_inside_atomic_gets_errors_until_it_leaves_the_block(
 
 
 def test_errors_of_a_child_inside_the_block_are_those_of_a_closed_connection(
-    connection: BaseDatabaseWrapper,
+    connection: Connection,
 ) -> None:
     with transaction.atomic(using=connection.alias):
         run(connection, "SELECT 1")
@@ -211,7 +210,7 @@ def test_errors_of_a_child_inside_the_block_are_those_of_a_closed_connection(
 
 @FORKS
 def test_pins_stay_with_the_parent(
-    connection: BaseDatabaseWrapper, admin: Admin, forks: Callable[[], int]
+    connection: Connection, admin: Admin, forks: Callable[[], int]
 ) -> None:
     assert value(connection, "SELECT GET_LOCK('parent', 0)") == 1
     assert in_child(lambda: value(connection, "SELECT GET_LOCK('parent', 0)"), forks) == 0
@@ -256,9 +255,7 @@ def test_autocommit_off_survives_into_the_child(
     assert owners(admin) == ["a"]
 
 
-def test_child_of_a_child_has_a_connection_of_its_own(
-    connection: BaseDatabaseWrapper, admin: Admin
-) -> None:
+def test_child_of_a_child_has_a_connection_of_its_own(connection: Connection, admin: Admin) -> None:
     mine = connection_id(connection)
 
     def generation() -> list[int]:
@@ -272,7 +269,7 @@ def test_child_of_a_child_has_a_connection_of_its_own(
 
 
 def test_signal_that_kills_the_child_leaves_the_parent_alone(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     before = connection_id(connection)
     for number in (signal.SIGKILL, signal.SIGTERM):
@@ -342,7 +339,7 @@ def test_prefork_workers_serve_from_sessions_of_their_own(
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_statement_of_another_thread_is_not_disturbed_by_a_fork(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     alias = connection.alias
     begun, answers = threading.Event(), []
@@ -399,7 +396,7 @@ def divided(
     "sender", [connection_created, connection_recycled], ids=["created", "recycled"]
 )
 def test_child_that_a_receiver_forks_goes_on_with_a_connection_of_its_own(
-    connection: BaseDatabaseWrapper,
+    connection: Connection,
     admin: Admin,
     sender: Signal,
     entering: bool,
@@ -426,7 +423,7 @@ def test_child_that_a_receiver_forks_goes_on_with_a_connection_of_its_own(
     "sender", [connection_created, connection_recycled], ids=["created", "recycled"]
 )
 def test_hooks_stay_with_the_parent_where_a_receiver_forks(
-    connection: BaseDatabaseWrapper, admin: Admin, sender: Signal, asks: bool, hooks: Hooks
+    connection: Connection, admin: Admin, sender: Signal, asks: bool, hooks: Hooks
 ) -> None:
 
     def forks() -> int:

@@ -15,13 +15,12 @@ from typing import Any, Literal
 
 import pytest
 from django.db import Error
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from servers import FaultProxy, Server
 
 from .acts import rest
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory, Proxied
+from .connections import STOCK, Connection, ConnectionFactory, Proxied
 from .queries import connection_id, kill, run, value
 
 READ = "SELECT @@SESSION.wait_timeout, @@SESSION.sql_mode"
@@ -133,7 +132,7 @@ def test_wait_timeout_is_read_again_after_a_statement_that_mentions_it(
 
 
 def test_wait_timeout_is_read_anew_on_the_next_connection(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
     run(connection, "DO 1")
     time.sleep(REST)

@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 from django.db import connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError, Error
 
 from django_mysql_recycle import SessionStateLost
@@ -39,7 +38,7 @@ from .acts import (
     session_id,
 )
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory, Proxied
+from .connections import STOCK, Connection, ConnectionFactory, Proxied
 from .queries import connection_id, run, value
 
 
@@ -100,7 +99,7 @@ def test_control_stock_backend_is_left_in_the_middle_of_an_interrupted_statement
 
 @ONE_KIND
 def test_interrupted_write_is_there_at_most_once(
-    connection: BaseDatabaseWrapper, admin: Admin, kind: type[BaseException]
+    connection: Connection, admin: Admin, kind: type[BaseException]
 ) -> None:
     run(connection, "SELECT 1")
     first = session_id(connection)
@@ -115,7 +114,7 @@ def test_interrupted_write_is_there_at_most_once(
 @pytest.mark.core
 @INTERRUPTIONS
 def test_transaction_with_an_interrupted_statement_cannot_go_on(
-    connection: BaseDatabaseWrapper, admin: Admin, kind: type[BaseException], hooks: Hooks
+    connection: Connection, admin: Admin, kind: type[BaseException], hooks: Hooks
 ) -> None:
     errors = []
     with pytest.raises(DatabaseError):
@@ -135,14 +134,14 @@ def test_transaction_with_an_interrupted_statement_cannot_go_on(
     assert_works(connection, admin)
 
 
-def enter(connection: BaseDatabaseWrapper) -> None:
+def enter(connection: Connection) -> None:
     with transaction.atomic(using=connection.alias):
         pass
 
 
 @ONE_KIND
 def test_interruption_that_leaves_the_block_is_not_masked(
-    connection: BaseDatabaseWrapper, admin: Admin, kind: type[BaseException]
+    connection: Connection, admin: Admin, kind: type[BaseException]
 ) -> None:
 
     def work() -> None:
@@ -159,7 +158,7 @@ def test_interruption_that_leaves_the_block_is_not_masked(
 
 @ONE_KIND
 def test_interrupted_savepoint_dooms_the_transaction(
-    connection: BaseDatabaseWrapper, admin: Admin, kind: type[BaseException]
+    connection: Connection, admin: Admin, kind: type[BaseException]
 ) -> None:
     with pytest.raises(DatabaseError):
         with transaction.atomic(using=connection.alias):
@@ -380,7 +379,7 @@ def test_interrupted_connect_leaves_no_half_open_connection(
 
 @ONE_KIND
 def test_lock_held_on_an_interrupted_connection_is_told_lost(
-    connection: BaseDatabaseWrapper, admin: Admin, kind: type[BaseException]
+    connection: Connection, admin: Admin, kind: type[BaseException]
 ) -> None:
     from django_mysql_recycle import SessionStateLost
 
@@ -394,7 +393,7 @@ def test_lock_held_on_an_interrupted_connection_is_told_lost(
 @destructors_may_complain
 @pytest.mark.parametrize("inside", ["plain", "atomic"])
 def test_interruption_anywhere_in_the_driver_never_shifts_answers(
-    connection: BaseDatabaseWrapper, admin: Admin, inside: str
+    connection: Connection, admin: Admin, inside: str
 ) -> None:
     seed = random.randrange(1 << 30)
     moments = random.Random(seed)
@@ -428,7 +427,7 @@ def test_interruption_anywhere_in_the_driver_never_shifts_answers(
 
 @destructors_may_complain
 def test_interruption_anywhere_in_the_driver_never_doubles_or_halves_a_transaction(
-    connection: BaseDatabaseWrapper, admin: Admin, hooks: Hooks
+    connection: Connection, admin: Admin, hooks: Hooks
 ) -> None:
     insert(connection, "left", 1000)
     insert(connection, "right", 1000)
@@ -476,7 +475,7 @@ def rows_that_raise() -> Iterator[tuple[str, int]]:
     raise SoftTimeLimit
 
 
-BEFORE_SENDING: dict[str, tuple[Any, Callable[[BaseDatabaseWrapper], Any]]] = {
+BEFORE_SENDING: dict[str, tuple[Any, Callable[[Connection], Any]]] = {
     "parameter that cannot be written": (
         Exception,
         lambda connection: run(connection, "SELECT %s", Unwritable()),
@@ -487,7 +486,7 @@ BEFORE_SENDING: dict[str, tuple[Any, Callable[[BaseDatabaseWrapper], Any]]] = {
 }
 
 
-def many(connection: BaseDatabaseWrapper) -> None:
+def many(connection: Connection) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO testapp_account (owner, balance) VALUES (%s, %s)", rows_that_raise()
@@ -497,7 +496,7 @@ def many(connection: BaseDatabaseWrapper) -> None:
 @pytest.mark.parametrize("case", BEFORE_SENDING)
 @pytest.mark.parametrize("inside", ["plain", "atomic"])
 def test_exception_before_anything_was_sent_costs_no_connection(
-    connection: BaseDatabaseWrapper, admin: Admin, case: str, inside: str
+    connection: Connection, admin: Admin, case: str, inside: str
 ) -> None:
     error, act = BEFORE_SENDING[case]
     before = connection_id(connection)
@@ -517,7 +516,7 @@ def test_exception_before_anything_was_sent_costs_no_connection(
 
 
 def test_error_of_the_orm_before_sending_costs_no_connection(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     before = connection_id(connection)
     with transaction.atomic(using=connection.alias):
@@ -565,7 +564,7 @@ def test_value_of_an_unbuffered_row_that_cannot_be_converted_costs_that_row_alon
 
 
 def test_value_that_cannot_be_converted_leaves_the_next_statement_its_own_answer(
-    connection: BaseDatabaseWrapper, admin: Admin, driver: str
+    connection: Connection, admin: Admin, driver: str
 ) -> None:
     before = connection_id(connection)
     run(connection, "SELECT GET_LOCK('held', 0)")
@@ -579,7 +578,7 @@ def test_value_that_cannot_be_converted_leaves_the_next_statement_its_own_answer
 
 
 def test_thread_that_is_told_to_stop_in_a_statement_reads_its_own_answers_afterwards(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     begun = threading.Event()
     answers: list[Any] = []

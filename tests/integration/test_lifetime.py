@@ -5,15 +5,13 @@ from __future__ import annotations
 import weakref
 from pathlib import Path
 
-from django.db.backends.base.base import BaseDatabaseWrapper
-
 from .admin import Admin
-from .connections import ConnectionFactory
+from .connections import Connection, ConnectionFactory
 from .queries import connection_id, kill
 
 
 def test_recycling_leaks_neither_descriptors_nor_sessions(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     connection_id(connection)
     before = len(list(Path("/proc/self/fd").iterdir()))

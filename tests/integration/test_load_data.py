@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError, Error
 
 from django_mysql_recycle.network_path import options_of
@@ -20,7 +19,7 @@ from servers import Server
 
 from .acts import alarm, descriptor, in_a_driver, listening, soon
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory
+from .connections import OURS, STOCK, Connection, ConnectionFactory
 from .queries import run, value
 
 #: A second without an acknowledgement ends a connection; the lock is held for three.
@@ -56,7 +55,7 @@ def load(file: Path, how: str = "LOAD DATA LOCAL INFILE") -> str:
     return f"{how} '{file}' INTO TABLE testapp_account (id, owner, balance)"
 
 
-def user_timeout(connection: BaseDatabaseWrapper) -> int | None:
+def user_timeout(connection: Connection) -> int | None:
     return _user_timeout_of(descriptor(connection))
 
 

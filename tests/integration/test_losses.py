@@ -11,13 +11,12 @@ from typing import Literal
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import Error, connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from servers import FaultProxy, HAProxy, Server
 
 from ..testapp.models import Account, Item
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory, Proxied
+from .connections import OURS, STOCK, Connection, ConnectionFactory, Proxied
 from .queries import connection_id, idle_out, kill, run, settle, value
 
 Transport = Literal["tcp", "tls", "socket"]
@@ -85,7 +84,7 @@ SUCCESS = {thing.__name__: rows for thing, rows in FIRST_THINGS.items()}
 class Fleet:
     """A connection for each first thing, all of them open."""
 
-    def __init__(self, make: Callable[[], BaseDatabaseWrapper], prefix: str) -> None:
+    def __init__(self, make: Callable[[], Connection], prefix: str) -> None:
         self.prefix = prefix
         self.connections = [make() for _ in FIRST_THINGS]
         self.ids = [connection_id(connection) for connection in self.connections]
@@ -125,7 +124,7 @@ def _account_and_procedure(admin: Admin) -> None:
 @pytest.fixture
 def fleet(make_connection: ConnectionFactory) -> Callable[..., Fleet]:
     def start(engine: str, **settings: object) -> Fleet:
-        def make() -> BaseDatabaseWrapper:
+        def make() -> Connection:
             return make_connection(engine, CONN_MAX_AGE=None, **settings)  # type: ignore[arg-type]
 
         return Fleet(make, engine.partition(".")[0])

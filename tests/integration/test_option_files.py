@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error, OperationalError
 
 from django_mysql_recycle.option_files import reconnecting
@@ -18,7 +17,7 @@ from servers import FaultProxy
 
 from .acts import assert_works, insert, owners, session_id, wait_until_hung_up
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory, Proxied
+from .connections import OURS, STOCK, Connection, ConnectionFactory, Proxied
 from .queries import run, value
 
 pytestmark = pytest.mark.usefixtures("only_mysqlclient")
@@ -42,7 +41,7 @@ def option_file(tmp_path: Path) -> Any:
     return write
 
 
-def reconnects(connection: BaseDatabaseWrapper, admin: Admin) -> bool:
+def reconnects(connection: Connection, admin: Admin) -> bool:
     """Whether the library replaces a lost connection beneath the driver's own object."""
     connection.ensure_connection()
     raw: Any = connection.connection

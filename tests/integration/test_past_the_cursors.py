@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 from django.db import close_old_connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_mysql_recycle import SessionStateLost
 
 from .acts import assert_works, insert, kill, listening, outcome, owners, rest
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory
 from .queries import run, value
 from .test_default_database import here, main, note, notes
 
@@ -26,7 +25,7 @@ __all__ = ["main"]
 PATIENT: dict[str, Any] = {"CONN_MAX_AGE": None}
 
 
-def directly(connection: BaseDatabaseWrapper, sql: Any, *parameters: Any) -> list[Any]:
+def directly(connection: Connection, sql: Any, *parameters: Any) -> list[Any]:
     """Run a statement by a cursor of the driver's own."""
     connection.ensure_connection()
     with contextlib.closing(connection.connection.cursor()) as cursor:
@@ -237,7 +236,7 @@ def test_literals_are_read_by_the_mode_that_was_set_past_djangos_cursors(
 
 
 def test_cursor_of_the_driver_is_of_the_class_that_was_asked_for(
-    connection: BaseDatabaseWrapper, driver: str
+    connection: Connection, driver: str
 ) -> None:
     connection.ensure_connection()
     if driver == "mysqlclient":
@@ -262,7 +261,7 @@ def test_query_of_the_driver_takes_its_arguments_by_name(
     assert value(connection, "SELECT 2") == 2
 
 
-def test_watching_a_connection_does_not_keep_it_alive(connection: BaseDatabaseWrapper) -> None:
+def test_watching_a_connection_does_not_keep_it_alive(connection: Connection) -> None:
     directly(connection, "BEGIN")
     directly(connection, "SELECT 1")
     reference = weakref.ref(connection.connection)

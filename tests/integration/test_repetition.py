@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError, Error, InterfaceError, OperationalError
 
 from django_mysql_recycle import SessionStateLost
@@ -33,7 +32,7 @@ from .acts import (
     wait_until_hung_up,
 )
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory, Proxied
+from .connections import STOCK, Connection, ConnectionFactory, Proxied
 from .queries import run
 
 #: The race between the look at the socket and the write, in slow motion.
@@ -43,7 +42,7 @@ MULTI_STATEMENTS = 1 << 16
 FOUND_ROWS = 2
 
 
-def rested(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
+def rested(connection: Connection) -> Connection:
     """Connect, and have the wait_timeout read: it is the backend's own first look at a rest."""
     run(connection, "SELECT 1")
     rest(connection)
@@ -51,18 +50,18 @@ def rested(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
     return connection
 
 
-def lose_before_the_write(connection: BaseDatabaseWrapper, admin: Admin) -> None:
+def lose_before_the_write(connection: Connection, admin: Admin) -> None:
     """Over a unix socket the write itself fails after a KILL: 2006."""
     kill(admin, connection)
     rest(connection)
 
 
 @pytest.fixture
-def racing(make_connection: ConnectionFactory) -> BaseDatabaseWrapper:
+def racing(make_connection: ConnectionFactory) -> Connection:
     return rested(make_connection(transport="socket", recycle=BLIND))
 
 
-FIRST_STATEMENTS: dict[str, Callable[[BaseDatabaseWrapper], Any]] = {
+FIRST_STATEMENTS: dict[str, Callable[[Connection], Any]] = {
     "select": lambda connection: run(connection, "SELECT 1"),
     "insert": lambda connection: insert(connection, "new"),
     "update": lambda connection: run(
@@ -83,7 +82,7 @@ FIRST_STATEMENTS: dict[str, Callable[[BaseDatabaseWrapper], Any]] = {
 @pytest.mark.core
 @pytest.mark.parametrize("first", FIRST_STATEMENTS)
 def test_statement_that_never_ran_is_run_once_more(
-    racing: BaseDatabaseWrapper, admin: Admin, first: str
+    racing: Connection, admin: Admin, first: str
 ) -> None:
     insert(racing, "old", 5)
     before = session_id(racing)
@@ -346,7 +345,7 @@ def test_executemany_on_a_connection_that_was_lost_before_sends_every_row(
 
 
 def test_executemany_is_not_repeated_even_if_its_first_statement_never_ran(
-    racing: BaseDatabaseWrapper, admin: Admin
+    racing: Connection, admin: Admin
 ) -> None:
     lose_before_the_write(racing, admin)
     with pytest.raises(OperationalError):
@@ -379,7 +378,7 @@ def test_text_with_several_statements_is_not_repeated(
     assert_works(connection, admin)
 
 
-def test_procedure_call_is_not_repeated(racing: BaseDatabaseWrapper, admin: Admin) -> None:
+def test_procedure_call_is_not_repeated(racing: Connection, admin: Admin) -> None:
     admin.create_procedure(
         "add_account(name VARCHAR(50))"
         " INSERT INTO testapp_account (owner, balance) VALUES (name, 0)"
@@ -429,7 +428,7 @@ def test_load_data_local_is_not_repeated(
 LOSSES = ["kill", "cut fin", "cut rst", "idle"]
 
 
-def lose(loss: str, connection: BaseDatabaseWrapper, admin: Admin, between: FaultProxy) -> None:
+def lose(loss: str, connection: Connection, admin: Admin, between: FaultProxy) -> None:
     if loss == "kill":
         kill(admin, connection)
     elif loss == "idle":
@@ -568,7 +567,7 @@ def test_error_caught_inside_a_transaction_does_not_split_it(
     assert_works(connection, admin)
 
 
-def test_repeated_statement_keeps_its_parameters(racing: BaseDatabaseWrapper, admin: Admin) -> None:
+def test_repeated_statement_keeps_its_parameters(racing: Connection, admin: Admin) -> None:
     lose_before_the_write(racing, admin)
     with racing.cursor() as cursor:
         cursor.execute("SELECT %(a)s + %(b)s", {"a": 2, "b": 3})

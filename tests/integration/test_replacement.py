@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from django.db import Error, OperationalError, close_old_connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.test.utils import CaptureQueriesContext
 
@@ -21,18 +20,16 @@ from django_mysql_recycle.signals import connection_recycled
 from ..testapp.models import Account, Item
 from .acts import Hooks, insert, owners, receiving, rest, wait_for
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory, Proxied
+from .connections import OURS, STOCK, Connection, ConnectionFactory, Proxied
 from .queries import connection_id, kill, run, settle, value
 
 
 @contextmanager
-def received(
-    connection: BaseDatabaseWrapper, act: Callable[[BaseDatabaseWrapper], None]
-) -> Iterator[list[int]]:
+def received(connection: Connection, act: Callable[[Connection], None]) -> Iterator[list[int]]:
     """Have `connection_created` of this connection call `act`; the server's ids of all it was called for."""
     ids: list[int] = []
 
-    def receive(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+    def receive(connection: Connection, **kwargs: Any) -> None:
         if connection.alias == alias:
             ids.append(connection.connection.thread_id())
             act(connection)
@@ -42,7 +39,7 @@ def received(
         yield ids
 
 
-def isolation_level(connection: BaseDatabaseWrapper, vendor: str) -> str:
+def isolation_level(connection: Connection, vendor: str) -> str:
     variable = "tx_isolation" if vendor == "mariadb" else "transaction_isolation"
     return str(value(connection, f"SELECT @@SESSION.{variable}"))
 
@@ -72,7 +69,7 @@ def test_init_command_has_run(make_connection: ConnectionFactory, admin: Admin) 
 
 
 def test_sql_mode_and_auto_is_null_are_those_of_the_first_connection(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     ask = "SELECT @@SESSION.sql_mode, @@SESSION.sql_auto_is_null, @@SESSION.character_set_client"
     first = run(connection, ask)
@@ -96,9 +93,9 @@ def test_time_zone_of_the_alias_applies(make_connection: ConnectionFactory, admi
 
 @pytest.mark.core
 def test_receivers_of_connection_created_are_called_for_each_connection(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    def set_up(connection: BaseDatabaseWrapper) -> None:
+    def set_up(connection: Connection) -> None:
         run(connection, "SET SESSION group_concat_max_len = 1234")
         with transaction.atomic(using=connection.alias):
             Account.objects.using(connection.alias).get_or_create(owner="by the receiver")
@@ -116,7 +113,7 @@ def test_what_receivers_run_neither_recycles_nor_reads_the_limit(
 ) -> None:
     connection = make_connection(recycle={"idle_limit": 0.05, "ping_after": 0.05})
 
-    def rest_between_statements(connection: BaseDatabaseWrapper) -> None:
+    def rest_between_statements(connection: Connection) -> None:
         for _ in range(2):
             run(connection, "DO 1")
             time.sleep(0.1)
@@ -130,12 +127,12 @@ def test_what_receivers_run_neither_recycles_nor_reads_the_limit(
 
 
 def test_receiver_whose_connection_is_lost_is_a_connect_error_and_no_recursion(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
     run(connection, "DO 1")
     kill(admin, connection)
 
-    def lose_it(connection: BaseDatabaseWrapper) -> None:
+    def lose_it(connection: Connection) -> None:
         admin.kill(connection.connection.thread_id())
         settle()
         run(connection, "DO 1")
@@ -149,12 +146,12 @@ def test_receiver_whose_connection_is_lost_is_a_connect_error_and_no_recursion(
 
 
 def test_receiver_that_raises_is_heard_and_the_next_statement_tries_again(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     run(connection, "DO 1")
     kill(admin, connection)
 
-    def refuse(connection: BaseDatabaseWrapper) -> None:
+    def refuse(connection: Connection) -> None:
         raise LookupError("the application's own")
 
     with received(connection, refuse):
@@ -168,9 +165,9 @@ def test_receiver_that_raises_is_heard_and_the_next_statement_tries_again(
 @pytest.mark.core
 @pytest.mark.parametrize("entering_atomic", [False, True], ids=["statement", "atomic"])
 def test_log_of_queries_shows_what_the_application_ran(
-    connection: BaseDatabaseWrapper, admin: Admin, entering_atomic: bool
+    connection: Connection, admin: Admin, entering_atomic: bool
 ) -> None:
-    def whatever(connection: BaseDatabaseWrapper) -> None:
+    def whatever(connection: Connection) -> None:
         run(connection, "DO 'by the receiver'")
 
     def work() -> list[str]:
@@ -235,7 +232,7 @@ def test_execute_wrappers_see_what_the_application_ran(
 
 
 def test_wrapper_that_forbids_statements_forbids_only_the_applications(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     def block(*args: Any) -> None:
         raise PermissionError
@@ -312,7 +309,7 @@ def test_connection_that_the_application_closed_past_django_costs_no_error_but_a
 
 @pytest.mark.core
 def test_manual_autocommit_mode_survives(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
     run(connection, "DO 1")
     connection.set_autocommit(False)
@@ -337,7 +334,7 @@ def test_manual_autocommit_mode_of_a_failed_replacement_ends_with_the_unit_of_wo
     admin.kill(connection.connection.thread_id())
     settle()
 
-    def refuse(connection: BaseDatabaseWrapper) -> None:
+    def refuse(connection: Connection) -> None:
         raise OperationalError(2003, "no new connection")
 
     with received(connection, refuse), pytest.raises(OperationalError):
@@ -349,7 +346,7 @@ def test_manual_autocommit_mode_of_a_failed_replacement_ends_with_the_unit_of_wo
 
 
 def test_hooks_of_a_committed_transaction_survive_and_run_once(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]], hooks: Hooks
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]], hooks: Hooks
 ) -> None:
     connection.set_autocommit(False)
     with transaction.atomic(using=connection.alias):
@@ -369,7 +366,7 @@ def test_hooks_of_a_committed_transaction_survive_and_run_once(
 
 
 def test_hooks_of_a_block_that_was_entered_on_a_new_connection_run_once(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]], hooks: Hooks
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]], hooks: Hooks
 ) -> None:
     kill(admin, connection)
     with transaction.atomic(using=connection.alias):
@@ -380,7 +377,7 @@ def test_hooks_of_a_block_that_was_entered_on_a_new_connection_run_once(
 
 
 def test_each_replacement_is_told_by_a_log_record_and_a_signal_and_counted(
-    connection: BaseDatabaseWrapper,
+    connection: Connection,
     admin: Admin,
     recycles: list[dict[str, Any]],
     caplog: pytest.LogCaptureFixture,
@@ -401,7 +398,7 @@ def test_each_replacement_is_told_by_a_log_record_and_a_signal_and_counted(
 
 
 def test_receiver_of_our_signal_that_raises_breaks_nothing(
-    connection: BaseDatabaseWrapper, admin: Admin, caplog: pytest.LogCaptureFixture
+    connection: Connection, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
     def receive(**facts: Any) -> None:
         raise LookupError

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 from django.db.utils import DatabaseError, Error, OperationalError
 from django.test import TestCase
@@ -26,7 +25,7 @@ from servers import FaultProxy, Server
 
 from .acts import alarm, assert_works, code_of, insert, kill, owners, session_id
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory, Proxied
+from .connections import OURS, STOCK, Connection, ConnectionFactory, Proxied
 from .queries import run, value
 
 LOCK = "UPDATE pairs SET balance = balance + 1 WHERE id = %s"
@@ -100,7 +99,7 @@ def ours(
     return connection
 
 
-def deadlock(connection: BaseDatabaseWrapper, rival: Rival) -> None:
+def deadlock(connection: Connection, rival: Rival) -> None:
     """Meet a deadlock whose victim is this transaction, and swallow the error."""
     rival.hold(2)
     run(connection, LOCK, 1)
@@ -110,7 +109,7 @@ def deadlock(connection: BaseDatabaseWrapper, rival: Rival) -> None:
     assert code_of(caught.value) == 1213
 
 
-def timeout(connection: BaseDatabaseWrapper, rival: Rival) -> None:
+def timeout(connection: Connection, rival: Rival) -> None:
     """The same with a lock wait timeout, after which the transaction lives by default."""
     rival.hold(2)
     run(connection, LOCK, 1)
@@ -411,7 +410,7 @@ def test_transaction_by_sql_that_is_begun_again_after_a_deadlock_works(
 # The transaction lives, or there was none: as on the stock backend.
 
 
-def metadata_lock(connection: BaseDatabaseWrapper, rival: Rival) -> None:
+def metadata_lock(connection: Connection, rival: Rival) -> None:
     rival.session.rows("LOCK TABLES closed WRITE")
     with pytest.raises(OperationalError) as caught:
         run(connection, "SELECT * FROM closed")
@@ -419,7 +418,7 @@ def metadata_lock(connection: BaseDatabaseWrapper, rival: Rival) -> None:
     rival.session.rows("UNLOCK TABLES")
 
 
-def named_locks(connection: BaseDatabaseWrapper, rival: Rival) -> None:
+def named_locks(connection: Connection, rival: Rival) -> None:
     assert rival.session.value("SELECT GET_LOCK('theirs', 0)") == 1
     assert value(connection, "SELECT GET_LOCK('ours', 0)") == 1
     rival.want("SELECT GET_LOCK('ours', 20)")
@@ -429,14 +428,14 @@ def named_locks(connection: BaseDatabaseWrapper, rival: Rival) -> None:
     run(connection, "SELECT RELEASE_LOCK('ours')")
 
 
-def no_wait(connection: BaseDatabaseWrapper, rival: Rival) -> None:
+def no_wait(connection: Connection, rival: Rival) -> None:
     rival.hold(2)
     with pytest.raises(OperationalError) as caught:
         run(connection, "SELECT * FROM pairs WHERE id = 2 FOR UPDATE NOWAIT")
     assert code_of(caught.value) in (1205, 3572)
 
 
-LIVES: dict[str, Callable[[BaseDatabaseWrapper, Rival], None]] = {
+LIVES: dict[str, Callable[[Connection, Rival], None]] = {
     "row lock": timeout,
     "metadata lock": metadata_lock,
     "named locks": named_locks,
@@ -477,7 +476,7 @@ def test_manual_transaction_that_lives_after_the_error_is_committed(
     assert owners(admin) == ["first", "second"]
 
 
-def first_statement_deadlocks(connection: BaseDatabaseWrapper, rival: Rival) -> None:
+def first_statement_deadlocks(connection: Connection, rival: Rival) -> None:
     rival.hold(2)
     deadlocked = threading.Event()
 
@@ -493,7 +492,7 @@ def first_statement_deadlocks(connection: BaseDatabaseWrapper, rival: Rival) -> 
     waiting.join()
 
 
-NOTHING_LOST: dict[str, Callable[[BaseDatabaseWrapper, Rival], None]] = {
+NOTHING_LOST: dict[str, Callable[[Connection, Rival], None]] = {
     "named locks": named_locks,
     "metadata lock": metadata_lock,
     "first statement": first_statement_deadlocks,

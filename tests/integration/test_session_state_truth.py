@@ -13,14 +13,13 @@ from typing import Any
 
 import pytest
 from django.db import Error, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_mysql_recycle import session_state
 from django_mysql_recycle.session_state import verbs
 
 from .acts import insert
 from .admin import Admin
-from .connections import ConnectionFactory
+from .connections import Connection, ConnectionFactory
 from .queries import run
 
 #: mysqlclient allows several statements in one text by itself; FOUND_ROWS is Django's.
@@ -99,7 +98,7 @@ def statements(randomly: random.Random) -> list[str]:
     return made
 
 
-def run_all(connection: BaseDatabaseWrapper, texts: list[str]) -> None:
+def run_all(connection: Connection, texts: list[str]) -> None:
     for text in texts:
         with contextlib.suppress(Error):
             if text == "atomic":

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from django.db import Error, close_old_connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from django_mysql_recycle import SessionStateLost, pinned
@@ -20,7 +19,7 @@ from django_mysql_recycle.signals import connection_recycled, session_state_lost
 
 from .acts import insert, kill, listening, outcome, owners, receiving, rest, session_id
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory
 from .queries import run, value
 
 SEVERAL: dict[str, Any] = {"options": {"client_flag": 65536 | 2}}
@@ -87,13 +86,13 @@ ROUNDS: dict[str, tuple[list[str], str, Any]] = {
 }
 
 
-def do(connection: BaseDatabaseWrapper, *texts: str) -> None:
+def do(connection: Connection, *texts: str) -> None:
     for text in texts:
         with connection.cursor() as cursor:
             cursor.execute(text)
 
 
-def lose_two_and_set_one(connection: BaseDatabaseWrapper, admin: Admin) -> None:
+def lose_two_and_set_one(connection: Connection, admin: Admin) -> None:
     """Afterwards @w is lost, and no statement has said so yet."""
     do(connection, "SET @v = 1", "SET @w = 1")
     kill(admin, connection)
@@ -135,7 +134,7 @@ def test_control_stock_backend_fails_after_each_rest(
 
 
 def test_what_is_not_set_again_raises_at_the_first_other_statement_and_once(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     do(connection, "SET @v = 1, @w = 2", "SET SESSION sql_select_limit = 9", "SET NAMES latin1")
     kill(admin, connection)
@@ -155,7 +154,7 @@ def test_what_is_not_set_again_raises_at_the_first_other_statement_and_once(
 
 @pytest.mark.parametrize("before", ["SET @v = 'b'", "SET @w = 1"])
 def test_text_that_was_set_without_the_names_it_depends_on_is_not_relied_on(
-    connection: BaseDatabaseWrapper, admin: Admin, before: str
+    connection: Connection, admin: Admin, before: str
 ) -> None:
     do(connection, "SET NAMES latin1", before)
     kill(admin, connection)
@@ -179,7 +178,7 @@ def test_text_that_was_set_without_the_names_it_depends_on_is_not_relied_on(
     ],
 )
 def test_statement_that_sets_raises_at_once_where_other_state_is_lost(
-    connection: BaseDatabaseWrapper, admin: Admin, also: str
+    connection: Connection, admin: Admin, also: str
 ) -> None:
     do(connection, "SET @v = 1", also)
     kill(admin, connection)
@@ -190,7 +189,7 @@ def test_statement_that_sets_raises_at_once_where_other_state_is_lost(
 
 
 def test_statement_that_sets_raises_at_once_while_the_connection_is_pinned_by_hand(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     do(connection, "SET @v = 1")
     with pinned(connection):
@@ -230,9 +229,7 @@ def test_statement_that_reads_something_of_the_session_raises(
     assert (told.recycled, len(told.lost)) == ([], 1)
 
 
-def test_global_variable_pays_for_no_session_variable(
-    connection: BaseDatabaseWrapper, admin: Admin
-) -> None:
+def test_global_variable_pays_for_no_session_variable(connection: Connection, admin: Admin) -> None:
     do(connection, "SET SESSION sql_select_limit = 9")
     kill(admin, connection)
     before = admin.value("SELECT @@GLOBAL.sql_select_limit")
@@ -242,7 +239,7 @@ def test_global_variable_pays_for_no_session_variable(
 
 
 def test_read_only_mode_is_not_paid_for_by_the_isolation_level(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     do(connection, "SET SESSION TRANSACTION READ ONLY")
     kill(admin, connection)
@@ -253,7 +250,7 @@ def test_read_only_mode_is_not_paid_for_by_the_isolation_level(
 
 
 def test_statement_that_sets_and_fails_pays_for_nothing(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     do(connection, "SET SESSION sql_select_limit = 9")
     kill(admin, connection)
@@ -263,9 +260,7 @@ def test_statement_that_sets_and_fails_pays_for_nothing(
         run(connection, "SELECT 1")
 
 
-def test_executemany_pays_only_if_it_has_rows(
-    connection: BaseDatabaseWrapper, admin: Admin
-) -> None:
+def test_executemany_pays_only_if_it_has_rows(connection: Connection, admin: Admin) -> None:
     for rows in ([(1,), (2,)], []):
         do(connection, "SET @v = 5")
         kill(admin, connection)
@@ -303,7 +298,7 @@ def test_text_with_several_statements_pays_once_all_of_them_have_run(
 
 @pytest.mark.parametrize("enter", ["atomic", "pinned"])
 def test_entering_a_transaction_or_a_pin_raises_for_what_is_owed(
-    connection: BaseDatabaseWrapper, admin: Admin, enter: str
+    connection: Connection, admin: Admin, enter: str
 ) -> None:
     lose_two_and_set_one(connection, admin)
     block: Any = transaction.atomic(using=connection.alias)
@@ -331,7 +326,7 @@ def test_with_autocommit_off_a_transaction_does_not_begin_on_what_is_owed(
     assert owners(admin) == ["after"]
 
 
-def test_what_is_owed_outlives_a_second_loss(connection: BaseDatabaseWrapper, admin: Admin) -> None:
+def test_what_is_owed_outlives_a_second_loss(connection: Connection, admin: Admin) -> None:
     lose_two_and_set_one(connection, admin)
     kill(admin, connection)
     do(connection, "SET @x = 1")
@@ -394,9 +389,7 @@ def test_replaced_table_is_made_anew_by_mariadb(
         do(connection, "CREATE OR REPLACE TEMPORARY TABLE t AS SELECT t.* FROM t")
 
 
-def test_receiver_neither_pays_nor_takes_the_error(
-    connection: BaseDatabaseWrapper, admin: Admin
-) -> None:
+def test_receiver_neither_pays_nor_takes_the_error(connection: Connection, admin: Admin) -> None:
     seen = []
 
     def receive(**facts: Any) -> None:
@@ -414,7 +407,7 @@ def test_receiver_neither_pays_nor_takes_the_error(
 
 
 def test_receiver_that_closes_the_connection_gives_nothing_up(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
 
     def receive(**facts: Any) -> None:
@@ -432,7 +425,7 @@ def test_receiver_that_closes_the_connection_gives_nothing_up(
 
 
 def test_interruption_while_the_connection_is_replaced_does_not_hush_up_the_loss(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
 
     def interrupt(**facts: Any) -> None:
@@ -451,7 +444,7 @@ def test_interruption_while_the_connection_is_replaced_does_not_hush_up_the_loss
 
 
 def test_interruption_in_a_receiver_of_the_loss_does_not_hush_it_up(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
 
     def interrupt(**facts: Any) -> None:
@@ -467,7 +460,7 @@ def test_interruption_in_a_receiver_of_the_loss_does_not_hush_it_up(
     assert owners(admin) == ["after"]
 
 
-def test_child_of_a_fork_owes_nothing(connection: BaseDatabaseWrapper, admin: Admin) -> None:
+def test_child_of_a_fork_owes_nothing(connection: Connection, admin: Admin) -> None:
     lose_two_and_set_one(connection, admin)
     child = os.fork()
     if not child:
@@ -499,9 +492,7 @@ def test_statement_that_sets_and_never_ran_is_repeated(
             run(connection, "SELECT @v")
 
 
-def test_loss_between_setting_and_the_work_is_told(
-    connection: BaseDatabaseWrapper, admin: Admin
-) -> None:
+def test_loss_between_setting_and_the_work_is_told(connection: Connection, admin: Admin) -> None:
     for _ in range(3):
         do(connection, "SET @v = 1")
         kill(admin, connection)
@@ -577,7 +568,7 @@ class Session:
         self.limits: dict[str, int] = {}
         self.tables: set[str] = set()
 
-    def run(self, connection: BaseDatabaseWrapper, randomly: random.Random) -> str:
+    def run(self, connection: Connection, randomly: random.Random) -> str:
         number = randomly.randrange(100, 200)
         name = randomly.choice("abc")
         limit = randomly.choice(["sql_select_limit", "group_concat_max_len", "max_sort_length"])

@@ -6,13 +6,12 @@ import time
 from typing import Any
 
 import pytest
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_mysql_recycle import SessionStateLost
 
 from .acts import kill, listening
 from .admin import Admin
-from .connections import ConnectionFactory
+from .connections import Connection, ConnectionFactory
 from .queries import run, value
 
 pytestmark = pytest.mark.core
@@ -33,9 +32,7 @@ def assert_recycles_unheard(connection: Any, admin: Admin) -> None:
     assert (told.lost, told.recycled) == ([], ["closed"])
 
 
-def test_escaped_quote_in_a_literal_pins_nothing(
-    connection: BaseDatabaseWrapper, admin: Admin
-) -> None:
+def test_escaped_quote_in_a_literal_pins_nothing(connection: Connection, admin: Admin) -> None:
     for sql in (APOLOGY, APOLOGY.encode()):
         run(connection, sql)
         assert not connection.guard.connection.ledger.pins.pinned  # type: ignore[attr-defined]
@@ -105,9 +102,7 @@ def test_sql_mode_that_the_application_sets_counts_at_once(
     assert_recycles_unheard(connection, admin)
 
 
-def test_ansi_quotes_are_known_after_the_first_rest(
-    connection: BaseDatabaseWrapper, admin: Admin
-) -> None:
+def test_ansi_quotes_are_known_after_the_first_rest(connection: Connection, admin: Admin) -> None:
     admin.set_global("sql_mode", "ANSI_QUOTES")
     run(connection, "SELECT 1")
     time.sleep(0.6)

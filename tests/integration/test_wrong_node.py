@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError
 
 from servers import FaultProxy, Server
@@ -17,7 +16,7 @@ from servers import FaultProxy, Server
 from ..choice import VENDOR
 from .acts import code_of, insert, listening, outcome, owners
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory
 from .queries import connection_id, run, value
 
 #: An application's own account: read_only does not bind administrators.
@@ -134,7 +133,7 @@ def test_pinned_connection_is_not_left(
 @pytest.mark.core
 @pytest.mark.parametrize("begin", ["START TRANSACTION READ ONLY", "SET TRANSACTION READ ONLY"])
 def test_read_only_transaction_of_the_users_own_keeps_its_connection(
-    connection: BaseDatabaseWrapper, admin: Admin, begin: str
+    connection: Connection, admin: Admin, begin: str
 ) -> None:
     before = connection_id(connection)
     run(connection, begin)

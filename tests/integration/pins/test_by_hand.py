@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_mysql_recycle import SessionStateLost, pinned
 
@@ -18,7 +17,7 @@ from ..acts import (
     rest,
 )
 from ..admin import Admin
-from ..connections import STOCK, ConnectionFactory
+from ..connections import STOCK, Connection, ConnectionFactory
 from ..queries import run, value
 
 #: mysqlclient allows several statements in one text by itself; FOUND_ROWS is Django's.
@@ -27,9 +26,7 @@ SEVERAL: dict[str, Any] = {"options": {"client_flag": 65536 | 2}}
 
 @pytest.mark.core
 @pytest.mark.parametrize("by", ["alias", "connection"])
-def test_connection_can_be_pinned_by_hand(
-    connection: BaseDatabaseWrapper, admin: Admin, by: str
-) -> None:
+def test_connection_can_be_pinned_by_hand(connection: Connection, admin: Admin, by: str) -> None:
     using: Any = connection.alias if by == "alias" else connection
     with pinned(using, "the cache of a procedure"):
         insert(connection, "a")
@@ -43,7 +40,7 @@ def test_connection_can_be_pinned_by_hand(
 
 
 def test_pinning_by_hand_begins_on_a_living_connection(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     run(connection, "SELECT 1")
     kill(admin, connection)
@@ -71,7 +68,7 @@ def test_pin_by_hand_holds_what_a_cursor_of_the_drivers_own_does(
             run(connection, "SELECT 1")
 
 
-def test_pin_by_hand_ends_with_its_block(connection: BaseDatabaseWrapper, admin: Admin) -> None:
+def test_pin_by_hand_ends_with_its_block(connection: Connection, admin: Admin) -> None:
     with pinned(connection):
         with pinned(connection):
             run(connection, "SELECT 1")

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from django.db import Error, close_old_connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.utils import OperationalError
 
@@ -24,13 +23,13 @@ from ..acts import (
     session_id,
 )
 from ..admin import Admin
-from ..connections import OURS, STOCK, ConnectionFactory
+from ..connections import OURS, STOCK, Connection, ConnectionFactory
 from ..queries import run
 
 PATIENT: dict[str, Any] = {"CONN_MAX_AGE": None}
 
 
-def no_rows(connection: BaseDatabaseWrapper, sql: Any, *parameters: Any) -> None:
+def no_rows(connection: Connection, sql: Any, *parameters: Any) -> None:
     """Run a statement whose rows, if it has any, are of no interest."""
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters or None)
@@ -102,7 +101,7 @@ def ids(pins: list[Any]) -> dict[str, Any]:
 @pytest.mark.core
 @pytest.mark.parametrize(("kind", "begin", "name", "end"), [*PINS, XA], **ids([*PINS, XA]))
 def test_loss_of_session_state_is_told_once(
-    connection: BaseDatabaseWrapper, admin: Admin, kind: str, begin: Any, name: str, end: Any
+    connection: Connection, admin: Admin, kind: str, begin: Any, name: str, end: Any
 ) -> None:
     no_rows(connection, begin)
     kill(admin, connection)
@@ -120,7 +119,7 @@ def test_loss_of_session_state_is_told_once(
 @pytest.mark.core
 @pytest.mark.parametrize(("kind", "begin", "name", "end"), LASTING, **ids(LASTING))
 def test_state_that_has_ended_pins_no_longer(
-    connection: BaseDatabaseWrapper, admin: Admin, kind: str, begin: Any, name: str, end: Any
+    connection: Connection, admin: Admin, kind: str, begin: Any, name: str, end: Any
 ) -> None:
     no_rows(connection, begin)
     no_rows(connection, end)
@@ -144,9 +143,7 @@ def test_living_connection_that_carries_state_is_not_replaced_between_statements
     assert (told.recycled, session_id(connection)) == ([], session)
 
 
-def test_xa_transaction_pins_until_it_is_over(
-    connection: BaseDatabaseWrapper, admin: Admin
-) -> None:
+def test_xa_transaction_pins_until_it_is_over(connection: Connection, admin: Admin) -> None:
     for number, end in enumerate((("XA ROLLBACK 'x2'",), ("XA COMMIT 'x2' ONE PHASE",))):
         run(connection, "XA START 'x2'")
         insert(connection, f"x{number}")
@@ -181,7 +178,7 @@ def test_rows_of_an_ordinary_executemany_are_left_to_the_driver(
 
 
 def test_mode_of_the_next_transaction_pins_until_that_has_ended(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     run(connection, "SET TRANSACTION READ ONLY")
     with pytest.raises(Error), transaction.atomic(using=connection.alias):
@@ -211,7 +208,7 @@ def test_mode_of_the_next_transaction_pins_until_that_has_ended(
     ],
 )
 def test_what_only_looks_like_state_pins_nothing(
-    connection: BaseDatabaseWrapper, admin: Admin, vendor: str, sql: str
+    connection: Connection, admin: Admin, vendor: str, sql: str
 ) -> None:
     if vendor == "mysql" and sql.startswith("SET STATEMENT"):
         sql = "SELECT /*+ SET_VAR(max_execution_time = 9000) */ 1"
@@ -223,9 +220,7 @@ def test_what_only_looks_like_state_pins_nothing(
     admin.rows("DROP TABLE IF EXISTS no_temporary_table")
 
 
-def test_code_in_an_executable_comment_is_code(
-    connection: BaseDatabaseWrapper, admin: Admin
-) -> None:
+def test_code_in_an_executable_comment_is_code(connection: Connection, admin: Admin) -> None:
     run(connection, "SELECT /*! GET_LOCK('hidden', 0) */")
     kill(admin, connection)
     with pytest.raises(SessionStateLost):
@@ -276,9 +271,7 @@ def test_transaction_by_sql_pins_although_pinning_is_turned_off(
     assert_works(connection, admin)
 
 
-def test_several_kinds_of_state_are_all_named(
-    connection: BaseDatabaseWrapper, admin: Admin
-) -> None:
+def test_several_kinds_of_state_are_all_named(connection: Connection, admin: Admin) -> None:
     run(connection, "SELECT GET_LOCK('first', 0)")
     run(connection, "CREATE TEMPORARY TABLE second (a INT)")
     run(connection, "SET @third = 3")
@@ -327,7 +320,7 @@ def test_all_other_state_pins_across_units_of_work(
 def test_what_runs_while_connecting_does_not_pin(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
-    def receive(*, connection: BaseDatabaseWrapper, **facts: Any) -> None:
+    def receive(*, connection: Connection, **facts: Any) -> None:
         if connection is mine:
             run(connection, "SET @by_a_receiver = 1")
             run(connection, "SET SESSION sql_select_limit = 1000")

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from django.db import close_old_connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError
 
 from django_mysql_recycle import SessionStateLost
@@ -21,7 +20,7 @@ from ..acts import (
     owners,
 )
 from ..admin import Admin
-from ..connections import STOCK, ConnectionFactory
+from ..connections import STOCK, Connection, ConnectionFactory
 from ..queries import run, value
 
 PATIENT: dict[str, Any] = {"CONN_MAX_AGE": None}
@@ -37,7 +36,7 @@ def test_control_stock_backend_goes_on_without_the_lock(
     assert value(connection, "SELECT IS_FREE_LOCK('control')") == 1
 
 
-def test_parameters_name_the_lock(connection: BaseDatabaseWrapper, admin: Admin) -> None:
+def test_parameters_name_the_lock(connection: Connection, admin: Admin) -> None:
     run(connection, "SELECT GET_LOCK(%s, %s)", "by parameter", 0)
     with connection.cursor() as cursor:
         cursor.execute("SELECT GET_LOCK(%(name)s, 0)", {"name": "by name"})
@@ -48,9 +47,7 @@ def test_parameters_name_the_lock(connection: BaseDatabaseWrapper, admin: Admin)
     assert "by name" in str(caught.value) and "by parameter" not in str(caught.value)
 
 
-def test_executemany_takes_a_lock_for_each_row(
-    connection: BaseDatabaseWrapper, admin: Admin
-) -> None:
+def test_executemany_takes_a_lock_for_each_row(connection: Connection, admin: Admin) -> None:
     with connection.cursor() as cursor:
         cursor.executemany("DO GET_LOCK(%s, 0)", [("m1",), ("m2",)])
     kill(admin, connection)
@@ -60,7 +57,7 @@ def test_executemany_takes_a_lock_for_each_row(
 
 
 def test_lock_taken_twice_pins_until_it_is_released_twice(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     for _ in range(2):
         run(connection, "SELECT GET_LOCK('counted', 0)")
@@ -184,7 +181,7 @@ def test_lock_lost_in_a_failed_rollback_is_told_by_the_next_statement(
 
 
 def test_lock_lost_by_an_error_inside_a_transaction_is_told_after_it(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     run(connection, "SELECT GET_LOCK('held', 0)")
     with pytest.raises(DatabaseError) as caught:
@@ -199,7 +196,7 @@ def test_lock_lost_by_an_error_inside_a_transaction_is_told_after_it(
 
 
 def test_lock_lost_is_told_by_the_next_transaction_too(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     run(connection, "SELECT GET_LOCK('held', 0)")
     with pytest.raises(DatabaseError):
@@ -214,7 +211,7 @@ def test_lock_lost_is_told_by_the_next_transaction_too(
     assert owners(admin) == ["c"]
 
 
-def test_closing_a_connection_ends_its_pins(connection: BaseDatabaseWrapper, admin: Admin) -> None:
+def test_closing_a_connection_ends_its_pins(connection: Connection, admin: Admin) -> None:
     run(connection, "SELECT GET_LOCK('closed', 0)")
     connection.close()
     assert_works(connection, admin)
@@ -222,7 +219,7 @@ def test_closing_a_connection_ends_its_pins(connection: BaseDatabaseWrapper, adm
 
 
 def test_closing_a_lost_connection_does_not_hide_the_loss(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     run(connection, "SELECT GET_LOCK('closed', 0)")
     kill(admin, connection)
@@ -233,9 +230,7 @@ def test_closing_a_lost_connection_does_not_hide_the_loss(
     assert owners(admin) == ["b"]
 
 
-def test_message_says_since_when_and_how_long_idle(
-    connection: BaseDatabaseWrapper, admin: Admin
-) -> None:
+def test_message_says_since_when_and_how_long_idle(connection: Connection, admin: Admin) -> None:
     run(connection, "SET SESSION wait_timeout = 1")
     run(connection, "SELECT GET_LOCK('dated', 0)")
     time.sleep(1.3)

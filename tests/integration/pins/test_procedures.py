@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from django.db import Error
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError
 
 from django_mysql_recycle import SessionStateLost
@@ -19,12 +18,12 @@ from ..acts import (
     owners,
 )
 from ..admin import Admin
-from ..connections import ConnectionFactory
+from ..connections import Connection, ConnectionFactory
 from ..queries import run, value
 
 
 def test_procedure_arguments_pin_as_the_user_variables_that_they_are(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     # Both drivers keep them in @_procedure_n, for the application to read afterwards.
     admin.create_procedure("twice(IN a INT, OUT b INT) SET b = a * 2")
@@ -37,7 +36,7 @@ def test_procedure_arguments_pin_as_the_user_variables_that_they_are(
 
 
 def test_autocommit_that_a_procedure_switched_off_is_seen(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     admin.create_procedure("go_manual() SET autocommit = 0")
     with connection.cursor() as cursor:
@@ -80,7 +79,7 @@ def test_autocommit_that_one_of_several_statements_switched_off_is_seen(
 
 @pytest.mark.parametrize("end", ["nextset", "close", "execute", "collected"])
 def test_autocommit_that_a_procedure_switches_off_after_its_rows_is_seen(
-    connection: BaseDatabaseWrapper, admin: Admin, end: str
+    connection: Connection, admin: Admin, end: str
 ) -> None:
     admin.create_procedure("rows_first() BEGIN SELECT 1; SET autocommit = 0; END")
     cursor: Any = connection.cursor()
@@ -100,7 +99,7 @@ def test_autocommit_that_a_procedure_switches_off_after_its_rows_is_seen(
 
 
 def test_autocommit_that_a_procedure_switches_on_again_after_its_rows_pins_no_longer(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     admin.create_procedure(
         "off_and_on() BEGIN SET autocommit = 0; SELECT 1; COMMIT; SET autocommit = 1; END"
@@ -112,7 +111,7 @@ def test_autocommit_that_a_procedure_switches_on_again_after_its_rows_pins_no_lo
 
 
 def test_transaction_that_a_procedure_leaves_open_after_its_rows_is_seen_with_pymysql(
-    connection: BaseDatabaseWrapper, admin: Admin, driver: str
+    connection: Connection, admin: Admin, driver: str
 ) -> None:
     if driver == "mysqlclient":
         pytest.skip("it keeps the server's flag of an open transaction to itself")
@@ -128,7 +127,7 @@ def test_transaction_that_a_procedure_leaves_open_after_its_rows_is_seen_with_py
 
 @pytest.mark.parametrize("begin", ["SET autocommit = 0", "START TRANSACTION"])
 def test_what_a_failed_procedure_left_open_is_seen_once_the_server_tells(
-    connection: BaseDatabaseWrapper, admin: Admin, driver: str, begin: str
+    connection: Connection, admin: Admin, driver: str, begin: str
 ) -> None:
     if driver == "mysqlclient" and begin != "SET autocommit = 0":
         pytest.skip("it keeps the server's flag of an open transaction to itself")
@@ -145,7 +144,7 @@ def test_what_a_failed_procedure_left_open_is_seen_once_the_server_tells(
 
 
 def test_failed_procedure_that_left_nothing_open_pins_nothing(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     admin.create_procedure("refuses() SIGNAL SQLSTATE '45000'")
     for sql in ("CALL refuses()", "CALL nosuch()"):

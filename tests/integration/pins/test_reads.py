@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_mysql_recycle import SessionStateLost
 
@@ -14,7 +13,7 @@ from ..acts import (
     rest,
 )
 from ..admin import Admin
-from ..connections import STOCK, ConnectionFactory
+from ..connections import STOCK, Connection, ConnectionFactory
 from ..queries import run, value
 
 # Reads of what earlier statements left.
@@ -56,7 +55,7 @@ def test_control_stock_backend_answers_null_after_reconnecting(
 
 
 def test_last_insert_id_of_a_replaced_connection_raises(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     insert(connection, "a")
     kill(admin, connection)
@@ -71,7 +70,7 @@ def test_last_insert_id_of_a_replaced_connection_raises(
 
 @pytest.mark.parametrize("by_driver", [False, True], ids=["CALL", "callproc"])
 def test_last_insert_id_that_a_procedure_has_set_is_lost_with_its_connection(
-    connection: BaseDatabaseWrapper, admin: Admin, by_driver: bool
+    connection: Connection, admin: Admin, by_driver: bool
 ) -> None:
     bodies = {
         "inserting": "INSERT INTO testapp_account (owner, balance) VALUES ('a', 0)",
@@ -115,9 +114,7 @@ def test_row_without_a_number_of_its_own_does_not_renew_last_insert_id(
         admin.rows("DROP TABLE unnumbered")
 
 
-def test_last_insert_id_with_an_argument_is_no_read(
-    connection: BaseDatabaseWrapper, admin: Admin
-) -> None:
+def test_last_insert_id_with_an_argument_is_no_read(connection: Connection, admin: Admin) -> None:
     insert(connection, "a")
     kill(admin, connection)
     run(connection, "UPDATE testapp_account SET balance = LAST_INSERT_ID(balance + 1)")

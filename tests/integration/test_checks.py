@@ -154,12 +154,11 @@ def test_connection_lost_inside_a_transaction_does_not_break_the_check_nor_is_it
     connection: Connection, admin: Admin
 ) -> None:
     assert connection.sql_mode  # type: ignore[attr-defined]  # so that Django's check asks nothing
-    with pytest.raises(Error):
-        with transaction.atomic(using=connection.alias):
-            run(connection, "INSERT INTO testapp_account (owner, balance) VALUES ('lost', 1)")
-            kill(admin, connection)
-            assert check(connection) == []
-            run(connection, "SELECT 1")
+    with pytest.raises(Error), transaction.atomic(using=connection.alias):
+        run(connection, "INSERT INTO testapp_account (owner, balance) VALUES ('lost', 1)")
+        kill(admin, connection)
+        assert check(connection) == []
+        run(connection, "SELECT 1")
     assert value(connection, "SELECT COUNT(*) FROM testapp_account") == 0
 
 

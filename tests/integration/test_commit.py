@@ -50,11 +50,10 @@ def test_commit_lost_on_its_way_raises_and_nothing_is_there(
     proxied: Proxied, admin: Admin, how: Any, hooks: Hooks
 ) -> None:
     connection, between = proxied()
-    with pytest.raises(OperationalError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            hooks.register(connection, "a")
-            between.cut_at(b"COMMIT", how=how)
+    with pytest.raises(OperationalError), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        hooks.register(connection, "a")
+        between.cut_at(b"COMMIT", how=how)
     assert (owners(admin), hooks) == ([], [])
     assert len(between.connections) == 1
     with transaction.atomic(using=connection.alias):
@@ -69,11 +68,10 @@ def test_commit_whose_answer_is_lost_raises_once_and_the_server_has_the_rows(
     proxied: Proxied, admin: Admin, how: Any, hooks: Hooks
 ) -> None:
     connection, between = proxied()
-    with pytest.raises(OperationalError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            hooks.register(connection, "a")
-            between.cut_at(b"COMMIT", when="after", how=how)
+    with pytest.raises(OperationalError), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        hooks.register(connection, "a")
+        between.cut_at(b"COMMIT", when="after", how=how)
     # Nobody can know it here: the error is the truth about that, and no hook may run.
     assert (owners(admin), hooks) == (["a"], [])
     assert [sql for sql in between.connections[0].queries() if sql == "COMMIT"] == ["COMMIT"]
@@ -87,15 +85,14 @@ def test_commit_on_a_lost_connection_raises_and_its_hooks_never_run(
     proxied: Proxied, admin: Admin, moment: str, hooks: Hooks
 ) -> None:
     connection, between = proxied()
-    with pytest.raises(OperationalError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            hooks.register(connection, "a")
-            if moment == "killed before":
-                kill(admin, connection)
-            else:
-                between.cut("rst")
-                wait_until_hung_up(connection)
+    with pytest.raises(OperationalError), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        hooks.register(connection, "a")
+        if moment == "killed before":
+            kill(admin, connection)
+        else:
+            between.cut("rst")
+            wait_until_hung_up(connection)
     with transaction.atomic(using=connection.alias):
         insert(connection, "b")
     assert (owners(admin), hooks) == (["b"], [])
@@ -104,13 +101,12 @@ def test_commit_on_a_lost_connection_raises_and_its_hooks_never_run(
 def test_commit_after_an_error_that_the_application_swallowed_raises_and_its_hooks_never_run(
     connection: Connection, admin: Admin, hooks: Hooks
 ) -> None:
-    with pytest.raises(DatabaseError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            hooks.register(connection, "a")
-            kill(admin, connection)
-            with pytest.raises(Error):
-                insert(connection, "b")
+    with pytest.raises(DatabaseError), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        hooks.register(connection, "a")
+        kill(admin, connection)
+        with pytest.raises(Error):
+            insert(connection, "b")
     assert connection.get_autocommit()
     with transaction.atomic(using=connection.alias):
         insert(connection, "c")
@@ -165,11 +161,10 @@ def test_control_stock_backend_denies_an_acknowledged_commit(
     proxied: Proxied, admin: Admin, hooks: Hooks
 ) -> None:
     connection, between = proxied(STOCK)
-    with pytest.raises(OperationalError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            hooks.register(connection, "a")
-            between.cut_at(b"COMMIT", when="answered")
+    with pytest.raises(OperationalError), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        hooks.register(connection, "a")
+        between.cut_at(b"COMMIT", when="answered")
     assert (owners(admin), hooks) == (["a"], [])
 
 
@@ -200,11 +195,10 @@ def test_hook_that_raises_is_heard_and_the_connection_works(proxied: Proxied, ad
     def hook() -> None:
         raise Boom
 
-    with pytest.raises(Boom):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            transaction.on_commit(hook, using=connection.alias)
-            between.cut_at(b"COMMIT", when="answered")
+    with pytest.raises(Boom), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        transaction.on_commit(hook, using=connection.alias)
+        between.cut_at(b"COMMIT", when="answered")
     assert owners(admin) == ["a"]
     assert_works(connection, admin)
 
@@ -284,13 +278,12 @@ def test_exception_of_the_application_is_not_masked_by_a_lost_connection(
             between.cut_at(b"ROLLBACK", when="before" if loss == "rollback cut" else "after")
         raise Boom
 
-    with pytest.raises(Boom):
-        with transaction.atomic(using=connection.alias):
-            if depth == "nested":
-                with transaction.atomic(using=connection.alias):
-                    work()
-            else:
+    with pytest.raises(Boom), transaction.atomic(using=connection.alias):
+        if depth == "nested":
+            with transaction.atomic(using=connection.alias):
                 work()
+        else:
+            work()
     assert connection.autocommit
     if not reachable:
         with pytest.raises(OperationalError):
@@ -306,12 +299,11 @@ def test_control_stock_backend_masks_the_exception_where_it_cannot_reconnect(
     proxied: Proxied, admin: Admin
 ) -> None:
     connection, between = proxied(STOCK)
-    with pytest.raises(OperationalError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            refuse(between)
-            kill(admin, connection)
-            raise Boom
+    with pytest.raises(OperationalError), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        refuse(between)
+        kill(admin, connection)
+        raise Boom
 
 
 @pytest.mark.parametrize("loss", ["killed", "rollback cut"])
@@ -448,9 +440,8 @@ def test_atomic_with_autocommit_off_raises_on_a_connection_lost_with_uncommitted
     connection = off(make_connection, kind)
     insert(connection, "a")
     kill(admin, connection)
-    with pytest.raises(Error):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "b")
+    with pytest.raises(Error), transaction.atomic(using=connection.alias):
+        insert(connection, "b")
     connection.rollback()
     insert(connection, "c")
     connection.commit()
@@ -499,12 +490,11 @@ def test_hook_registered_before_a_replacement_runs_once(
 def test_savepoint_released_on_a_lost_connection_raises_and_nothing_is_there(
     connection: Connection, admin: Admin
 ) -> None:
-    with pytest.raises(Error):
+    with pytest.raises(Error), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
         with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            with transaction.atomic(using=connection.alias):
-                insert(connection, "b")
-                kill(admin, connection)
+            insert(connection, "b")
+            kill(admin, connection)
     assert owners(admin) == []
     assert_works(connection, admin)
 
@@ -512,15 +502,13 @@ def test_savepoint_released_on_a_lost_connection_raises_and_nothing_is_there(
 def test_savepoint_given_up_on_a_lost_connection_dooms_the_whole_transaction(
     connection: Connection, admin: Admin, hooks: Hooks
 ) -> None:
-    with pytest.raises(Error):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            hooks.register(connection, "a")
-            with pytest.raises(Boom):
-                with transaction.atomic(using=connection.alias):
-                    kill(admin, connection)
-                    raise Boom
-            insert(connection, "b")
+    with pytest.raises(Error), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        hooks.register(connection, "a")
+        with pytest.raises(Boom), transaction.atomic(using=connection.alias):
+            kill(admin, connection)
+            raise Boom
+        insert(connection, "b")
     assert (owners(admin), hooks) == ([], [])
     assert_works(connection, admin)
 

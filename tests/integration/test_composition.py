@@ -92,12 +92,11 @@ def test_idle_kill_is_met(
 
 
 def test_nothing_is_replaced_inside_atomic(composed: Connection, admin: Admin) -> None:
-    with pytest.raises(Error):
-        with transaction.atomic(using=composed.alias):
-            Account.objects.using(composed.alias).create(owner="first half")
-            admin.kill(composed.connection.thread_id())
-            settle()
-            Account.objects.using(composed.alias).create(owner="second half")
+    with pytest.raises(Error), transaction.atomic(using=composed.alias):
+        Account.objects.using(composed.alias).create(owner="first half")
+        admin.kill(composed.connection.thread_id())
+        settle()
+        Account.objects.using(composed.alias).create(owner="second half")
     assert admin.value("SELECT COUNT(*) FROM testapp_account") == 0
     assert value(composed, "SELECT 1") == 1
 

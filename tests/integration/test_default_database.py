@@ -236,9 +236,8 @@ def test_use_that_no_text_shows_is_asked_for_at_the_server(
 def test_database_that_is_gone_raises_once(tenant: Connection, admin: Admin, main: str) -> None:
     admin.rows("DROP DATABASE tenant_a")
     kill(admin, tenant)
-    with listening(tenant) as told:
-        with pytest.raises(SessionStateLost, match="tenant_a") as caught:
-            note(tenant, "refused")
+    with listening(tenant) as told, pytest.raises(SessionStateLost, match="tenant_a") as caught:
+        note(tenant, "refused")
     assert code_of(caught.value) == 1049
     assert [facts["state"] for facts in told.lost] == [("default database",)]
     assert told.recycled == ["closed"]

@@ -61,9 +61,8 @@ SLOW = "SELECT SLEEP(0.3) + 99"
 
 
 def interrupted(kind: type[BaseException], act: Callable[[], Any], after: float = 0.1) -> None:
-    with pytest.raises(kind):
-        with alarm(after, kind):
-            act()
+    with pytest.raises(kind), alarm(after, kind):
+        act()
 
 
 @pytest.mark.core
@@ -117,15 +116,14 @@ def test_transaction_with_an_interrupted_statement_cannot_go_on(
     connection: Connection, admin: Admin, kind: type[BaseException], hooks: Hooks
 ) -> None:
     errors = []
-    with pytest.raises(DatabaseError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            hooks.register(connection, "a")
-            interrupted(kind, lambda: run(connection, SLOW))
-            errors.append(outcome(lambda: insert(connection, "b")))
-            errors.append(outcome(lambda: value(connection, "SELECT 1")))
-            errors.append(outcome(lambda: enter(connection)))
-            # COMMIT raises as well: the block cannot pretend.
+    with pytest.raises(DatabaseError), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        hooks.register(connection, "a")
+        interrupted(kind, lambda: run(connection, SLOW))
+        errors.append(outcome(lambda: insert(connection, "b")))
+        errors.append(outcome(lambda: value(connection, "SELECT 1")))
+        errors.append(outcome(lambda: enter(connection)))
+        # COMMIT raises as well: the block cannot pretend.
     assert [isinstance(error, DatabaseError) for error in errors] == [True] * 3
     assert (owners(admin), hooks) == ([], [])
     with transaction.atomic(using=connection.alias):
@@ -160,14 +158,12 @@ def test_interruption_that_leaves_the_block_is_not_masked(
 def test_interrupted_savepoint_dooms_the_transaction(
     connection: Connection, admin: Admin, kind: type[BaseException]
 ) -> None:
-    with pytest.raises(DatabaseError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            with pytest.raises(kind):
-                with transaction.atomic(using=connection.alias):
-                    interrupted(kind, lambda: run(connection, SLOW))
-                    raise kind
-            insert(connection, "b")
+    with pytest.raises(DatabaseError), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        with pytest.raises(kind), transaction.atomic(using=connection.alias):
+            interrupted(kind, lambda: run(connection, SLOW))
+            raise kind
+        insert(connection, "b")
     assert owners(admin) == []
     assert_works(connection, admin)
 
@@ -230,9 +226,8 @@ def test_interruption_between_an_acknowledged_commit_and_autocommit_costs_no_hoo
             # COMMIT takes 0.2 s, SET autocommit = 1 as long: the alarm rings in the second.
             between.latency = 0.1
 
-    with pytest.raises(kind):
-        with alarm(0.3, kind):
-            work()
+    with pytest.raises(kind), alarm(0.3, kind):
+        work()
     between.latency = 0
     assert (owners(admin), hooks) == (["a"], ["a"])
     assert connection.get_autocommit()

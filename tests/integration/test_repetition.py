@@ -176,9 +176,8 @@ def test_statement_longer_than_the_server_takes_is_no_lost_connection_to_repeat_
 ) -> None:
     admin.set_global("max_allowed_packet", 1 << 20)
     connection = rested(make_connection(transport="socket"))
-    with listening(connection) as told:
-        with pytest.raises(OperationalError):
-            run(connection, "SELECT %s", "x" * (3 << 20))
+    with listening(connection) as told, pytest.raises(OperationalError):
+        run(connection, "SELECT %s", "x" * (3 << 20))
     assert told.repeated == []
     assert_works(connection, admin)
 
@@ -196,9 +195,8 @@ def test_statement_whose_answer_was_lost_raises_and_ran_once(
     rested(connection)
     rest(connection)
     fault = between.cut_at(b"INSERT", when="after", how=how)
-    with listening(connection) as told:
-        with pytest.raises(OperationalError) as caught:
-            insert(connection, "new")
+    with listening(connection) as told, pytest.raises(OperationalError) as caught:
+        insert(connection, "new")
     assert not isinstance(caught.value, SessionStateLost)
     fault.wait()
     assert told.repeated == []
@@ -293,13 +291,12 @@ def test_executemany_that_loses_its_connection_between_two_statements_raises(
 
     rows = numbered(count, count * 3 // 4, pause)
     run(connection, "SELECT 1")
-    with pytest.raises(OperationalError):
-        with connection.cursor() as cursor:
-            if inside == "atomic":
-                with transaction.atomic(using=connection.alias):
-                    cursor.executemany(BULK, rows)
-            else:
+    with pytest.raises(OperationalError), connection.cursor() as cursor:
+        if inside == "atomic":
+            with transaction.atomic(using=connection.alias):
                 cursor.executemany(BULK, rows)
+        else:
+            cursor.executemany(BULK, rows)
     there = owners(admin)
     if inside == "atomic":
         assert there == []
@@ -324,11 +321,10 @@ def test_executemany_one_by_one_that_loses_its_connection_raises(
         rest(connection)
         yield 1, "c"
 
-    with pytest.raises((OperationalError, InterfaceError)):
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                "UPDATE testapp_account SET balance = balance + %s WHERE owner = %s", changes()
-            )
+    with pytest.raises((OperationalError, InterfaceError)), connection.cursor() as cursor:
+        cursor.executemany(
+            "UPDATE testapp_account SET balance = balance + %s WHERE owner = %s", changes()
+        )
     assert balances(admin) == {"a": 1, "b": 1, "c": 0}
     assert_works(connection, admin)
 
@@ -348,9 +344,8 @@ def test_executemany_is_not_repeated_even_if_its_first_statement_never_ran(
     racing: Connection, admin: Admin
 ) -> None:
     lose_before_the_write(racing, admin)
-    with pytest.raises(OperationalError):
-        with racing.cursor() as cursor:
-            cursor.executemany(BULK, iter([("a", 1), ("b", 2)]))
+    with pytest.raises(OperationalError), racing.cursor() as cursor:
+        cursor.executemany(BULK, iter([("a", 1), ("b", 2)]))
     assert owners(admin) == []
     assert_works(racing, admin)
 
@@ -384,9 +379,8 @@ def test_procedure_call_is_not_repeated(racing: Connection, admin: Admin) -> Non
         " INSERT INTO testapp_account (owner, balance) VALUES (name, 0)"
     )
     lose_before_the_write(racing, admin)
-    with pytest.raises(OperationalError):
-        with racing.cursor() as cursor:
-            cursor.callproc("add_account", ["a"])
+    with pytest.raises(OperationalError), racing.cursor() as cursor:
+        cursor.callproc("add_account", ["a"])
     with racing.cursor() as cursor:
         cursor.callproc("add_account", ["b"])
     assert owners(admin) == ["b"]
@@ -495,9 +489,8 @@ def test_control_stock_backend_cannot_enter_a_transaction_on_a_lost_connection(
     connection = make_connection(STOCK)
     run(connection, "SELECT 1")
     kill(admin, connection)
-    with pytest.raises(OperationalError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
+    with pytest.raises(OperationalError), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
 
 
 @pytest.mark.parametrize(
@@ -536,16 +529,15 @@ def test_nothing_is_repeated_inside_a_transaction(
     make_connection: ConnectionFactory, admin: Admin, inner: str, recycle: dict[str, Any]
 ) -> None:
     connection = make_connection(transport="socket", recycle=recycle)
-    with pytest.raises(DatabaseError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            kill(admin, connection)
-            rest(connection)
-            if inner == "plain":
+    with pytest.raises(DatabaseError), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        kill(admin, connection)
+        rest(connection)
+        if inner == "plain":
+            insert(connection, "b")
+        else:
+            with transaction.atomic(using=connection.alias):
                 insert(connection, "b")
-            else:
-                with transaction.atomic(using=connection.alias):
-                    insert(connection, "b")
     assert owners(admin) == []
     with transaction.atomic(using=connection.alias):
         insert(connection, "c")
@@ -556,13 +548,12 @@ def test_error_caught_inside_a_transaction_does_not_split_it(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
     connection = make_connection(transport="socket")
-    with pytest.raises(Error):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            kill(admin, connection)
-            for owner in "bcd":
-                with pytest.raises(Error):
-                    insert(connection, owner)
+    with pytest.raises(Error), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        kill(admin, connection)
+        for owner in "bcd":
+            with pytest.raises(Error):
+                insert(connection, owner)
     assert owners(admin) == []
     assert_works(connection, admin)
 

@@ -267,9 +267,8 @@ def test_failing_connect_is_a_connect_error_and_the_next_statement_tries_again(
         with pytest.raises(OperationalError):
             Account.objects.using(connection.alias).create(owner="too early")
         assert connection.connection is None
-    with pytest.raises(OperationalError):
-        with transaction.atomic(using=connection.alias):
-            pytest.fail("there is no connection to begin with")
+    with pytest.raises(OperationalError), transaction.atomic(using=connection.alias):
+        pytest.fail("there is no connection to begin with")
     between.retarget(*home)
     Account.objects.using(connection.alias).create(owner="in time")
     assert connection.autocommit and not connection.in_atomic_block

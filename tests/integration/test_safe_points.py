@@ -36,11 +36,10 @@ def kill_now(admin: Admin, connection: Connection) -> None:
 def test_loss_inside_atomic_is_the_drivers_own_error_and_no_half_is_committed(
     connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
-    with pytest.raises(OperationalError) as caught:
-        with transaction.atomic(using=connection.alias):
-            add(connection, "first half")
-            kill_now(admin, connection)
-            add(connection, "second half")
+    with pytest.raises(OperationalError) as caught, transaction.atomic(using=connection.alias):
+        add(connection, "first half")
+        kill_now(admin, connection)
+        add(connection, "second half")
     assert not isinstance(caught.value, SessionStateLost)
     assert recycles == []
     assert owners(admin) == []
@@ -66,12 +65,11 @@ def test_application_that_swallows_the_loss_inside_atomic_commits_nothing(
 def test_loss_inside_a_savepoint_ends_the_outer_block_too(
     connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
-    with pytest.raises(Error):
+    with pytest.raises(Error), transaction.atomic(using=connection.alias):
+        add(connection, "outer")
         with transaction.atomic(using=connection.alias):
-            add(connection, "outer")
-            with transaction.atomic(using=connection.alias):
-                kill_now(admin, connection)
-                add(connection, "inner")
+            kill_now(admin, connection)
+            add(connection, "inner")
     assert recycles == []
     assert owners(admin) == []
     assert value(connection, "SELECT 1") == 1
@@ -262,11 +260,10 @@ def test_stock_backend_too_never_commits_half_of_a_lost_transaction(
     make_connection: ConnectionFactory, admin: Admin, engine: str
 ) -> None:
     connection = make_connection(engine)
-    with pytest.raises(Error):
-        with transaction.atomic(using=connection.alias):
-            add(connection, "first half")
-            kill_now(admin, connection)
-            add(connection, "second half")
+    with pytest.raises(Error), transaction.atomic(using=connection.alias):
+        add(connection, "first half")
+        kill_now(admin, connection)
+        add(connection, "second half")
     assert owners(admin) == []
 
 

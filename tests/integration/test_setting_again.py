@@ -223,9 +223,8 @@ def test_statement_that_reads_something_of_the_session_raises(
     connection = make_connection(**SEVERAL)
     do(connection, "SET @v = 1", "SET NAMES latin1", "CREATE TEMPORARY TABLE t (a INT)")
     kill(admin, connection)
-    with listening(connection) as told:
-        with pytest.raises(SessionStateLost):
-            do(connection, text)
+    with listening(connection) as told, pytest.raises(SessionStateLost):
+        do(connection, text)
     assert (told.recycled, len(told.lost)) == ([], 1)
 
 
@@ -433,9 +432,8 @@ def test_interruption_while_the_connection_is_replaced_does_not_hush_up_the_loss
 
     do(connection, "SET @v = 1", "SET @w = 1")
     kill(admin, connection)
-    with receiving(connection_created, interrupt):
-        with pytest.raises(KeyboardInterrupt):
-            do(connection, "SET @v = 1")
+    with receiving(connection_created, interrupt), pytest.raises(KeyboardInterrupt):
+        do(connection, "SET @v = 1")
     with pytest.raises(SessionStateLost) as caught:
         insert(connection, "raised")
     assert "@v" in str(caught.value) and "@w" in str(caught.value)
@@ -451,9 +449,8 @@ def test_interruption_in_a_receiver_of_the_loss_does_not_hush_it_up(
         raise KeyboardInterrupt
 
     lose_two_and_set_one(connection, admin)
-    with receiving(session_state_lost, interrupt):
-        with pytest.raises(KeyboardInterrupt):
-            insert(connection, "interrupted")
+    with receiving(session_state_lost, interrupt), pytest.raises(KeyboardInterrupt):
+        insert(connection, "interrupted")
     with pytest.raises(SessionStateLost, match="@w"):
         insert(connection, "raised")
     insert(connection, "after")

@@ -101,18 +101,16 @@ def write(connection: Connection, far: Far) -> None:
 
 
 def commit(connection: Connection, far: Far) -> None:
-    with pytest.raises(OperationalError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "commit")
-            far.forget(connection)
+    with pytest.raises(OperationalError), transaction.atomic(using=connection.alias):
+        insert(connection, "commit")
+        far.forget(connection)
 
 
 def rollback(connection: Connection, far: Far) -> None:
-    with pytest.raises(ZeroDivisionError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "rollback")
-            far.forget(connection)
-            raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError), transaction.atomic(using=connection.alias):
+        insert(connection, "rollback")
+        far.forget(connection)
+        raise ZeroDivisionError
 
 
 def server_at_work(connection: Connection, far: Far) -> None:

@@ -368,11 +368,10 @@ def test_destructor_that_queries_between_two_statements_of_a_call_gets_its_own_a
             Destroyed(connection, found)
             yield [owner, 0]
 
-    with transaction.atomic(using=connection.alias):
-        with connection.cursor() as cursor:
-            sql = "INSERT INTO testapp_account (owner, balance) VALUES (%s, 1 + %s)"
-            cursor.executemany(sql, given())
-            assert cursor.rowcount == 3
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        sql = "INSERT INTO testapp_account (owner, balance) VALUES (%s, 1 + %s)"
+        cursor.executemany(sql, given())
+        assert cursor.rowcount == 3
     assert (owners(admin), found) == (["a", "b", "c"], ["destructor"] * 3)
     assert connection_id(connection) == before
 
@@ -400,11 +399,10 @@ def test_error_of_another_database_out_of_a_signal_handler_is_an_interruption(
             signal.signal(signal.SIGALRM, was)
 
     if inside == "atomic":
-        with pytest.raises(DatabaseError):
-            with transaction.atomic(using=connection.alias):
-                insert(connection, "lost")
-                interrupt()
-                insert(connection, "lost as well")
+        with pytest.raises(DatabaseError), transaction.atomic(using=connection.alias):
+            insert(connection, "lost")
+            interrupt()
+            insert(connection, "lost as well")
     else:
         interrupt()
     assert [value(connection, "SELECT %s + 0", n) for n in (1, 2, 3)] == [1, 2, 3]

@@ -49,9 +49,8 @@ def test_pinning_by_hand_begins_on_a_living_connection(
     assert (told.lost, told.recycled) == ([], ["closed"])
     run(connection, "SELECT GET_LOCK('earlier', 0)")
     kill(admin, connection)
-    with pytest.raises(SessionStateLost, match="earlier"):
-        with pinned(connection):
-            pytest.fail("the lock is lost")
+    with pytest.raises(SessionStateLost, match="earlier"), pinned(connection):
+        pytest.fail("the lock is lost")
 
 
 def test_pin_by_hand_holds_what_a_cursor_of_the_drivers_own_does(

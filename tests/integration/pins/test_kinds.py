@@ -105,9 +105,8 @@ def test_loss_of_session_state_is_told_once(
 ) -> None:
     no_rows(connection, begin)
     kill(admin, connection)
-    with listening(connection) as told:
-        with pytest.raises(SessionStateLost, match=name) as caught:
-            run(connection, "SELECT 1")
+    with listening(connection) as told, pytest.raises(SessionStateLost, match=name) as caught:
+        run(connection, "SELECT 1")
     assert isinstance(caught.value, OperationalError)
     assert isinstance(code_of(caught.value), int)
     assert len(told.lost) == 1 and told.lost[0]["raised"] is True

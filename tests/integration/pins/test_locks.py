@@ -169,11 +169,10 @@ def test_lock_lost_in_a_failed_rollback_is_told_by_the_next_statement(
 
     connection = make_connection()
     run(connection, "SELECT GET_LOCK('held', 0)")
-    with pytest.raises(Boom):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            kill(admin, connection)
-            raise Boom
+    with pytest.raises(Boom), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        kill(admin, connection)
+        raise Boom
     with pytest.raises(SessionStateLost, match="held"):
         insert(connection, "b")
     insert(connection, "c")
@@ -184,10 +183,9 @@ def test_lock_lost_by_an_error_inside_a_transaction_is_told_after_it(
     connection: Connection, admin: Admin
 ) -> None:
     run(connection, "SELECT GET_LOCK('held', 0)")
-    with pytest.raises(DatabaseError) as caught:
-        with transaction.atomic(using=connection.alias):
-            kill(admin, connection)
-            insert(connection, "a")
+    with pytest.raises(DatabaseError) as caught, transaction.atomic(using=connection.alias):
+        kill(admin, connection)
+        insert(connection, "a")
     if not isinstance(caught.value, SessionStateLost):
         with pytest.raises(SessionStateLost, match="held"):
             insert(connection, "b")
@@ -199,10 +197,9 @@ def test_lock_lost_is_told_by_the_next_transaction_too(
     connection: Connection, admin: Admin
 ) -> None:
     run(connection, "SELECT GET_LOCK('held', 0)")
-    with pytest.raises(DatabaseError):
-        with transaction.atomic(using=connection.alias):
-            kill(admin, connection)
-            insert(connection, "a")
+    with pytest.raises(DatabaseError), transaction.atomic(using=connection.alias):
+        kill(admin, connection)
+        insert(connection, "a")
     with pytest.raises(SessionStateLost, match="held"):
         with transaction.atomic(using=connection.alias):
             insert(connection, "b")

@@ -17,8 +17,8 @@ from django_mysql_recycle import SessionStateLost
 from .acts import assert_works, insert, kill, listening, outcome, owners, rest
 from .admin import Admin
 from .connections import STOCK, Connection, ConnectionFactory
+from .default_database.conftest import here, main, note, notes
 from .queries import run, value
-from .test_default_database import here, main, note, notes
 
 __all__ = ["main"]
 

@@ -115,7 +115,7 @@ def test_commit_after_an_error_that_the_application_swallowed_raises_and_its_hoo
 ) -> None:
     connection = make_connection()
     ran: list[str] = []
-    with pytest.raises(DatabaseError):
+    with pytest.raises(DatabaseError, match="lost before COMMIT"):
         with transaction.atomic(using=connection.alias):
             insert(connection, "a")
             transaction.on_commit(lambda: ran.append("a"), using=connection.alias)
@@ -236,6 +236,23 @@ def test_hook_that_raises_is_heard_and_the_connection_works(
     assert_works(connection, admin)
 
 
+def test_hook_that_raises_costs_no_session_state(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection()
+    run(connection, "SET @mine = 7")
+
+    def hook() -> None:
+        raise Boom
+
+    with pytest.raises(Boom):
+        with transaction.atomic(using=connection.alias):
+            insert(connection, "a")
+            transaction.on_commit(hook, using=connection.alias)
+    assert value(connection, "SELECT @mine") == 7
+    assert owners(admin) == ["a"]
+
+
 # SET autocommit = 1 is a COMMIT of its own where something has run.
 
 
@@ -354,6 +371,17 @@ def test_control_stock_backend_masks_the_exception_where_it_cannot_reconnect(
             refuse(between)
             kill(admin, connection)
             raise Boom
+
+
+def test_rollback_by_hand_keeps_the_connection_and_its_session_state(
+    connection: BaseDatabaseWrapper, admin: Admin
+) -> None:
+    connection.set_autocommit(False)
+    run(connection, "SET @mine = 7")
+    insert(connection, "a")
+    connection.rollback()
+    assert value(connection, "SELECT @mine") == 7
+    assert owners(admin) == []
 
 
 @pytest.mark.parametrize("loss", ["killed", "rollback cut"])

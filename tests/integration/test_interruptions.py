@@ -37,6 +37,7 @@ from .acts import (
     owners,
     rest,
     session_id,
+    wait_for,
 )
 from .admin import Admin
 from .connections import STOCK, ConnectionFactory
@@ -113,6 +114,22 @@ def test_interrupted_write_is_there_at_most_once(
     assert_works(connection, admin)
 
 
+@ONE_KIND
+def test_connection_of_an_interrupted_statement_is_closed_without_another_command(
+    make_connection: ConnectionFactory,
+    proxy: Callable[..., FaultProxy],
+    kind: type[BaseException],
+) -> None:
+    between = proxy()
+    connection = make_connection(via=between)
+    run(connection, "SELECT 1")
+    interrupted(kind, lambda: run(connection, SLOW))
+    requests = between.connections[0].requests
+    assert value(connection, "SELECT 2") == 2
+    wait_for(lambda: not between.connections[0].open, "the end of the interrupted connection")
+    assert between.connections[0].requests == requests
+
+
 @pytest.mark.core
 @INTERRUPTIONS
 def test_transaction_with_an_interrupted_statement_cannot_go_on(
@@ -121,7 +138,7 @@ def test_transaction_with_an_interrupted_statement_cannot_go_on(
     connection = make_connection()
     ran: list[str] = []
     errors = []
-    with pytest.raises(DatabaseError):
+    with pytest.raises(DatabaseError, match="cut short"):
         with transaction.atomic(using=connection.alias):
             insert(connection, "a")
             transaction.on_commit(lambda: ran.append("a"), using=connection.alias)
@@ -253,6 +270,9 @@ def test_interruption_between_an_acknowledged_commit_and_autocommit_costs_no_hoo
     between.latency = 0
     assert (owners(admin), ran) == (["a"], ["a"])
     assert connection.get_autocommit()
+    assert (
+        not connection.run_commit_hooks_on_set_autocommit_on
+    )  # or an interrupted ROLLBACK runs some
     with transaction.atomic(using=connection.alias):
         insert(connection, "b")
     assert (owners(admin), ran) == (["a", "b"], ["a"])

@@ -50,6 +50,17 @@ class Condition(IntEnum):
 class PhysicalConnection:
     """One connection of the driver to the server."""
 
+    # More attributes than an instance keeps in place without this.
+    __slots__ = (
+        *("code", "condition", "descriptor", "dirty", "driver", "exchange", "executing"),
+        *("expires_at", "idle_limit", "kept_until", "last_activity", "ledger", "limit_due"),
+        *("limit_pause", "limit_unread", "mariadb", "max_age", "network_timeout_lifted"),
+        *("opened_at", "opened_in", "options", "path_options", "peer_closed", "ran_since"),
+        *("raw", "read_only_declared", "reading", "ready", "reason", "rolled_back"),
+        *("short_idle", "socket", "status_unknown", "touched", "unit_ended_at", "usable"),
+        *("watched", "wrong_node"),
+    )
+
     def __init__(
         self, driver: Driver, raw: DriverConnection, options: Options, max_age: float | None
     ) -> None:

@@ -140,7 +140,7 @@ def recycled(
 def repeated(connection: Any, *, reason: str, age: float, idle: float) -> None:
     _count(connection.alias, "repeated", reason)
     logger.warning(
-        "a statement on %r never ran (%s, idle %.1f s): running it on a new connection",
+        "a statement on %r never ran (%s, idle %.1f s): it is run again on a new connection",
         connection.alias,
         reason,
         idle,
@@ -201,8 +201,8 @@ def limit_unknown(alias: str) -> None:
     if not _record.is_new(alias, "limit unknown"):
         return
     logger.warning(
-        "the server of %r refused to tell its wait_timeout: until it answers, its connections have "
-        "no idle limit but the one in OPTIONS['recycle']['idle_limit']",
+        "the server of %r refused to report its wait_timeout: until it does, only "
+        "OPTIONS['recycle']['idle_limit'] limits the idle time of its connections",
         alias,
     )
 

@@ -149,7 +149,7 @@ class _Questions:
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _whole(value: Any) -> int | None:

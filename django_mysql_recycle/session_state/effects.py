@@ -7,7 +7,10 @@ back. Doubt counts as the answer with the graver consequence, which each functio
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Any
+
+from .lexer import USUAL, Source, tokenise, words_of
 
 __all__ = ["commits", "may_touch_tables", "rolls_back"]
 
@@ -33,8 +36,6 @@ _HARMLESS = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
-_COMMENTS = r"(?:\s|\(|\ufeff|/\*(?![!M]).*?\*/|--\s[^\n]*(?:\n|$)|\#[^\n]*(?:\n|$))*"
-_FIRST_WORDS = re.compile(_COMMENTS + r"([A-Z]+)(?:\s+([A-Z]+))?", re.IGNORECASE | re.DOTALL)
 #: They commit what is open before they do anything else.
 _COMMITTING = re.compile(
     r"""
@@ -59,26 +60,20 @@ def may_touch_tables(sql: Any) -> bool:
 
 def commits(sql: Any) -> bool:
     """Whether it commits, by itself or before it begins. In doubt it does not."""
-    first, second = _first_words(sql)
-    return _COMMITTING.fullmatch(first) is not None and second != "TEMPORARY"
+    verb, *others = _words(sql)
+    return _COMMITTING.fullmatch(verb) is not None and others[:1] != ["TEMPORARY"]
 
 
 def rolls_back(sql: Any) -> bool:
     """Whether it is a ROLLBACK of the whole transaction. In doubt it is not."""
-    first, second = _first_words(sql)
-    return first == "ROLLBACK" and second != "TO" and not _to_savepoint(sql)
+    verb, *others = _words(sql)
+    return verb == "ROLLBACK" and "TO" not in others
 
 
-def _to_savepoint(sql: Any) -> bool:
-    return re.search(r"\bTO\b", _text(sql), re.IGNORECASE) is not None
-
-
-def _first_words(sql: Any) -> tuple[str, str]:
-    found = _FIRST_WORDS.match(_text(sql))
-    return ((found[1] or "").upper(), (found[2] or "").upper()) if found else ("", "")
-
-
-def _text(sql: Any) -> str:
+def _words(sql: Any) -> list[str]:
+    """The first words of a text, at least one."""
     if isinstance(sql, (bytes, bytearray)):
-        return bytes(sql[:4096]).decode("utf-8", "surrogateescape")
-    return sql[:4096] if isinstance(sql, str) else ""
+        sql = bytes(sql[:4096]).decode("utf-8", "surrogateescape")
+    tokens = tokenise(Source(sql if isinstance(sql, str) else "", USUAL))
+    words = words_of(list(islice((token for token in tokens if token.word != "("), 9)))
+    return words or [""]

@@ -72,13 +72,10 @@ _SAME_VALUE = {
 }
 #: Of a lock's name that takes more tokens only the beginning is read.
 _LONGEST_NAME = 32
-#: What stands behind a call in the brackets of these, if their value keeps 1 apart from the rest.
-_SAME_ANSWER = {"COALESCE": [",", "0"], "IFNULL": [",", "0"], "IF": [",", "1", ",", "0"]}
-#: What may stand behind a value and keeps 1 apart from 0 and NULL.
-_COMPARISONS = [
-    *(["=", "1"], ["=", "TRUE"], ["<", "=", ">", "1"], ["IS", "TRUE"]),
-    *([">", "0"], [">", "=", "1"], ["<", ">", "0"], ["!", "=", "0"]),
-]
+#: With one of these a call may run for several rows, or for none.
+_CLAUSES = {
+    *("FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "UNION", "EXCEPT", "INTERSECT", "INTO"),
+}
 
 _NOTHING = Token(TokenKind.SIGN, "", "", 0, 0)
 
@@ -193,63 +190,39 @@ def _judge_locks(
     """
     changes = tuple(_lock_change(source, tokens, call) for call in calls)
     named = [change for change in changes if change.kind is Kind.NAMED_LOCK]
-    begins = [change for change in changes if not change.ends]
-    if len(_listed(tokens)) == len(calls):
-        if tokens[0].word == "SELECT" and len(calls) == 1 and named:
+    behind = _behind(tokens, calls)
+    if behind is not None and (_is_alias(behind) or not named):
+        if named and tokens[0].word == "SELECT":
             return changes, tokens[calls[0]].text.upper()
-        begun = any(change in begins for change in named)
+        begun = any(not change.ends for change in named)
         return (*changes, *[Change(Action.ASK, Kind.NAMED_LOCK)] * begun), ""
-    # Something else stands there, or one call within another.
-    changes = tuple(replace(change, uncounted=True) for change in begins)
+    begins = tuple(replace(change, uncounted=True) for change in changes if not change.ends)
     releases = any(change.ends for change in named)
     asks = [Change(Action.ASK, Kind.NAMED_LOCK, uncounted=releases)] * bool(named)
-    return (*changes, *asks), ""
+    return (*begins, *asks), ""
 
 
-def _listed(tokens: Sequence[Token]) -> list[str]:
-    """The functions of a statement that is a list of nothing but calls of these.
+def _behind(tokens: Sequence[Token], calls: Sequence[int]) -> Sequence[Token] | None:
+    """What stands behind a call that runs exactly once; ``None`` if it is not certain to do so.
 
-    All of them run exactly once. Empty for any other statement.
+    It does if it is the first thing in the list of a SELECT or DO, which has no other clauses.
     """
-    if tokens[0].word not in ("SELECT", "DO") or any(map(is_stretch, tokens)):
-        return []
     if words_of(tokens[-2:]) == ["FROM", "DUAL"]:
         tokens = tokens[:-2]
-    functions = [_answering(part) for part in split_at_commas(tokens[1:])]
-    return functions if _LOCK_CALLS.keys() >= set(functions) else []
-
-
-def _answering(tokens: Sequence[Token]) -> str:
-    """The function that is called and whose answer is the value, perhaps with an alias.
-
-    COALESCE(..., 0), IFNULL(..., 0), IF(..., 1, 0), comparisons and brackets may stand around it.
-    """
     words = words_of(tokens)
-    behind = []
-    start = 0
-    while words[start : start + 1] == ["("] or (
-        words[start + 1 : start + 2] == ["("] and words[start] in _SAME_ANSWER
-    ):
-        behind.append([*_SAME_ANSWER.get(words[start], ()), ")"])
-        start += 1 if words[start] == "(" else 2
-    if words[start + 1 : start + 2] != ["("]:
-        return ""
-    depth = 1
-    end = start + 2
-    while end < len(words) and depth:
-        depth += (words[end] == "(") - (words[end] == ")")
-        end += 1
-    while True:
-        compared = (c for c in _COMPARISONS if words[end : end + len(c)] == c)
-        expected = next(compared, None) or (behind.pop() if behind else [])
-        if words[end : end + len(expected)] != expected:
-            return ""
-        if not expected:
-            break
-        end += len(expected)
-    rest = words[end:]
-    alias = not rest or len(rest) == 1 or (len(rest) == 2 and rest[0] == "AS")
-    return tokens[start].text.upper() if alias and not depth else ""
+    if calls != [1] or words[0] not in ("SELECT", "DO") or not _CLAUSES.isdisjoint(words):
+        return None
+    depth = 0
+    for index, word in enumerate(words):
+        depth += (word == "(") - (word == ")")
+        if word == ")" and not depth:
+            return None if any(map(is_stretch, tokens)) else tokens[index + 1 :]
+    return None
+
+
+def _is_alias(tokens: Sequence[Token]) -> bool:
+    words = words_of(tokens)
+    return not words or (len(words) == 1 + (words[0] == "AS") and tokens[-1].may_be_name)
 
 
 def _lock_change(source: Source, tokens: Sequence[Token], call: int) -> Change:

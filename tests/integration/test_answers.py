@@ -92,6 +92,21 @@ def test_question_after_nothing_is_answered_by_a_new_connection(
     assert (told.lost, told.recycled) == ([], ["closed"] * 3)
 
 
+def test_ping_does_not_change_what_earlier_statements_have_left(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection()
+    run(connection, "SELECT 1")
+    assert connection.is_usable()
+    kill(admin, connection)
+    with pytest.raises(SessionStateLost, match="ROW_COUNT"):
+        ask(connection, "SELECT ROW_COUNT()")
+    ask(connection, "SELECT ROW_COUNT()")
+    assert connection.is_usable()
+    kill(admin, connection)
+    ask(connection, "SELECT ROW_COUNT()")  # nothing else has run on the lost connection
+
+
 @pytest.mark.parametrize("limit", ["max age", "idle limit"])
 def test_worker_that_only_asks_is_recycled_at_its_limits(
     make_connection: ConnectionFactory, admin: Admin, limit: str
@@ -119,6 +134,16 @@ def test_living_connection_that_has_the_answer_gives_it_whatever_its_age(
     rest(connection, 60)
     assert value(connection, "SELECT FOUND_ROWS()") == 4
     assert session_id(connection) == session
+
+
+def test_question_about_locks_does_not_come_between_a_statement_and_its_found_rows(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection()
+    four(connection)
+    with connection.connection.cursor() as cursor:  # after Django's it is asked at once
+        cursor.execute(COUNTING_ROWS.replace("owner", "owner, GET_LOCK('mine', 0)", 1))
+    assert value(connection, "SELECT FOUND_ROWS()") == 4
 
 
 # Where the answer was left in a connection that another statement has had replaced.

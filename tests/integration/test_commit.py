@@ -101,7 +101,10 @@ def test_commit_on_a_lost_connection_raises_and_its_hooks_never_run(
 def test_commit_after_an_error_that_the_application_swallowed_raises_and_its_hooks_never_run(
     connection: Connection, admin: Admin, hooks: Hooks
 ) -> None:
-    with pytest.raises(DatabaseError), transaction.atomic(using=connection.alias):
+    with (
+        pytest.raises(DatabaseError, match="lost before COMMIT"),
+        transaction.atomic(using=connection.alias),
+    ):
         insert(connection, "a")
         hooks.register(connection, "a")
         kill(admin, connection)
@@ -201,6 +204,23 @@ def test_hook_that_raises_is_heard_and_the_connection_works(proxied: Proxied, ad
         between.cut_at(b"COMMIT", when="answered")
     assert owners(admin) == ["a"]
     assert_works(connection, admin)
+
+
+def test_hook_that_raises_costs_no_session_state(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection()
+    run(connection, "SET @mine = 7")
+
+    def hook() -> None:
+        raise Boom
+
+    with pytest.raises(Boom):
+        with transaction.atomic(using=connection.alias):
+            insert(connection, "a")
+            transaction.on_commit(hook, using=connection.alias)
+    assert value(connection, "SELECT @mine") == 7
+    assert owners(admin) == ["a"]
 
 
 # SET autocommit = 1 is a COMMIT of its own where something has run.
@@ -304,6 +324,17 @@ def test_control_stock_backend_masks_the_exception_where_it_cannot_reconnect(
         refuse(between)
         kill(admin, connection)
         raise Boom
+
+
+def test_rollback_by_hand_keeps_the_connection_and_its_session_state(
+    connection: Connection, admin: Admin
+) -> None:
+    connection.set_autocommit(False)
+    run(connection, "SET @mine = 7")
+    insert(connection, "a")
+    connection.rollback()
+    assert value(connection, "SELECT @mine") == 7
+    assert owners(admin) == []
 
 
 @pytest.mark.parametrize("loss", ["killed", "rollback cut"])

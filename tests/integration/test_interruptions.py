@@ -21,6 +21,7 @@ from django.db import connections, transaction
 from django.db.utils import DatabaseError, Error
 
 from django_mysql_recycle import SessionStateLost
+from servers import FaultProxy
 
 from ..testapp.models import Account
 from .acts import (
@@ -36,6 +37,7 @@ from .acts import (
     owners,
     rest,
     session_id,
+    wait_for,
 )
 from .admin import Admin
 from .connections import STOCK, Connection, ConnectionFactory, Proxied
@@ -110,13 +112,32 @@ def test_interrupted_write_is_there_at_most_once(
     assert_works(connection, admin)
 
 
+@ONE_KIND
+def test_connection_of_an_interrupted_statement_is_closed_without_another_command(
+    make_connection: ConnectionFactory,
+    proxy: Callable[..., FaultProxy],
+    kind: type[BaseException],
+) -> None:
+    between = proxy()
+    connection = make_connection(via=between)
+    run(connection, "SELECT 1")
+    interrupted(kind, lambda: run(connection, SLOW))
+    requests = between.connections[0].requests
+    assert value(connection, "SELECT 2") == 2
+    wait_for(lambda: not between.connections[0].open, "the end of the interrupted connection")
+    assert between.connections[0].requests == requests
+
+
 @pytest.mark.core
 @INTERRUPTIONS
 def test_transaction_with_an_interrupted_statement_cannot_go_on(
     connection: Connection, admin: Admin, kind: type[BaseException], hooks: Hooks
 ) -> None:
     errors = []
-    with pytest.raises(DatabaseError), transaction.atomic(using=connection.alias):
+    with (
+        pytest.raises(DatabaseError, match="cut short"),
+        transaction.atomic(using=connection.alias),
+    ):
         insert(connection, "a")
         hooks.register(connection, "a")
         interrupted(kind, lambda: run(connection, SLOW))
@@ -231,6 +252,9 @@ def test_interruption_between_an_acknowledged_commit_and_autocommit_costs_no_hoo
     between.latency = 0
     assert (owners(admin), hooks) == (["a"], ["a"])
     assert connection.get_autocommit()
+    assert (
+        not connection.run_commit_hooks_on_set_autocommit_on
+    )  # or an interrupted ROLLBACK runs some
     with transaction.atomic(using=connection.alias):
         insert(connection, "b")
     assert (owners(admin), hooks) == (["a", "b"], ["a"])

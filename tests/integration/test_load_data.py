@@ -113,6 +113,14 @@ def test_control_stock_backend_loads_it(
     assert admin.value("SELECT COUNT(*) FROM testapp_account") == ROWS
 
 
+def test_execute_returns_the_number_of_rows_of_the_file(
+    make_connection: ConnectionFactory, file: Path, engine: str
+) -> None:
+    connection = make_connection(engine, options=LOCAL)
+    with connection.cursor() as cursor:
+        assert cursor.execute(load(file)) == ROWS
+
+
 def test_file_of_a_later_statement_of_the_text_is_loaded(
     make_connection: ConnectionFactory, server: Server, admin: Admin, file: Path
 ) -> None:

@@ -108,6 +108,17 @@ def test_server_process_that_does_not_answer_behind_a_living_kernel_is_left(
     assert [told["reason"] for told in recycles] == ["no answer"]
 
 
+def test_health_check_without_an_answer_leaves_the_next_transaction_as_it_was(
+    make_connection: ConnectionFactory, server: Server
+) -> None:
+    connection = make_connection(AUTOCOMMIT=False, recycle={"ping_timeout": 0.2})
+    run(connection, "SELECT 0")
+    connection.commit()
+    with silence(server.pause, server.resume, 0.4):
+        assert not connection.is_usable()
+    assert run(connection, "SELECT 1") == [(1,)]
+
+
 def test_health_check_of_django_is_bounded_by_ping_timeout(
     make_connection: ConnectionFactory, server: Server
 ) -> None:

@@ -130,6 +130,22 @@ def test_with_autocommit_off_nothing_is_replaced_once_something_has_run(
     assert value(connection, "SELECT COUNT(*) FROM testapp_account") == 1
 
 
+def test_with_autocommit_off_what_ran_before_an_error_in_executemany_counts(
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
+) -> None:
+    add(connection, "a")
+    connection.set_autocommit(False)
+    with connection.cursor() as cursor, pytest.raises(Error):
+        sql = "UPDATE testapp_account SET balance = %s WHERE owner = 'a'"
+        cursor.executemany(sql, [(5,), ("no number",)])
+    kill_now(admin, connection)
+    with pytest.raises(Error):
+        add(connection, "second half")
+    assert recycles == []
+    connection.rollback()
+    assert owners(admin) == ["a"]
+
+
 def test_with_autocommit_off_a_stale_but_healthy_connection_is_kept_once_something_has_run(
     make_connection: ConnectionFactory, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:

@@ -41,6 +41,8 @@ class Rival:
 
     def hold(self, row: int) -> None:
         """Lock a row, with enough changes that the server rolls back the other one."""
+        if self._thread is not None:
+            self._thread.join(20)
         self.session.rows("BEGIN")
         self.session.rows("INSERT INTO heavy VALUES (1), (2), (3), (4), (5), (6), (7), (8)")
         self.session.rows(LOCK, row)
@@ -304,7 +306,10 @@ def test_commit_after_a_swallowed_deadlock_raises_once_and_keeps_nothing(
     assert owners(admin) == ["next"]
 
 
-@pytest.mark.parametrize("text", ["COMMIT", "commit /* now */", "START TRANSACTION", "switch on"])
+@pytest.mark.parametrize(
+    "text",
+    ["COMMIT", "commit /* now */", "START TRANSACTION", "SET autocommit = 1", "switch on"],
+)
 def test_what_commits_by_another_name_raises_too(
     manual: Any, admin: Admin, rival: Rival, text: str
 ) -> None:
@@ -330,6 +335,21 @@ def test_rollback_after_a_deadlock_clears_it(
         manual.rollback()
     insert(manual, "again")
     manual.commit()
+    assert owners(admin) == ["again"]
+
+
+def test_transaction_may_be_begun_again_after_each_deadlock(
+    make_connection: ConnectionFactory, admin: Admin, rival: Rival
+) -> None:
+    connection = ours(make_connection)
+    connection.set_autocommit(False)
+    deadlock(connection, rival)
+    insert(connection, "second half of the first")
+    connection.rollback()
+    deadlock(connection, rival)
+    run(connection, "START TRANSACTION")
+    insert(connection, "again")
+    connection.commit()
     assert owners(admin) == ["again"]
 
 

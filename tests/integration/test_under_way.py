@@ -93,6 +93,11 @@ def held(connection: Any) -> None:
         pass
 
 
+def boundary_past_the_max_age(connection: Any) -> None:
+    connection.close_at = 0
+    connection.close_if_unusable_or_obsolete()
+
+
 #: What a handler does, and whether it is refused.
 INNER: dict[str, tuple[Callable[[Any], Any], bool]] = {
     "select": (lambda connection: run(connection, "SELECT 'inner'"), True),
@@ -108,6 +113,7 @@ INNER: dict[str, tuple[Callable[[Any], Any], bool]] = {
     "is_usable": (lambda connection: connection.is_usable(), False),
     "pinned": (held, False),
     "boundary": (lambda connection: connection.close_if_unusable_or_obsolete(), False),
+    "boundary past the max age": (boundary_past_the_max_age, False),
     "get_autocommit": (lambda connection: connection.get_autocommit(), False),
 }
 

@@ -71,7 +71,7 @@ SESSION_VARIABLES = {
     "in a word": ("SET unique_checks = ON", "-session variable unique_checks"),
     "in quotes": ("SET unique_checks = 'on'", "-session variable unique_checks"),
     "to the default": ("SET unique_checks = DEFAULT", "-session variable unique_checks"),
-    "to what nobody knows": (
+    "to what is not known": (
         "SET unique_checks = @old",
         "+session variable unique_checks",
         "+user variable old",
@@ -177,7 +177,7 @@ ASSIGNMENTS = {
         "",
         "@r",
     ),
-    "read outside of it, where nobody knows when": (
+    "read outside of it, before or after": (
         "SELECT @r FROM (SELECT @r := @r + 1 AS n FROM t, (SELECT @r := 0) x) y",
         "@r",
         "",

@@ -73,6 +73,7 @@ class PhysicalConnection:
         self.usable = True
         self.reason = ""  #: why it cannot be used any more
         self.code: int | None = None  #: the number of the error that has shown it
+        self.reconnected = False  #: the driver's object stands for another session by now
         self.opened_at = self.last_activity = liveness.clock()
         #: The default database it was opened with, if connecting selects no other.
         self.opened_in: str | None = None
@@ -191,6 +192,12 @@ class PhysicalConnection:
     def mark_interrupted(self) -> None:
         """A command was cut short: what is read next may be its answer."""
         self._worsen(Condition.INTERRUPTED, "interrupted")
+
+    def mark_reconnected(self) -> None:
+        """The driver has opened another session in its place. Nothing is sent to that one: it has
+        nothing of what the application did before, and no transaction."""
+        self.reconnected = True
+        self._worsen(Condition.INTERRUPTED, "closed")
 
     def mark_unanswered(self) -> None:
         """A round trip of the backend's own got no answer in time; it may still come.

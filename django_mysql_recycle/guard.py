@@ -659,6 +659,12 @@ class Guard:
         if connection.exchange is exchange and not self.calls.is_connecting():
             connection.ledger.hold(reason, clock())
 
+    def reconnected_directly(self, exchange: Exchange) -> None:
+        """The application has had the driver reconnect: see whether the session is another one."""
+        connection = self.connection
+        if connection.exchange is exchange and (connection.driver_let_go or not connection.usable):
+            connection.mark_reconnected()
+
     def hold(self, reason: str) -> Callable[[], None]:
         """Pin by hand (see pinning.py). Returns the function that ends it."""
         if self.current() is None:
@@ -728,6 +734,12 @@ class Guard:
 
 def interrupted(connection: PhysicalConnection) -> OperationalError:
     """The error for a statement of a transaction in which one was cut short."""
+    if connection.reconnected:
+        return OperationalError(
+            connection.code or 2013,
+            "the connection of this transaction was lost, and the driver has reconnected. Leave "
+            "the transaction: the server has rolled it back",
+        )
     return OperationalError(
         connection.code or 2013,
         "an earlier statement of this transaction was cut short, and the next answer might belong "

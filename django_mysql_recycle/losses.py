@@ -162,7 +162,7 @@ class Losses:
             of = self._pending_of
             if isinstance(of, PhysicalConnection):
                 of.forget_loss()
-            elif of is not None and of is self.unset:
+            elif of is self.unset:
                 self.unset = None
             self.set_pending(error, of)
             self.in_flight = False

@@ -87,6 +87,23 @@ def watched_connection(kind: Any) -> Any:
             _report(self, "SET SESSION sql_mode = ''")
             return result
 
+        def ping(self, *args: Any, **named: Any) -> Any:
+            result = super().ping(*args, **named)
+            if any((*args, *named.values())):
+                super().ping(False)  # mysqlclient would reconnect by itself from now on
+                _reconnected(self)
+            return result
+
+        def connect(self, *args: Any, **named: Any) -> Any:
+            exchange = self.query.exchange
+            wrapper, exchange.wrapper = exchange.wrapper, None  # what the driver sends in it
+            try:
+                result = super().connect(*args, **named)
+            finally:
+                exchange.wrapper = wrapper
+            _reconnected(self)
+            return result
+
         def change_user(self, *args: Any, **named: Any) -> Any:
             result = super().change_user(*args, **named)
             exchange = getattr(self.query, "exchange", None)
@@ -95,7 +112,7 @@ def watched_connection(kind: Any) -> Any:
                 wrapper.guard.hold_directly(exchange, "change_user()")
             return result
 
-    for name in ("set_character_set", "set_charset", "set_sql_mode", "change_user"):
+    for name in ("set_character_set", "set_charset", "set_sql_mode", "connect", "change_user"):
         if not hasattr(kind, name):
             delattr(Watched, name)
     return _named_like(Watched, kind)
@@ -113,6 +130,14 @@ def _report(connection: Any, sql: Any, args: Any = None, cursor: Any = None) -> 
     if wrapper is not None and wrapper.guard.ran_directly(exchange, sql, args, cursor):
         for name in _ENDS:
             setattr(connection, name, _watched_end(weakref.ref(connection), name))
+
+
+def _reconnected(connection: Any) -> None:
+    """The driver may have opened another session beneath its object."""
+    exchange = getattr(connection.query, "exchange", None)
+    wrapper = exchange and exchange.wrapper and exchange.wrapper()
+    if wrapper is not None:
+        wrapper.guard.reconnected_directly(exchange)
 
 
 def _watched_end(reference: Callable[[], Any], name: str) -> Callable[[], Any]:

@@ -54,6 +54,22 @@ def test_lost_connection_is_replaced(composed: BaseDatabaseWrapper, admin: Admin
     assert trace(composed).count("connect") == 2
 
 
+def test_boundary_of_the_backend_below_is_called(
+    make_connection: ConnectionFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock = make_connection(STOCK)
+    called: list[Any] = []
+
+    def called_with(wrapper: Any) -> None:
+        called.append(wrapper)
+
+    monkeypatch.setattr(type(stock), "close_if_unusable_or_obsolete", called_with, raising=False)
+    connection = make_connection()
+    run(connection, "SELECT 1")
+    connection.close_if_unusable_or_obsolete()
+    assert called == [connection]
+
+
 def test_instrument_sees_the_applications_statements_once_each(
     composed: BaseDatabaseWrapper, admin: Admin
 ) -> None:

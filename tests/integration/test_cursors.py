@@ -23,7 +23,7 @@ from pytest_django.plugin import DjangoDbBlocker
 from ..testapp.models import Account
 from .admin import Admin
 from .connections import STOCK, ConnectionFactory
-from .queries import connection_id, kill, run, settle
+from .queries import connection_id, kill, run, settle, value
 
 PAUSE = 1.05
 """A bit over the second without a statement that makes a pause."""
@@ -207,6 +207,18 @@ def test_closing_a_held_cursor_whose_connection_nobody_has_replaced_yet_never_ra
         cursor.execute("SELECT 1 UNION SELECT 2")
         close()
         cursor.close()
+
+
+def test_closing_a_cursor_raises_the_error_of_a_later_statement_of_its_text(
+    make_connection: ConnectionFactory, engine: str
+) -> None:
+    multi_statements = 65536
+    connection = make_connection(engine, options={"client_flag": 2 | multi_statements})
+    cursor = connection.cursor()
+    cursor.execute("SELECT 1; SELECT * FROM nowhere")
+    with pytest.raises(connection.Database.ProgrammingError, match="nowhere"):
+        cursor.close()
+    assert value(connection, "SELECT 2") == 2
 
 
 def test_nextset_of_a_held_cursor_raises_after_a_replacement(

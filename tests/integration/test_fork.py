@@ -245,10 +245,13 @@ def unbuffered(driver: str) -> Any:
     return SSCursor
 
 
+@pytest.mark.parametrize("by", ["settings", "call"])
 def test_autocommit_off_survives_into_the_child(
-    make_connection: ConnectionFactory, admin: Admin
+    make_connection: ConnectionFactory, admin: Admin, by: str
 ) -> None:
-    connection = make_connection(AUTOCOMMIT=False)
+    connection = make_connection(AUTOCOMMIT=by != "settings")
+    if by == "call":
+        connection.set_autocommit(False)
     insert(connection, "a")
 
     def uncommitted() -> bool:

@@ -6,11 +6,18 @@ import contextlib
 import gc
 import logging
 import time
+import warnings
 import weakref
 from typing import Any
 
 import pytest
-from django.db import close_old_connections, transaction
+from django.db import (
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    close_old_connections,
+    transaction,
+)
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_mysql_recycle import SessionStateLost
@@ -286,3 +293,106 @@ def test_work_past_the_cursors_is_no_rest(
     with listening(connection) as told, caplog.at_level(logging.INFO, "django_mysql_recycle"):
         assert value(connection, "SELECT 2") == 2
     assert (told.recycled, caplog.records) == ([], [])
+
+
+def reconnects(connection: BaseDatabaseWrapper, admin: Admin) -> None:
+    """Lose the connection, and have the driver replace it beneath its own object."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        admin.kill(connection.connection.thread_id())
+        connection.connection.ping(True)
+
+
+def block_that_reconnects(connection: BaseDatabaseWrapper, admin: Admin) -> None:
+    with transaction.atomic(using=connection.alias):
+        insert(connection, "first half")
+        reconnects(connection, admin)
+        insert(connection, "second half")
+
+
+def test_control_stock_backend_commits_the_second_half_after_the_driver_has_reconnected(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    block_that_reconnects(make_connection(STOCK, **PATIENT), admin)
+    assert owners(admin) == ["second half"]
+
+
+@pytest.mark.core
+def test_block_in_which_the_driver_has_reconnected_commits_nothing(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection(**PATIENT)
+    with pytest.raises(OperationalError, match="reconnected"):
+        block_that_reconnects(connection, admin)
+    assert owners(admin) == []
+    assert_works(connection, admin)
+
+
+def test_block_that_swallows_its_loss_before_the_driver_reconnects_commits_nothing(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection(**PATIENT)
+    with (
+        pytest.raises(OperationalError),
+        transaction.atomic(using=connection.alias),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", DeprecationWarning)
+        insert(connection, "first half")
+        admin.kill(connection.connection.thread_id())
+        assert outcome(lambda: insert(connection, "lost")) is not None
+        with contextlib.suppress(connection.Database.Error):  # type: ignore[attr-defined]
+            connection.connection.ping(True)
+        insert(connection, "second half")
+    assert owners(admin) == []
+    assert_works(connection, admin)
+
+
+def test_loss_of_a_lock_is_reported_once_after_the_driver_has_reconnected(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection(**PATIENT)
+    run(connection, "SELECT GET_LOCK('direct', 0)")
+    with listening(connection) as told:
+        reconnects(connection, admin)
+        with pytest.raises(SessionStateLost, match="direct"):
+            insert(connection, "without the lock")
+    assert len(told.lost) == 1
+    assert owners(admin) == []
+    assert_works(connection, admin)
+
+
+def test_driver_is_not_left_with_its_own_reconnect(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection(**PATIENT)
+    connection.ensure_connection()
+    with (
+        pytest.raises((OperationalError, InterfaceError)),
+        transaction.atomic(using=connection.alias),
+    ):
+        insert(connection, "first half")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            connection.connection.ping(True)
+        admin.kill(connection.connection.thread_id())
+        assert outcome(lambda: insert(connection, "lost")) is not None
+        insert(connection, "second half")
+    assert owners(admin) == []
+    assert_works(connection, admin)
+
+
+def test_block_after_a_reconnect_of_the_driver_goes_on_after_a_duplicate_key(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection(**PATIENT)
+    insert(connection, "before")
+    reconnects(connection, admin)
+    number = value(connection, "SELECT MAX(id) FROM testapp_account")
+    again = "INSERT INTO testapp_account (id, owner, balance) VALUES (%s, 'again', 0)"
+    with transaction.atomic(using=connection.alias):
+        insert(connection, "first half")
+        with pytest.raises(IntegrityError), transaction.atomic(using=connection.alias):
+            run(connection, again, number)
+        insert(connection, "second half")
+    assert owners(admin) == ["before", "first half", "second half"]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 from servers import FaultProxy, Server
 
@@ -133,6 +134,26 @@ def test_health_check_without_an_answer_leaves_the_next_transaction_as_it_was(
     with silence(server.pause, server.resume, 0.4):
         assert not connection.is_usable()
     assert run(connection, "SELECT 1") == [(1,)]
+
+
+def test_health_check_of_django_comes_once_in_a_unit_of_work_and_never_inside_a_block(
+    make_connection: ConnectionFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = make_connection(CONN_MAX_AGE=60, CONN_HEALTH_CHECKS=True)
+    assert not connection.is_usable()
+    run(connection, "SELECT 0")
+    asked: list[bool] = []
+    monkeypatch.setattr(
+        connection, "is_usable", lambda: asked.append(connection.in_atomic_block) or True
+    )
+    for _ in range(2):
+        connection.close_if_unusable_or_obsolete()
+        run(connection, "SELECT 1")
+        run(connection, "SELECT 2")
+    with transaction.atomic(using=connection.alias):
+        connection.health_check_done = False
+        run(connection, "SELECT 3")
+    assert asked == [False, False]
 
 
 def test_health_check_of_django_is_bounded_by_ping_timeout(

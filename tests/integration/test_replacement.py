@@ -393,6 +393,19 @@ def test_hooks_of_a_block_that_was_entered_on_a_new_connection_run_once(
     assert [told["reason"] for told in recycles] == ["closed"]
 
 
+def test_connection_that_was_replaced_is_closed_at_once_whoever_holds_a_cursor_of_it(
+    connection: BaseDatabaseWrapper, admin: Admin
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT CONNECTION_ID()")
+        (first,) = cursor.fetchone()
+        connection.guard.connection.mark_wrong_node()  # type: ignore[attr-defined]
+        held = connection.connection
+        run(connection, "SELECT 1")
+        assert connection.connection is not held
+        admin.wait_until_gone(first)
+
+
 def test_each_replacement_is_told_by_a_log_record_and_a_signal_and_counted(
     connection: BaseDatabaseWrapper,
     admin: Admin,

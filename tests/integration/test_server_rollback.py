@@ -520,6 +520,20 @@ NOTHING_LOST: dict[str, Callable[[BaseDatabaseWrapper, Rival], None]] = {
 }
 
 
+def test_error_after_a_commit_by_sql_loses_nothing(
+    make_connection: ConnectionFactory, admin: Admin, rival: Rival
+) -> None:
+    connection = ours(make_connection)
+    connection.set_autocommit(False)
+    insert(connection, "first")
+    run(connection, "COMMIT")
+    with pytest.raises(DatabaseError):
+        run(connection, "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1205")
+    insert(connection, "second")
+    connection.commit()
+    assert owners(admin) == ["first", "second"]
+
+
 @pytest.mark.parametrize("how", NOTHING_LOST)
 def test_block_in_which_nothing_was_lost_goes_on(
     make_connection: ConnectionFactory, admin: Admin, rival: Rival, engine: str, how: str

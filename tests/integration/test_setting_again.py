@@ -263,16 +263,27 @@ def test_statement_that_sets_and_fails_pays_for_nothing(
         run(connection, "SELECT 1")
 
 
+def test_statements_after_everything_is_set_again_take_the_common_path(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection()
+    do(connection, "SET @v = 5")
+    kill(admin, connection)
+    do(connection, "SET @v = 5")
+    run(connection, "SELECT 1")
+    assert connection.guard.connection.ready  # type: ignore[attr-defined]
+
+
 def test_executemany_pays_only_if_it_has_rows(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
     connection = make_connection()
-    for rows in ([(1,), (2,)], []):
+    for rows in ([(1,), (2,)], [], iter([])):
         do(connection, "SET @v = 5")
         kill(admin, connection)
         with connection.cursor() as cursor:
             cursor.executemany("SET @v = %s", rows)
-        if rows:
+        if rows == [(1,), (2,)]:
             assert value(connection, "SELECT @v") == 2
         else:
             with pytest.raises(SessionStateLost, match="@v"):

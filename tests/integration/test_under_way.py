@@ -365,6 +365,25 @@ class Destroyed:
         self.found.append(answer_to(self.connection, "SELECT 'destructor'"))
 
 
+def test_connection_past_its_max_age_is_kept_between_two_statements_of_a_call(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection(CONN_MAX_AGE=60)
+    before = connection_id(connection)
+
+    def given() -> Iterator[Any]:
+        for owner in ("a", "b"):
+            record = connection.guard.connection  # type: ignore[attr-defined]
+            record.opened_at -= 1000
+            record.expires_at -= 1000
+            assert connection_id(connection) == before
+            yield [7, owner]
+
+    with connection.cursor() as cursor:
+        cursor.executemany("DO %s + LENGTH(%s)", given())
+    assert connection_id(connection) != before
+
+
 def test_destructor_that_queries_between_two_statements_of_a_call_gets_its_own_answer(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:

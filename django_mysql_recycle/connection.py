@@ -56,7 +56,7 @@ class PhysicalConnection:
         *("expires_at", "idle_limit", "kept_until", "last_activity", "ledger", "limit_due"),
         *("limit_pause", "limit_unread", "mariadb", "max_age", "network_timeout_lifted"),
         *("opened_at", "opened_in", "options", "path_options", "peer_closed", "ran_since"),
-        *("raw", "read_only_declared", "reading", "ready", "reason", "rolled_back"),
+        *("raw", "read_only_declared", "reading", "ready", "reason", "reconnected", "rolled_back"),
         *("short_idle", "socket", "status_unknown", "touched", "unit_ended_at", "usable"),
         *("watched", "wrong_node"),
     )

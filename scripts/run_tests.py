@@ -1,7 +1,9 @@
 """Run the tests with this interpreter: per driver and server what depends on them, the rest once.
 
-A driver is chosen once per process, so each combination is a run of its own. Everything runs even
-if something fails; the exit status is 1 if anything did. What follows `--` goes to every pytest.
+A driver is chosen once per process, so each combination is a run of its own, or several with a part
+of the files each. Runs take place at the same time: tests mostly wait for servers and kernels.
+Everything runs even if something fails; the exit status is 1 if anything did. What follows `--` goes
+to every pytest.
 """
 
 from __future__ import annotations
@@ -81,13 +83,15 @@ def main() -> int:
         print("Not root: tests marked 'netns' are deselected, a network namespace cannot be made.")
         marks = f"({marks}) and not netns" if marks else "not netns"
     arguments = [*(["-m", marks] if marks else []), *options.pytest]
-    unit = Run("unit tests", ["tests/unit", *options.pytest], {})
-    runs = [
+    parts = in_parts("tests/integration", options.parts)
+    runs = [Run("without a server", ["tests/unit", "tests/thorough", *options.pytest], {})]
+    runs += [
         Run(
-            f"{driver} on {vendor}",
-            ["tests/integration", *arguments],
+            f"{driver} on {vendor}, {number} of {len(parts)}",
+            [*files, *arguments],
             {"RECYCLE_TEST_DRIVER": driver, "RECYCLE_TEST_SERVER": vendor},
         )
+        for number, files in enumerate(parts, start=1)
         for driver, vendor in product(drivers, options.servers)
     ]
     if not options.marks:
@@ -101,11 +105,10 @@ def main() -> int:
             return 1
         environment |= {"RECYCLE_TEST_DRIVER": "mysqlclient", "RECYCLE_TEST_SERVER": "mysql"}
         runs = [Run("libmysqlclient", [*ON_LIBMYSQLCLIENT, *options.pytest], environment, python)]
-    outcomes = [execute(unit, options.coverage)]
-    outcomes += in_parallel(runs, options.jobs, options.coverage)
+    outcomes = list(in_parallel(runs, options.jobs, options.coverage))
     print("\n" + "=" * 30 + " all runs " + "=" * 30)
     for outcome in outcomes:
-        print(f"{outcome.run.name:24} {outcome.seconds:5.0f} s   {outcome.last_line}")
+        print(f"{outcome.run.name:30} {outcome.seconds:5.0f} s   {outcome.last_line}")
     sys.stdout.flush()
     if options.coverage:
         subprocess.run(
@@ -122,7 +125,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "-m", dest="marks", default="", help="only integration tests with these pytest marks"
     )
-    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time (default: 2)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=3 * (os.cpu_count() or 1),
+        help="runs at the same time (default: three for each core)",
+    )
+    parser.add_argument(
+        "--parts", type=int, default=2, help="runs for each driver and server (default: 2)"
+    )
     parser.add_argument(
         "--libmysqlclient",
         action="store_true",
@@ -131,6 +142,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--coverage", action="store_true")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
     return parser.parse_args()
+
+
+def in_parts(folder: str, parts: int) -> list[list[str]]:
+    """Deal the test files out, the largest first, so that each part takes about as long."""
+    files = sorted((ROOT / folder).rglob("test_*.py"), key=lambda file: -file.stat().st_size)
+    names = [str(file.relative_to(ROOT)) for file in files]
+    return [names[number::parts] for number in range(parts)]
 
 
 def obtain_libraries() -> None:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db import transaction
 from django.db.utils import Error
+from django.dispatch import Signal
 
 from django_mysql_recycle.signals import (
     connection_recycled,
@@ -20,6 +21,7 @@ from django_mysql_recycle.signals import (
 )
 
 from .admin import Admin
+from .connections import Connection
 from .queries import run, value
 
 #: Long enough for an error to count as one on a connection that had been idle, and for the
@@ -27,7 +29,7 @@ from .queries import run, value
 REST = 0.55
 
 
-def insert(connection: BaseDatabaseWrapper, owner: str, balance: int = 0) -> None:
+def insert(connection: Connection, owner: str, balance: int = 0) -> None:
     run(connection, "INSERT INTO testapp_account (owner, balance) VALUES (%s, %s)", owner, balance)
 
 
@@ -43,12 +45,12 @@ def balances(admin: Admin) -> dict[str, int]:
     return dict(rows)
 
 
-def session_id(connection: BaseDatabaseWrapper) -> int:
+def session_id(connection: Connection) -> int:
     """The server's id of the connection, by the driver's memory: no statement."""
     return int(connection.connection.thread_id())
 
 
-def descriptor(connection: BaseDatabaseWrapper) -> int:
+def descriptor(connection: Connection) -> int:
     driver = connection.connection
     return int(driver._sock.fileno() if hasattr(driver, "_sock") else driver.fileno())
 
@@ -62,7 +64,7 @@ def wait_for(condition: Callable[[], Any], what: str, *, timeout: float = 10) ->
     return found
 
 
-def wait_until_hung_up(connection: BaseDatabaseWrapper, *, timeout: float = 10) -> None:
+def wait_until_hung_up(connection: Connection, *, timeout: float = 10) -> None:
     """Return once the other end's hang-up has arrived here."""
     poll = select.poll()
     poll.register(descriptor(connection), select.POLLIN | select.POLLRDHUP)
@@ -70,13 +72,13 @@ def wait_until_hung_up(connection: BaseDatabaseWrapper, *, timeout: float = 10) 
     time.sleep(0.002)  # in the first millisecond after a statement nobody looks
 
 
-def kill(admin: Admin, connection: BaseDatabaseWrapper) -> None:
+def kill(admin: Admin, connection: Connection) -> None:
     """KILL the connection, and return once this end can know it. The client sends nothing for it."""
     admin.kill(session_id(connection))
     wait_until_hung_up(connection)
 
 
-def rest(connection: BaseDatabaseWrapper, seconds: float = REST) -> None:
+def rest(connection: Connection, seconds: float = REST) -> None:
     """Let the connection have rested for so long without waiting: only its clock is set back.
 
     For rests that matter to the backend alone. A server's own clock needs a real rest.
@@ -93,7 +95,7 @@ def code_of(error: BaseException) -> Any:
     return error.args[0] if error.args else None
 
 
-def assert_works(connection: BaseDatabaseWrapper, admin: Admin) -> None:
+def assert_works(connection: Connection, admin: Admin) -> None:
     """The connection is sound: it answers what it is asked, on a session that the server lists."""
     for number in (7, 8):
         assert value(connection, "SELECT %s + 0", number) == number
@@ -103,7 +105,7 @@ def assert_works(connection: BaseDatabaseWrapper, admin: Admin) -> None:
 class Told:
     """What the signals have said of one thread's connection."""
 
-    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.recycled: list[str] = []
         self.repeated: list[str] = []
@@ -123,21 +125,32 @@ class Told:
 
 
 @contextmanager
-def listening(connection: BaseDatabaseWrapper) -> Iterator[Told]:
+def receiving(sender: Signal, receiver: Callable[..., Any]) -> Iterator[None]:
+    """Connect a receiver to a signal for the block."""
+    sender.connect(receiver)
+    try:
+        yield
+    finally:
+        sender.disconnect(receiver)
+
+
+@contextmanager
+def listening(connection: Connection) -> Iterator[Told]:
     """Collect what the signals say of this connection."""
     told = Told(connection)
-    pairs = [
-        (connection_recycled, told._recycled),
-        (statement_repeated, told._repeated),
-        (session_state_lost, told._lost),
-    ]
-    for sender, receiver in pairs:
-        sender.connect(receiver)
-    try:
+    with (
+        receiving(connection_recycled, told._recycled),
+        receiving(statement_repeated, told._repeated),
+        receiving(session_state_lost, told._lost),
+    ):
         yield told
-    finally:
-        for sender, receiver in pairs:
-            sender.disconnect(receiver)
+
+
+class Hooks(list[object]):
+    """The names of the `on_commit` hooks that have run; see the fixture `hooks`."""
+
+    def register(self, connection: Connection, name: object) -> None:
+        transaction.on_commit(lambda: self.append(name), using=connection.alias)
 
 
 def in_a_driver(frame: Any) -> bool:

@@ -18,6 +18,7 @@ class Admin:
         self._server = server
         self._connection = self._connect()
         self._changed: dict[str, Any] = {}
+        self._procedures: set[str] = set()
 
     def _connect(self) -> pymysql.Connection[Any]:
         return pymysql.connect(
@@ -69,6 +70,13 @@ class Admin:
         self._changed.setdefault(name, self.value(f"SELECT @@GLOBAL.{name}"))
         self.rows(f"SET GLOBAL {name} = %s", value)
 
+    def create_procedure(self, definition: str) -> None:
+        """`create_procedure("twice(a INT) SELECT 2 * a")`: a procedure until the end of the test."""
+        name = definition.partition("(")[0]
+        self._procedures.add(name)
+        self.rows(f"DROP PROCEDURE IF EXISTS {name}")
+        self.rows(f"CREATE PROCEDURE {definition}")
+
     def empty_tables(self) -> None:
         """Empty the tables that have rows, whatever their foreign keys say."""
         self.rows("SET SESSION foreign_key_checks = 0, lock_wait_timeout = 10")
@@ -88,7 +96,10 @@ class Admin:
         self._connection.close()
 
     def restore(self) -> None:
-        """Undo what `set_global` changed; a server restarted since has forgotten it already."""
+        """Undo what a test has changed; of variables a restarted server knows nothing."""
+        for name in self._procedures:
+            self.rows(f"DROP PROCEDURE IF EXISTS {name}")
+        self._procedures.clear()
         for name, value in self._changed.items():
             self.rows(f"SET GLOBAL {name} = %s", value)
         self._changed.clear()

@@ -12,11 +12,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from django.db.backends.base.base import BaseDatabaseWrapper
-
 import django_mysql_recycle
 
 from .acts import descriptor
+from .connections import Connection
 
 PACKAGE = str(Path(django_mysql_recycle.__file__).parent) + os.sep
 
@@ -80,7 +79,7 @@ def boundaries(total: int, sample: int = SAMPLE) -> list[int]:
     return sorted(some | set(range(total - 19, total + 1)))
 
 
-def lose(connection: BaseDatabaseWrapper) -> None:
+def lose(connection: Connection) -> None:
     """Let the other end hang up: this end has sent its last, as far as the server can see."""
     with closing(socket.socket(fileno=os.dup(descriptor(connection)))) as own:
         own.shutdown(socket.SHUT_RDWR)

@@ -14,14 +14,14 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from pytest_django.plugin import DjangoDbBlocker
 
 from django_mysql_recycle.signals import connection_recycled
 from servers import FaultProxy, HAProxy, Namespace, Server
 
+from .acts import Hooks, receiving
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory, point
+from .connections import OURS, STOCK, Connection, ConnectionFactory, Proxied, point
 from .far import Far, far_away
 
 Transport = Literal["tcp", "tls", "socket"]
@@ -110,6 +110,17 @@ def proxy(server: Server) -> Iterator[Callable[..., FaultProxy]]:
 
 
 @pytest.fixture
+def proxied(make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]) -> Proxied:
+    """`connection, proxy = proxied(engine=OURS, **as_for_make_connection)`: with one of its own."""
+
+    def connect(engine: str = OURS, **arguments: Any) -> tuple[Connection, FaultProxy]:
+        between = proxy()
+        return make_connection(engine, via=between, **arguments), between
+
+    return connect
+
+
+@pytest.fixture
 def haproxy(server: Server) -> Iterator[Callable[..., HAProxy]]:
     """`haproxy(*targets, client_timeout=..., server_timeout=...)`; targets default to `server`."""
     with ExitStack() as stack:
@@ -168,12 +179,17 @@ def recycles() -> Iterator[list[dict[str, Any]]]:
     def receive(**facts: Any) -> None:
         told.append(facts)
 
-    connection_recycled.connect(receive)
-    yield told
-    connection_recycled.disconnect(receive)
+    with receiving(connection_recycled, receive):
+        yield told
 
 
 @pytest.fixture
-def connection(make_connection: ConnectionFactory) -> BaseDatabaseWrapper:
+def hooks() -> Hooks:
+    """`hooks.register(connection, name)` registers a hook; `hooks` has the names of those that ran."""
+    return Hooks()
+
+
+@pytest.fixture
+def connection(make_connection: ConnectionFactory) -> Connection:
     """One connection of ours with default settings over plain TCP."""
     return make_connection()

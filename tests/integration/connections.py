@@ -12,12 +12,21 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import ConnectionHandler
 
 from django_mysql_recycle.drivers.versions import is_connector_c
-from servers import Server
+from servers import FaultProxy, Server
 
 OURS = "django_mysql_recycle"
 STOCK = "django.db.backends.mysql"
 
+#: What a test has in its hands: Django's wrapper, of whichever engine.
+Connection = BaseDatabaseWrapper
+
 _numbers = count(1)
+
+
+class Proxied(Protocol):
+    """See the fixture of this name."""
+
+    def __call__(self, engine: str = OURS, **arguments: Any) -> tuple[Connection, FaultProxy]: ...
 
 
 class Address(Protocol):
@@ -60,7 +69,7 @@ class ConnectionFactory:
     def __init__(self, server: Server, driver: str) -> None:
         self._server = server
         self.driver = driver
-        self._made: list[BaseDatabaseWrapper] = []
+        self._made: list[Connection] = []
 
     def __call__(
         self,
@@ -72,7 +81,7 @@ class ConnectionFactory:
         recycle: dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
         **settings: Any,
-    ) -> BaseDatabaseWrapper:
+    ) -> Connection:
         """Return a new, not yet connected `DatabaseWrapper`.
 
         `server` is another server than the session's, `via` a proxy in front of it. `recycle` and
@@ -95,7 +104,7 @@ class ConnectionFactory:
         alias = f"made_{next(_numbers)}"
         # A handler of its own fills in Django's defaults, which the global one does only once.
         connections.settings[alias] = ConnectionHandler({"default": database}).settings["default"]
-        connection: BaseDatabaseWrapper = connections[alias]
+        connection: Connection = connections[alias]
         self._made.append(connection)
         return connection
 

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from django.db.backends.base.base import BaseDatabaseWrapper
-
 from servers import Namespace, Server
 
 from .acts import descriptor
 from .admin import Admin
+from .connections import Connection
 
 TABLE = (
     "CREATE TABLE testapp_account (id INT AUTO_INCREMENT PRIMARY KEY,"
@@ -27,7 +26,7 @@ class Far(NamedTuple):
     server: Server
     namespace: Namespace
 
-    def forget(self, connection: BaseDatabaseWrapper) -> None:
+    def forget(self, connection: Connection) -> None:
         """Drop the packets of this connection from now on, as a NAT entry that has expired."""
         self.namespace.drop_client(port_of(connection))
 
@@ -41,7 +40,7 @@ def far_away(vendor: str) -> Iterator[Far]:
             yield Far(server, namespace)
 
 
-def port_of(connection: BaseDatabaseWrapper) -> int:
+def port_of(connection: Connection) -> int:
     """The port of the client's end."""
     with socket.socket(fileno=os.dup(descriptor(connection))) as sock:
         return int(sock.getsockname()[1])

@@ -5,9 +5,42 @@ from __future__ import annotations
 import ctypes
 import os
 import pickle
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from .connections import Connection
+
+PROGRAM = """
+import ctypes, os, sys
+import django
+from django.conf import settings
+settings.configure(DATABASES={{"default": {database!r}}})
+django.setup()
+from django.db import connection, transaction
+def ask():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT CONNECTION_ID()")
+        return cursor.fetchone()[0]
+before = ask()
+"""
+
+
+def output_of_program(connection: Connection, driver: str, code: str) -> str:
+    """Run a program of its own with this connection's settings; it knows `ask()` and `before`."""
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(database=connection.settings_dict) + code],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "DJANGO_MYSQL_RECYCLE_DRIVER": driver},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=30,
+        check=False,
+    ).stdout
 
 
 def fork() -> int:

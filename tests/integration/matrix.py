@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error
 
 from django_mysql_recycle import SessionStateLost
@@ -22,10 +21,10 @@ from servers import FaultProxy, Server
 from ..testapp.models import Item
 from .acts import session_id, wait_until_hung_up
 from .admin import Admin
-from .connections import ConnectionFactory, log_in_once
+from .connections import Connection, ConnectionFactory, log_in_once
 from .queries import run, value
 
-Wrapper = BaseDatabaseWrapper
+Wrapper = Connection
 
 SUCCEEDS, RAISES = "succeeds", "raises"
 

@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 from django.db import Error, OperationalError, close_old_connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_mysql_recycle import SessionStateLost, pinned
 from django_mysql_recycle.signals import connection_recycled
 from servers import Server
 
-from .acts import insert, kill, listening, outcome, rest, session_id
+from .acts import insert, kill, listening, outcome, receiving, rest, session_id
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory
 from .queries import run, value
 
 SEVERAL: dict[str, Any] = {"options": {"client_flag": 65536 | 2}}
@@ -37,13 +36,13 @@ QUESTIONS = [
 COUNTING_ROWS = "SELECT SQL_CALC_FOUND_ROWS owner FROM testapp_account ORDER BY owner LIMIT 1"
 
 
-def ask(connection: BaseDatabaseWrapper, sql: str) -> Any:
+def ask(connection: Connection, sql: str) -> Any:
     with connection.cursor() as cursor:
         cursor.execute(sql)
         return cursor.fetchall()
 
 
-def four(connection: BaseDatabaseWrapper) -> None:
+def four(connection: Connection) -> None:
     for owner in "abcd":
         insert(connection, owner)
 
@@ -83,9 +82,8 @@ def test_control_stock_backend_never_gets_out_of_it(
 
 @pytest.mark.parametrize("question", QUESTIONS[:-1])
 def test_question_after_nothing_is_answered_by_a_new_connection(
-    make_connection: ConnectionFactory, admin: Admin, question: str
+    connection: Connection, admin: Admin, question: str
 ) -> None:
-    connection = make_connection()
     with listening(connection) as told:
         for _ in range(3):
             ask(connection, question)
@@ -153,9 +151,8 @@ def test_question_about_locks_does_not_come_between_a_statement_and_its_found_ro
 
 @pytest.mark.core
 def test_found_rows_of_a_replaced_connection_raise_once(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     four(connection)
     ask(connection, COUNTING_ROWS)
     kill(admin, connection)
@@ -171,8 +168,7 @@ def test_found_rows_of_a_replaced_connection_raise_once(
 def test_control_stock_backend_answers_with_nothing_after_reconnecting(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
-    admin.rows("DROP PROCEDURE IF EXISTS twice")
-    admin.rows("CREATE PROCEDURE twice(IN a INT, OUT b INT) SET b = a * 2")
+    admin.create_procedure("twice(IN a INT, OUT b INT) SET b = a * 2")
     connection = make_connection(STOCK)
     insert(connection, "a")
     with connection.cursor() as cursor:
@@ -182,13 +178,11 @@ def test_control_stock_backend_answers_with_nothing_after_reconnecting(
         run(connection, "SELECT 1")
     connection.close()
     assert run(connection, "SELECT @_twice_1, LAST_INSERT_ID()") == [(None, 0)]
-    admin.rows("DROP PROCEDURE twice")
 
 
 def test_found_rows_of_the_statement_that_had_the_connection_replaced_are_right(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     four(connection)
     for _ in range(3):
         kill(admin, connection)
@@ -198,9 +192,8 @@ def test_found_rows_of_the_statement_that_had_the_connection_replaced_are_right(
 
 @pytest.mark.parametrize("question", ["SELECT ROW_COUNT()", "SHOW WARNINGS"])
 def test_row_count_and_warnings_of_the_statement_that_had_it_replaced_are_right(
-    make_connection: ConnectionFactory, admin: Admin, question: str
+    connection: Connection, admin: Admin, question: str
 ) -> None:
-    connection = make_connection()
     four(connection)
     kill(admin, connection)
     if question == "SHOW WARNINGS":
@@ -212,9 +205,8 @@ def test_row_count_and_warnings_of_the_statement_that_had_it_replaced_are_right(
 
 
 def test_warnings_of_a_statement_that_failed_on_the_new_connection_are_right(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     insert(connection, "a")
     kill(admin, connection)
     with pytest.raises(Error):
@@ -223,9 +215,8 @@ def test_warnings_of_a_statement_that_failed_on_the_new_connection_are_right(
 
 
 def test_row_count_raises_where_nothing_has_run_on_the_new_connection(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     insert(connection, "a")
     kill(admin, connection)
     with pinned(connection), pytest.raises(SessionStateLost, match="ROW_COUNT"):
@@ -233,9 +224,8 @@ def test_row_count_raises_where_nothing_has_run_on_the_new_connection(
 
 
 def test_receiver_that_runs_a_statement_answers_no_question(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
 
     def receive(**facts: Any) -> None:
         ask(connection, "SELECT owner FROM testapp_account")
@@ -243,19 +233,15 @@ def test_receiver_that_runs_a_statement_answers_no_question(
     four(connection)
     ask(connection, COUNTING_ROWS)
     kill(admin, connection)
-    connection_recycled.connect(receive)
-    try:
+    with receiving(connection_recycled, receive):
         run(connection, "UPDATE testapp_account SET balance = 1")
         with pytest.raises(SessionStateLost, match="FOUND_ROWS"):
             run(connection, "SELECT FOUND_ROWS()")
-    finally:
-        connection_recycled.disconnect(receive)
 
 
 def test_statements_after_the_replacement_take_the_common_path_again(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     four(connection)
     kill(admin, connection)
     run(connection, "SELECT 1")
@@ -264,13 +250,9 @@ def test_statements_after_the_replacement_take_the_common_path_again(
 
 @pytest.mark.core
 def test_insert_id_is_answered_where_the_new_connection_has_inserted(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    admin.rows("DROP PROCEDURE IF EXISTS adding")
-    admin.rows(
-        "CREATE PROCEDURE adding() INSERT INTO testapp_account (owner, balance) VALUES ('p', 0)"
-    )
-    connection = make_connection()
+    admin.create_procedure("adding() INSERT INTO testapp_account (owner, balance) VALUES ('p', 0)")
     for statement in (
         "INSERT INTO testapp_account (owner, balance) VALUES ('i', 0)",
         "INSERT INTO testapp_account (owner, balance) SELECT 's', 0",
@@ -288,13 +270,11 @@ def test_insert_id_is_answered_where_the_new_connection_has_inserted(
             "INSERT INTO testapp_account (owner, balance) VALUES ('child', LAST_INSERT_ID())",
         )
         assert admin.value("SELECT balance FROM testapp_account WHERE owner = 'child'") == newest
-    admin.rows("DROP PROCEDURE adding")
 
 
 def test_insert_id_is_asked_for_inside_a_transaction_too(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     insert(connection, "a")
     kill(admin, connection)
     with transaction.atomic(using=connection.alias):
@@ -309,9 +289,8 @@ def test_insert_id_is_asked_for_inside_a_transaction_too(
 
 
 def test_insert_id_is_not_asked_for_where_the_question_would_spoil_another(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     insert(connection, "a")
     kill(admin, connection)
     insert(connection, "b")
@@ -321,9 +300,8 @@ def test_insert_id_is_not_asked_for_where_the_question_would_spoil_another(
 
 
 def test_number_of_rows_that_the_question_for_an_insert_id_has_spoilt_is_not_answered(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     four(connection)
     kill(admin, connection)
     insert(connection, "e")
@@ -334,9 +312,8 @@ def test_number_of_rows_that_the_question_for_an_insert_id_has_spoilt_is_not_ans
 
 
 def test_entering_a_transaction_ends_the_question_for_rows_and_warnings(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     insert(connection, "a")
     kill(admin, connection)
     with transaction.atomic(using=connection.alias):
@@ -405,8 +382,7 @@ def test_arguments_of_one_procedure_are_not_those_of_another(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
     for name in ("one", "other"):
-        admin.rows(f"DROP PROCEDURE IF EXISTS {name}")
-        admin.rows(f"CREATE PROCEDURE {name}(IN a INT, OUT b INT) SET b = a * 2")
+        admin.create_procedure(f"{name}(IN a INT, OUT b INT) SET b = a * 2")
     connection = make_connection()
     with connection.cursor() as cursor:
         cursor.callproc("one", [4, 0])
@@ -419,16 +395,12 @@ def test_arguments_of_one_procedure_are_not_those_of_another(
     with connection.cursor() as cursor:
         cursor.callproc("one", [6, 0])
     assert value(connection, "SELECT @_one_1") == 12
-    for name in ("one", "other"):
-        admin.rows(f"DROP PROCEDURE {name}")
 
 
 def test_variable_that_a_procedure_has_set_is_lost_with_its_connection(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    admin.rows("DROP PROCEDURE IF EXISTS noting")
-    admin.rows("CREATE PROCEDURE noting() SET @noted = 5")
-    connection = make_connection()
+    admin.create_procedure("noting() SET @noted = 5")
     run(connection, "CALL noting()")
     kill(admin, connection)
     run(connection, "SELECT 1")
@@ -436,7 +408,6 @@ def test_variable_that_a_procedure_has_set_is_lost_with_its_connection(
         run(connection, "SELECT @noted")
     run(connection, "CALL noting()")
     assert value(connection, "SELECT @noted") == 5
-    admin.rows("DROP PROCEDURE noting")
 
 
 @pytest.mark.parametrize("question", ["LAST_INSERT_ID()", "FOUND_ROWS()", "@never_set"])

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import OperationalError
 
 from django_mysql_recycle import SessionStateLost, counters, pinned
@@ -26,39 +25,39 @@ from .acts import (
     wait_for,
 )
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory
+from .connections import OURS, STOCK, Connection, ConnectionFactory
 from .queries import run, value
 
 MAX_AGE = 60
 
 
-def grow_old(connection: BaseDatabaseWrapper, times: float = 1.0) -> None:
+def grow_old(connection: Connection, times: float = 1.0) -> None:
     """Let the connection be so many times as old as CONN_MAX_AGE, by Django's clock."""
     connection.close_at = time.monotonic() - (times - 1) * MAX_AGE - 0.01
 
 
-def boundary(connection: BaseDatabaseWrapper, times: float = 1.0) -> None:
+def boundary(connection: Connection, times: float = 1.0) -> None:
     """End a request, when the connection has been open for so long, and begin the next one."""
     grow_old(connection, times)
     request_finished.send(sender=None)
     request_started.send(sender=None)
 
 
-def is_open(connection: BaseDatabaseWrapper) -> bool:
+def is_open(connection: Connection) -> bool:
     return connection.connection is not None
 
 
 @pytest.fixture
-def aging(make_connection: ConnectionFactory) -> BaseDatabaseWrapper:
+def aging(make_connection: ConnectionFactory) -> Connection:
     return make_connection(CONN_MAX_AGE=MAX_AGE)
 
 
-def change(connection: BaseDatabaseWrapper, owner: str, amount: int) -> None:
+def change(connection: Connection, owner: str, amount: int) -> None:
     sql = "UPDATE testapp_account SET balance = balance + %s WHERE owner = %s"
     run(connection, sql, amount, owner)
 
 
-def transfer(connection: BaseDatabaseWrapper, begin: str, between: Any) -> None:
+def transfer(connection: Connection, begin: str, between: Any) -> None:
     """Move money by a transaction in SQL that a boundary divides."""
     run(connection, begin)
     change(connection, "payer", -10)
@@ -129,14 +128,14 @@ def test_transaction_whose_connection_is_killed_before_the_boundary_is_never_com
 
 
 def test_transaction_across_a_boundary_before_the_max_age_is_committed_whole(
-    aging: BaseDatabaseWrapper, admin: Admin, accounts: None
+    aging: Connection, admin: Admin, accounts: None
 ) -> None:
     transfer(aging, "BEGIN", close_old_connections)
     assert balances(admin) == {"payer": 90, "payee": 110}
 
 
 def test_loss_at_a_boundary_raises_on_entering_atomic_too_and_only_once(
-    aging: BaseDatabaseWrapper, admin: Admin
+    aging: Connection, admin: Admin
 ) -> None:
     run(aging, "BEGIN")
     insert(aging, "first half")
@@ -198,7 +197,7 @@ def test_transaction_that_was_committed_implicitly_is_no_loss_and_does_not_end_a
     admin.rows("DROP TABLE commits_implicitly")
 
 
-def serve_twenty(connection: BaseDatabaseWrapper) -> list[int]:
+def serve_twenty(connection: Connection) -> list[int]:
     """Twenty requests that write a row each; the fourth one forgets its COMMIT."""
     failed = []
     for number in range(20):
@@ -276,7 +275,7 @@ def test_state_that_the_connection_alone_has_is_reported_when_a_boundary_closes_
 
 @pytest.mark.parametrize("sql", ["SET @own = 1", "SET SESSION sql_mode = ''"])
 def test_variables_end_with_their_unit_of_work_and_are_no_loss(
-    aging: BaseDatabaseWrapper, admin: Admin, sql: str
+    aging: Connection, admin: Admin, sql: str
 ) -> None:
     run(aging, sql)
     with listening(aging) as told:
@@ -289,7 +288,7 @@ def test_variables_end_with_their_unit_of_work_and_are_no_loss(
 # State of statements that the backend does not know.
 
 
-def run_hidden(connection: BaseDatabaseWrapper) -> None:
+def run_hidden(connection: Connection) -> None:
     """Run a statement whose text cannot be known."""
     run(connection, "SET @hidden = 'DO 0'")
     run(connection, "PREPARE hidden FROM @hidden")
@@ -298,7 +297,7 @@ def run_hidden(connection: BaseDatabaseWrapper) -> None:
 
 
 def test_unknown_state_never_keeps_a_connection_past_its_max_age(
-    aging: BaseDatabaseWrapper, admin: Admin
+    aging: Connection, admin: Admin
 ) -> None:
     run_hidden(aging)
     with listening(aging) as told:
@@ -373,9 +372,7 @@ def test_lock_keeps_its_connection_past_the_max_age_and_is_reported_at_1_2_4_8_t
     assert_works(connection, admin)
 
 
-def test_long_pause_is_one_report(
-    aging: BaseDatabaseWrapper, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_long_pause_is_one_report(aging: Connection, caplog: pytest.LogCaptureFixture) -> None:
     run(aging, "SELECT GET_LOCK('held', 0)")
     with caplog.at_level(logging.WARNING, "django_mysql_recycle"):
         for times in (5, 7, 7.9):
@@ -397,7 +394,7 @@ def test_pin_by_hand_keeps_its_connection_past_the_max_age(
     assert not is_open(connection)
 
 
-def test_temporary_table_beside_a_lock_is_kept_with_it(aging: BaseDatabaseWrapper) -> None:
+def test_temporary_table_beside_a_lock_is_kept_with_it(aging: Connection) -> None:
     run(aging, "SELECT GET_LOCK('held', 0)")
     run(aging, "CREATE TEMPORARY TABLE beside (a INT)")
     boundary(aging)
@@ -405,7 +402,7 @@ def test_temporary_table_beside_a_lock_is_kept_with_it(aging: BaseDatabaseWrappe
 
 
 def test_lock_beside_an_open_transaction_is_lost_with_it_and_both_are_named(
-    aging: BaseDatabaseWrapper, admin: Admin
+    aging: Connection, admin: Admin
 ) -> None:
     run(aging, "SELECT GET_LOCK('held', 0)")
     run(aging, "BEGIN")
@@ -432,7 +429,7 @@ def test_lock_that_is_already_lost_at_the_boundary_makes_the_next_statement_rais
 
 
 def test_lock_that_is_lost_because_autocommit_was_left_off_makes_the_next_statement_raise(
-    aging: BaseDatabaseWrapper, admin: Admin
+    aging: Connection, admin: Admin
 ) -> None:
     run(aging, "SELECT GET_LOCK('held', 0)")
     aging.set_autocommit(False)
@@ -444,7 +441,7 @@ def test_lock_that_is_lost_because_autocommit_was_left_off_makes_the_next_statem
 
 
 def test_errors_that_leave_the_connection_usable_do_not_end_a_lock(
-    aging: BaseDatabaseWrapper, admin: Admin
+    aging: Connection, admin: Admin
 ) -> None:
     run(aging, "SELECT GET_LOCK('held', 0)")
     assert outcome(lambda: run(aging, "nonsense")) is not None
@@ -469,7 +466,7 @@ def test_max_age_of_zero_closes_at_each_boundary_as_in_django(
 
 @pytest.mark.parametrize("sql", ["BEGIN", "CREATE TEMPORARY TABLE own (a INT)", HELD[0][1]])
 def test_closing_by_the_application_ends_what_a_boundary_would_keep_or_report(
-    aging: BaseDatabaseWrapper, admin: Admin, sql: str
+    aging: Connection, admin: Admin, sql: str
 ) -> None:
     run(aging, sql)
     insert(aging, "first half")

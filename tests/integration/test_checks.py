@@ -14,7 +14,6 @@ import pytest
 from django.core.checks import CheckMessage, run_checks
 from django.core.management import call_command
 from django.db import Error, OperationalError, connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.mysql.validation import DatabaseValidation
 
 from django_mysql_recycle.checks import settings_findings
@@ -30,27 +29,26 @@ from servers import FaultProxy, Server
 from servers.certificates import make_certificates
 
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory
+from .connections import OURS, STOCK, Connection, ConnectionFactory
 from .queries import connection_id, kill, run, value
 
 ROOT = Path(__file__).parents[2]
 
 
-def check(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
+def check(connection: Connection) -> list[CheckMessage]:
     """What `check --database` says of one alias."""
     messages = run_checks(databases=[connection.alias])
     return [message for message in messages if f"'{connection.alias}'" in str(message.msg)]
 
 
-def ids(connection: BaseDatabaseWrapper) -> list[str]:
+def ids(connection: Connection) -> list[str]:
     return [str(message.id).removeprefix("django_mysql_recycle.") for message in check(connection)]
 
 
 @pytest.mark.core
 def test_default_configuration_gives_no_message(
-    make_connection: ConnectionFactory, capsys: pytest.CaptureFixture[str]
+    connection: Connection, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    connection = make_connection()
     assert check(connection) == []
     assert connection.connection is None  # opened for the check, and closed after it
     call_command("check", databases=[connection.alias], fail_level="INFO")
@@ -108,9 +106,8 @@ def test_transaction_timeouts_of_mariadb_are_told(
 
 
 def test_server_older_than_supported_is_told(
-    make_connection: ConnectionFactory, monkeypatch: pytest.MonkeyPatch
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection = make_connection()
     # What is at hand is new enough: let the backend ask for more than that.
     oldest = {"mariadb": (99, 1), "mysql": (99, 1)}
     monkeypatch.setattr("django_mysql_recycle.checks.server.OLDEST", oldest)
@@ -138,7 +135,7 @@ def test_server_that_cannot_be_reached_is_told_as_by_the_stock_backend(
     assert raised[0] == raised[1]
 
 
-def test_connection_that_is_open_stays_open_and_as_it_was(connection: BaseDatabaseWrapper) -> None:
+def test_connection_that_is_open_stays_open_and_as_it_was(connection: Connection) -> None:
     before = connection_id(connection)
     run(connection, "SET @mine = 5")
     assert check(connection) == []
@@ -146,7 +143,7 @@ def test_connection_that_is_open_stays_open_and_as_it_was(connection: BaseDataba
     assert connection_id(connection) == before
 
 
-def test_check_inside_a_transaction_leaves_it_whole(connection: BaseDatabaseWrapper) -> None:
+def test_check_inside_a_transaction_leaves_it_whole(connection: Connection) -> None:
     with transaction.atomic(using=connection.alias):
         run(connection, "INSERT INTO testapp_account (owner, balance) VALUES ('kept', 1)")
         assert check(connection) == []
@@ -154,15 +151,14 @@ def test_check_inside_a_transaction_leaves_it_whole(connection: BaseDatabaseWrap
 
 
 def test_connection_lost_inside_a_transaction_does_not_break_the_check_nor_is_it_replaced(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     assert connection.sql_mode  # type: ignore[attr-defined]  # so that Django's check asks nothing
-    with pytest.raises(Error):
-        with transaction.atomic(using=connection.alias):
-            run(connection, "INSERT INTO testapp_account (owner, balance) VALUES ('lost', 1)")
-            kill(admin, connection)
-            assert check(connection) == []
-            run(connection, "SELECT 1")
+    with pytest.raises(Error), transaction.atomic(using=connection.alias):
+        run(connection, "INSERT INTO testapp_account (owner, balance) VALUES ('lost', 1)")
+        kill(admin, connection)
+        assert check(connection) == []
+        run(connection, "SELECT 1")
     assert value(connection, "SELECT COUNT(*) FROM testapp_account") == 0
 
 
@@ -285,7 +281,7 @@ def test_connect_timeout_of_nothing_is_refused_by_pymysql(
         assert value(connection, "SELECT 1") == 1
 
 
-def _host_info(connection: BaseDatabaseWrapper) -> str:
+def _host_info(connection: Connection) -> str:
     connection.ensure_connection()
     return str(connection.connection.get_host_info()).lower()
 
@@ -326,7 +322,7 @@ def test_localhost_is_a_unix_socket_for_mysqlclient_alone(
         assert "unix" not in _host_info(connection) and told == ""
 
 
-def _cipher(connection: BaseDatabaseWrapper) -> str:
+def _cipher(connection: Connection) -> str:
     return str(run(connection, "SHOW SESSION STATUS LIKE 'Ssl_cipher'")[0][1])
 
 
@@ -393,7 +389,7 @@ def test_what_is_plain_with_connector_c_loads_nothing(
         assert _cipher(connection) == "" and ids(connection) == []
 
 
-def test_findings_are_a_function_of_settings_and_facts(connection: BaseDatabaseWrapper) -> None:
+def test_findings_are_a_function_of_settings_and_facts(connection: Connection) -> None:
     from django_mysql_recycle import server_facts
 
     facts = server_facts.read(connection)

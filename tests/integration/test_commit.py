@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError, Error, OperationalError
 
 from servers import FaultProxy
 
 from .acts import (
+    Hooks,
     assert_works,
     insert,
     kill,
@@ -22,7 +22,7 @@ from .acts import (
     wait_until_hung_up,
 )
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory, Proxied
 from .queries import run, value
 
 HOWS: Any = pytest.mark.parametrize("how", ["fin", "rst"])
@@ -47,92 +47,77 @@ def accept(between: FaultProxy, target: tuple[str, int]) -> None:
 @pytest.mark.core
 @HOWS
 def test_commit_lost_on_its_way_raises_and_nothing_is_there(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy], how: Any
+    proxied: Proxied, admin: Admin, how: Any, hooks: Hooks
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
-    ran: list[str] = []
-    with pytest.raises(OperationalError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            transaction.on_commit(lambda: ran.append("a"), using=connection.alias)
-            between.cut_at(b"COMMIT", how=how)
-    assert (owners(admin), ran) == ([], [])
+    connection, between = proxied()
+    with pytest.raises(OperationalError), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        hooks.register(connection, "a")
+        between.cut_at(b"COMMIT", how=how)
+    assert (owners(admin), hooks) == ([], [])
     assert len(between.connections) == 1
     with transaction.atomic(using=connection.alias):
         insert(connection, "b")
-        transaction.on_commit(lambda: ran.append("b"), using=connection.alias)
-    assert (owners(admin), ran) == (["b"], ["b"])
+        hooks.register(connection, "b")
+    assert (owners(admin), hooks) == (["b"], ["b"])
 
 
 @pytest.mark.core
 @HOWS
 def test_commit_whose_answer_is_lost_raises_once_and_the_server_has_the_rows(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy], how: Any
+    proxied: Proxied, admin: Admin, how: Any, hooks: Hooks
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
-    ran: list[str] = []
-    with pytest.raises(OperationalError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            transaction.on_commit(lambda: ran.append("a"), using=connection.alias)
-            between.cut_at(b"COMMIT", when="after", how=how)
+    connection, between = proxied()
+    with pytest.raises(OperationalError), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        hooks.register(connection, "a")
+        between.cut_at(b"COMMIT", when="after", how=how)
     # Nobody can know it here: the error is the truth about that, and no hook may run.
-    assert (owners(admin), ran) == (["a"], [])
+    assert (owners(admin), hooks) == (["a"], [])
     assert [sql for sql in between.connections[0].queries() if sql == "COMMIT"] == ["COMMIT"]
     assert len(between.connections) == 1
     assert_works(connection, admin)
-    assert ran == []
+    assert hooks == []
 
 
 @pytest.mark.parametrize("moment", ["killed before", "cut before"])
 def test_commit_on_a_lost_connection_raises_and_its_hooks_never_run(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    moment: str,
+    proxied: Proxied, admin: Admin, moment: str, hooks: Hooks
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
-    ran: list[str] = []
-    with pytest.raises(OperationalError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            transaction.on_commit(lambda: ran.append("a"), using=connection.alias)
-            if moment == "killed before":
-                kill(admin, connection)
-            else:
-                between.cut("rst")
-                wait_until_hung_up(connection)
+    connection, between = proxied()
+    with pytest.raises(OperationalError), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        hooks.register(connection, "a")
+        if moment == "killed before":
+            kill(admin, connection)
+        else:
+            between.cut("rst")
+            wait_until_hung_up(connection)
     with transaction.atomic(using=connection.alias):
         insert(connection, "b")
-    assert (owners(admin), ran) == (["b"], [])
+    assert (owners(admin), hooks) == (["b"], [])
 
 
 def test_commit_after_an_error_that_the_application_swallowed_raises_and_its_hooks_never_run(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin, hooks: Hooks
 ) -> None:
-    connection = make_connection()
-    ran: list[str] = []
-    with pytest.raises(DatabaseError, match="lost before COMMIT"):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            transaction.on_commit(lambda: ran.append("a"), using=connection.alias)
-            kill(admin, connection)
-            with pytest.raises(Error):
-                insert(connection, "b")
+    with (
+        pytest.raises(DatabaseError, match="lost before COMMIT"),
+        transaction.atomic(using=connection.alias),
+    ):
+        insert(connection, "a")
+        hooks.register(connection, "a")
+        kill(admin, connection)
+        with pytest.raises(Error):
+            insert(connection, "b")
     assert connection.get_autocommit()
     with transaction.atomic(using=connection.alias):
         insert(connection, "c")
-    assert (owners(admin), ran) == (["c"], [])
+    assert (owners(admin), hooks) == (["c"], [])
 
 
-def test_commit_by_sql_is_not_repeated(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy]
-) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+def test_commit_by_sql_is_not_repeated(proxied: Proxied, admin: Admin) -> None:
+    connection, between = proxied()
     run(connection, "BEGIN")
     insert(connection, "a")
     between.cut_at(b"COMMIT", when="after")
@@ -150,25 +135,19 @@ def test_commit_by_sql_is_not_repeated(
 @HOWS
 @pytest.mark.parametrize("reachable", [True, False], ids=["reachable", "unreachable"])
 def test_acknowledged_commit_is_a_success_whatever_dies_afterwards(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    how: Any,
-    reachable: bool,
+    proxied: Proxied, admin: Admin, how: Any, reachable: bool, hooks: Hooks
 ) -> None:
-    between = proxy()
+    connection, between = proxied(recycle={"connect_retries": 0})
     target = between.target
-    connection = make_connection(via=between, recycle={"connect_retries": 0})
-    ran: list[str] = []
     with transaction.atomic(using=connection.alias):
         insert(connection, "a")
         for name in "xy":
-            transaction.on_commit(lambda name=name: ran.append(name), using=connection.alias)
+            hooks.register(connection, name)
         fault = between.cut_at(b"COMMIT", when="answered", how=how)
         if not reachable:
             refuse(between)
     assert fault.fired
-    assert (owners(admin), ran) == (["a"], ["x", "y"])
+    assert (owners(admin), hooks) == (["a"], ["x", "y"])
     assert connection.get_autocommit()
     if not reachable:
         with pytest.raises(OperationalError):
@@ -177,61 +156,52 @@ def test_acknowledged_commit_is_a_success_whatever_dies_afterwards(
     insert(connection, "c")
     with transaction.atomic(using=connection.alias):
         insert(connection, "d")
-    assert (owners(admin), ran) == (["a", "c", "d"], ["x", "y"])
+    assert (owners(admin), hooks) == (["a", "c", "d"], ["x", "y"])
     assert_works(connection, admin)
 
 
 def test_control_stock_backend_denies_an_acknowledged_commit(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy]
+    proxied: Proxied, admin: Admin, hooks: Hooks
 ) -> None:
-    between = proxy()
-    connection = make_connection(STOCK, via=between)
-    ran: list[str] = []
-    with pytest.raises(OperationalError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            transaction.on_commit(lambda: ran.append("a"), using=connection.alias)
-            between.cut_at(b"COMMIT", when="answered")
-    assert (owners(admin), ran) == (["a"], [])
+    connection, between = proxied(STOCK)
+    with pytest.raises(OperationalError), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        hooks.register(connection, "a")
+        between.cut_at(b"COMMIT", when="answered")
+    assert (owners(admin), hooks) == (["a"], [])
 
 
 def test_hook_that_uses_the_database_gets_a_new_connection(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy]
+    proxied: Proxied, admin: Admin, hooks: Hooks
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
-    ran: list[str] = []
+    connection, between = proxied()
 
     def hook() -> None:
         insert(connection, "by the hook")
         with transaction.atomic(using=connection.alias):
             insert(connection, "in its own transaction")
-            transaction.on_commit(lambda: ran.append("inner"), using=connection.alias)
-        ran.append("hook")
+            hooks.register(connection, "inner")
+        hooks.append("hook")
 
     with transaction.atomic(using=connection.alias):
         insert(connection, "a")
         transaction.on_commit(hook, using=connection.alias)
-        transaction.on_commit(lambda: ran.append("second"), using=connection.alias)
+        hooks.register(connection, "second")
         between.cut_at(b"COMMIT", when="answered")
     assert owners(admin) == ["a", "by the hook", "in its own transaction"]
-    assert sorted(ran) == ["hook", "inner", "second"]
+    assert sorted(hooks) == ["hook", "inner", "second"]
 
 
-def test_hook_that_raises_is_heard_and_the_connection_works(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy]
-) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+def test_hook_that_raises_is_heard_and_the_connection_works(proxied: Proxied, admin: Admin) -> None:
+    connection, between = proxied()
 
     def hook() -> None:
         raise Boom
 
-    with pytest.raises(Boom):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            transaction.on_commit(hook, using=connection.alias)
-            between.cut_at(b"COMMIT", when="answered")
+    with pytest.raises(Boom), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        transaction.on_commit(hook, using=connection.alias)
+        between.cut_at(b"COMMIT", when="answered")
     assert owners(admin) == ["a"]
     assert_works(connection, admin)
 
@@ -259,14 +229,9 @@ def test_hook_that_raises_costs_no_session_state(
 @HOWS
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_autocommit_on_after_uncommitted_work_raises_on_a_lost_connection(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    how: Any,
-    when: Any,
+    proxied: Proxied, admin: Admin, how: Any, when: Any
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     connection.set_autocommit(False)
     insert(connection, "a")
     between.cut_at(b"SET ", when=when, how=how)
@@ -281,9 +246,8 @@ def test_autocommit_on_after_uncommitted_work_raises_on_a_lost_connection(
 
 
 def test_autocommit_on_after_uncommitted_work_raises_on_a_killed_connection(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     connection.set_autocommit(False)
     insert(connection, "a")
     kill(admin, connection)
@@ -297,9 +261,8 @@ def test_autocommit_on_after_uncommitted_work_raises_on_a_killed_connection(
 
 @pytest.mark.parametrize("end", ["commit", "rollback", "nothing"])
 def test_autocommit_on_with_nothing_run_since_is_no_error_on_a_lost_connection(
-    make_connection: ConnectionFactory, admin: Admin, end: str
+    connection: Connection, admin: Admin, end: str
 ) -> None:
-    connection = make_connection()
     connection.set_autocommit(False)
     if end != "nothing":
         insert(connection, "a")
@@ -319,21 +282,14 @@ def test_autocommit_on_with_nothing_run_since_is_no_error_on_a_lost_connection(
 @pytest.mark.parametrize("reachable", [True, False], ids=["reachable", "unreachable"])
 @pytest.mark.parametrize("depth", ["atomic", "nested"])
 def test_exception_of_the_application_is_not_masked_by_a_lost_connection(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    loss: str,
-    reachable: bool,
-    depth: str,
+    proxied: Proxied, admin: Admin, loss: str, reachable: bool, depth: str, hooks: Hooks
 ) -> None:
-    between = proxy()
+    connection, between = proxied(recycle={"connect_retries": 0})
     target = between.target
-    connection = make_connection(via=between, recycle={"connect_retries": 0})
-    ran: list[str] = []
 
     def work() -> None:
         insert(connection, "a")
-        transaction.on_commit(lambda: ran.append("a"), using=connection.alias)
+        hooks.register(connection, "a")
         if not reachable:
             refuse(between)
         if loss == "killed":
@@ -342,13 +298,12 @@ def test_exception_of_the_application_is_not_masked_by_a_lost_connection(
             between.cut_at(b"ROLLBACK", when="before" if loss == "rollback cut" else "after")
         raise Boom
 
-    with pytest.raises(Boom):
-        with transaction.atomic(using=connection.alias):
-            if depth == "nested":
-                with transaction.atomic(using=connection.alias):
-                    work()
-            else:
+    with pytest.raises(Boom), transaction.atomic(using=connection.alias):
+        if depth == "nested":
+            with transaction.atomic(using=connection.alias):
                 work()
+        else:
+            work()
     assert connection.autocommit
     if not reachable:
         with pytest.raises(OperationalError):
@@ -356,25 +311,23 @@ def test_exception_of_the_application_is_not_masked_by_a_lost_connection(
         accept(between, target)
     with transaction.atomic(using=connection.alias):
         insert(connection, "c")
-    assert (owners(admin), ran) == (["c"], [])
+    assert (owners(admin), hooks) == (["c"], [])
     assert_works(connection, admin)
 
 
 def test_control_stock_backend_masks_the_exception_where_it_cannot_reconnect(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy]
+    proxied: Proxied, admin: Admin
 ) -> None:
-    between = proxy()
-    connection = make_connection(STOCK, via=between)
-    with pytest.raises(OperationalError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            refuse(between)
-            kill(admin, connection)
-            raise Boom
+    connection, between = proxied(STOCK)
+    with pytest.raises(OperationalError), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        refuse(between)
+        kill(admin, connection)
+        raise Boom
 
 
 def test_rollback_by_hand_keeps_the_connection_and_its_session_state(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     connection.set_autocommit(False)
     run(connection, "SET @mine = 7")
@@ -386,13 +339,9 @@ def test_rollback_by_hand_keeps_the_connection_and_its_session_state(
 
 @pytest.mark.parametrize("loss", ["killed", "rollback cut"])
 def test_rollback_by_hand_on_a_lost_connection_is_a_rollback(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    loss: str,
+    proxied: Proxied, admin: Admin, loss: str
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     connection.set_autocommit(False)
     insert(connection, "a")
     if loss == "killed":
@@ -409,7 +358,7 @@ def test_rollback_by_hand_on_a_lost_connection_is_a_rollback(
 # Autocommit off.
 
 
-def off(make_connection: ConnectionFactory, kind: str, **settings: Any) -> BaseDatabaseWrapper:
+def off(make_connection: ConnectionFactory, kind: str, **settings: Any) -> Connection:
     if kind == "setting":
         return make_connection(AUTOCOMMIT=False, **settings)
     connection = make_connection(**settings)
@@ -522,9 +471,8 @@ def test_atomic_with_autocommit_off_raises_on_a_connection_lost_with_uncommitted
     connection = off(make_connection, kind)
     insert(connection, "a")
     kill(admin, connection)
-    with pytest.raises(Error):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "b")
+    with pytest.raises(Error), transaction.atomic(using=connection.alias):
+        insert(connection, "b")
     connection.rollback()
     insert(connection, "c")
     connection.commit()
@@ -532,33 +480,31 @@ def test_atomic_with_autocommit_off_raises_on_a_connection_lost_with_uncommitted
 
 
 def test_hooks_survive_a_replacement_before_their_transaction(
-    make_connection: ConnectionFactory, admin: Admin
+    make_connection: ConnectionFactory, admin: Admin, hooks: Hooks
 ) -> None:
     # With autocommit off a hook may be registered before the first statement has run.
     connection = make_connection(AUTOCOMMIT=False)
     insert(connection, "a")
     connection.commit()
-    ran: list[str] = []
     kill(admin, connection)
     with transaction.atomic(using=connection.alias):
-        transaction.on_commit(lambda: ran.append("b"), using=connection.alias)
+        hooks.register(connection, "b")
         insert(connection, "b")
     connection.commit()
     assert owners(admin) == ["a", "b"]
     connection.set_autocommit(True)
-    assert ran == ["b"]
+    assert hooks == ["b"]
 
 
 def test_hook_registered_before_a_replacement_runs_once(
-    make_connection: ConnectionFactory, admin: Admin
+    make_connection: ConnectionFactory, admin: Admin, hooks: Hooks
 ) -> None:
     connection = make_connection(AUTOCOMMIT=False)
     run(connection, "SELECT 1")
     connection.rollback()
-    ran: list[str] = []
     kill(admin, connection)
     with transaction.atomic(using=connection.alias):
-        transaction.on_commit(lambda: ran.append("a"), using=connection.alias)
+        hooks.register(connection, "a")
         with listening(connection) as told:
             insert(connection, "a")
         assert told.recycled == []  # entering the block has replaced it already
@@ -566,48 +512,41 @@ def test_hook_registered_before_a_replacement_runs_once(
     connection.set_autocommit(True)
     connection.set_autocommit(False)
     connection.set_autocommit(True)
-    assert ran == ["a"]
+    assert hooks == ["a"]
 
 
 # Savepoints.
 
 
 def test_savepoint_released_on_a_lost_connection_raises_and_nothing_is_there(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
-    with pytest.raises(Error):
+    with pytest.raises(Error), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
         with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            with transaction.atomic(using=connection.alias):
-                insert(connection, "b")
-                kill(admin, connection)
+            insert(connection, "b")
+            kill(admin, connection)
     assert owners(admin) == []
     assert_works(connection, admin)
 
 
 def test_savepoint_given_up_on_a_lost_connection_dooms_the_whole_transaction(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin, hooks: Hooks
 ) -> None:
-    connection = make_connection()
-    ran: list[str] = []
-    with pytest.raises(Error):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            transaction.on_commit(lambda: ran.append("a"), using=connection.alias)
-            with pytest.raises(Boom):
-                with transaction.atomic(using=connection.alias):
-                    kill(admin, connection)
-                    raise Boom
-            insert(connection, "b")
-    assert (owners(admin), ran) == ([], [])
+    with pytest.raises(Error), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        hooks.register(connection, "a")
+        with pytest.raises(Boom), transaction.atomic(using=connection.alias):
+            kill(admin, connection)
+            raise Boom
+        insert(connection, "b")
+    assert (owners(admin), hooks) == ([], [])
     assert_works(connection, admin)
 
 
 def test_connection_lost_between_two_transactions_costs_neither(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     for owner in "abc":
         with transaction.atomic(using=connection.alias):
             insert(connection, owner)

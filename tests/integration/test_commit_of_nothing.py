@@ -7,22 +7,31 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error, OperationalError
 
 from django_mysql_recycle import SessionStateLost
 from servers import FaultProxy
 
 from ..testapp.models import Account
-from .acts import assert_works, insert, kill, listening, outcome, owners, rest, wait_until_hung_up
+from .acts import (
+    Hooks,
+    assert_works,
+    insert,
+    kill,
+    listening,
+    outcome,
+    owners,
+    rest,
+    wait_until_hung_up,
+)
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory
+from .connections import OURS, STOCK, Connection, ConnectionFactory, Proxied
 from .queries import connection_id, idle_out, run, value
 
 MODES = pytest.mark.parametrize("mode", ["on", "off by the settings", "off by a call"])
 
 
-def in_mode(make_connection: ConnectionFactory, mode: str, **more: Any) -> BaseDatabaseWrapper:
+def in_mode(make_connection: ConnectionFactory, mode: str, **more: Any) -> Connection:
     connection = make_connection(AUTOCOMMIT=mode != "off by the settings", **more)
     if mode == "off by a call":
         connection.set_autocommit(False)
@@ -99,18 +108,16 @@ def test_commit_of_nothing_succeeds_however_the_connection_is_lost(
 
 
 def test_commit_of_nothing_succeeds_after_the_servers_idle_timeout(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     idle_out(admin, connection)
     connection.commit()
     assert_works(connection, admin)
 
 
 def test_commit_of_nothing_succeeds_where_a_statement_has_failed_since(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     insert(connection, "a")
     with pytest.raises(Error):
         insert(connection, "a")
@@ -120,22 +127,19 @@ def test_commit_of_nothing_succeeds_where_a_statement_has_failed_since(
 
 
 def test_commit_after_an_empty_block_whose_connection_died_in_it_is_a_success(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin, hooks: Hooks
 ) -> None:
-    connection = make_connection()
-    ran: list[str] = []
     with transaction.atomic(using=connection.alias):
-        transaction.on_commit(lambda: ran.append("hook"), using=connection.alias)
+        hooks.register(connection, "hook")
         kill(admin, connection)
-    assert ran == ["hook"]
+    assert hooks == ["hook"]
     assert_works(connection, admin)
 
 
 def test_scheduler_that_commits_in_each_turn_survives_each_loss(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     # What django-celery-beat does before it looks for changes of its schedule.
-    connection = make_connection()
     Account.objects.using(connection.alias).create(owner="schedule")
     for turn in range(4):
         rest(connection, 15 * turn)
@@ -147,23 +151,23 @@ def test_scheduler_that_commits_in_each_turn_survives_each_loss(
 # ##### Where there was something to commit #####
 
 
-def begin_by_sql(connection: BaseDatabaseWrapper) -> None:
+def begin_by_sql(connection: Connection) -> None:
     run(connection, "BEGIN")
 
 
-def start_by_sql(connection: BaseDatabaseWrapper) -> None:
+def start_by_sql(connection: Connection) -> None:
     run(connection, "START TRANSACTION")
 
 
-def autocommit_off_by_sql(connection: BaseDatabaseWrapper) -> None:
+def autocommit_off_by_sql(connection: Connection) -> None:
     run(connection, "SET autocommit = 0")
 
 
-def xa(connection: BaseDatabaseWrapper) -> None:
+def xa(connection: Connection) -> None:
     run(connection, "XA START 'x'")
 
 
-def lock(connection: BaseDatabaseWrapper) -> None:
+def lock(connection: Connection) -> None:
     value(connection, "SELECT GET_LOCK('mine', 0)")
 
 
@@ -172,9 +176,8 @@ def lock(connection: BaseDatabaseWrapper) -> None:
     "begin", [begin_by_sql, start_by_sql, autocommit_off_by_sql, xa, lock], ids=lambda f: f.__name__
 )
 def test_commit_where_session_state_was_lost_raises_that_once(
-    make_connection: ConnectionFactory, admin: Admin, begin: Callable[[BaseDatabaseWrapper], None]
+    connection: Connection, admin: Admin, begin: Callable[[Connection], None]
 ) -> None:
-    connection = make_connection()
     begin(connection)
     if begin is not lock:
         insert(connection, "lost")
@@ -190,46 +193,44 @@ def test_commit_where_session_state_was_lost_raises_that_once(
 
 @pytest.fixture
 def opens_a_transaction(admin: Admin) -> Any:
-    admin.rows("DROP PROCEDURE IF EXISTS testapp_open")
-    admin.rows(
-        "CREATE PROCEDURE testapp_open() BEGIN START TRANSACTION; "
+    admin.create_procedure(
+        "testapp_open() BEGIN START TRANSACTION; "
         "INSERT INTO testapp_account (owner, balance) VALUES ('by procedure', 0); END"
     )
-    yield "testapp_open"
-    admin.rows("DROP PROCEDURE testapp_open")
+    return "testapp_open"
 
 
-def by_procedure(connection: BaseDatabaseWrapper) -> None:
+def by_procedure(connection: Connection) -> None:
     with connection.cursor() as cursor:
         cursor.callproc("testapp_open")
 
 
-def by_call(connection: BaseDatabaseWrapper) -> None:
+def by_call(connection: Connection) -> None:
     run(connection, "CALL testapp_open()")
 
 
-def by_procedure_and_more(connection: BaseDatabaseWrapper) -> None:
+def by_procedure_and_more(connection: Connection) -> None:
     run(connection, "CALL testapp_open()")
     insert(connection, "more")
 
 
-def drivers_begin(connection: BaseDatabaseWrapper) -> None:
+def drivers_begin(connection: Connection) -> None:
     connection.connection.begin()
     insert(connection, "lost")
 
 
-def drivers_autocommit(connection: BaseDatabaseWrapper) -> None:
+def drivers_autocommit(connection: Connection) -> None:
     connection.connection.autocommit(False)
     insert(connection, "lost")
 
 
-def drivers_cursor(connection: BaseDatabaseWrapper) -> None:
+def drivers_cursor(connection: Connection) -> None:
     with connection.connection.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("INSERT INTO testapp_account (owner, balance) VALUES ('lost', 0)")
 
 
-def drivers_query(connection: BaseDatabaseWrapper) -> None:
+def drivers_query(connection: Connection) -> None:
     connection.connection.query("BEGIN")
     connection.connection.query("INSERT INTO testapp_account (owner, balance) VALUES ('lost', 0)")
 
@@ -248,7 +249,7 @@ def test_commit_of_what_no_text_shows_raises_on_a_lost_connection(
     admin: Admin,
     opens_a_transaction: str,
     engine: str,
-    begin: Callable[[BaseDatabaseWrapper], None],
+    begin: Callable[[Connection], None],
 ) -> None:
     connection = make_connection(engine)
     connection.ensure_connection()
@@ -262,12 +263,11 @@ def test_commit_of_what_no_text_shows_raises_on_a_lost_connection(
 @pytest.mark.core
 @pytest.mark.parametrize("begin", HIDDEN, ids=lambda f: f.__name__)
 def test_commit_of_what_no_text_shows_commits_it_on_a_living_connection(
-    make_connection: ConnectionFactory,
+    connection: Connection,
     admin: Admin,
     opens_a_transaction: str,
-    begin: Callable[[BaseDatabaseWrapper], None],
+    begin: Callable[[Connection], None],
 ) -> None:
-    connection = make_connection()
     connection.ensure_connection()
     begin(connection)
     connection.commit()
@@ -276,12 +276,11 @@ def test_commit_of_what_no_text_shows_commits_it_on_a_living_connection(
 
 @pytest.mark.parametrize("call", [by_procedure, by_call], ids=lambda f: f.__name__)
 def test_commit_that_was_acknowledged_ends_the_doubt_that_a_procedure_has_left(
-    make_connection: ConnectionFactory,
+    connection: Connection,
     admin: Admin,
     opens_a_transaction: str,
-    call: Callable[[BaseDatabaseWrapper], None],
+    call: Callable[[Connection], None],
 ) -> None:
-    connection = make_connection()
     connection.ensure_connection()
     call(connection)
     connection.commit()
@@ -323,10 +322,9 @@ def test_with_autocommit_off_commit_of_something_raises_on_a_lost_connection(
 
 
 def test_commit_after_a_statement_that_was_lost_is_no_success(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy]
+    proxied: Proxied, admin: Admin
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     run(connection, "SELECT 1")
     between.cut_at(b"INSERT")
     assert outcome(lambda: insert(connection, "lost")) is not None

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from django.db import Error, ProgrammingError, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_mysql_recycle import SessionStateLost
 from servers import Server
@@ -19,7 +18,7 @@ from servers import Server
 from ..testapp.models import Account
 from .acts import insert, owners
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory, point
+from .connections import OURS, STOCK, Connection, ConnectionFactory, point
 from .queries import connection_id, idle_out, kill, run, settle, value
 from .test_cursors import unbuffered
 
@@ -27,14 +26,12 @@ NAMES = ("instrumented", "proxied", "subclassed")
 
 
 @pytest.fixture(params=NAMES)
-def composed(
-    request: pytest.FixtureRequest, make_connection: ConnectionFactory
-) -> BaseDatabaseWrapper:
+def composed(request: pytest.FixtureRequest, make_connection: ConnectionFactory) -> Connection:
     return make_connection(f"tests.backends.{request.param}")
 
 
 @pytest.fixture
-def all_composed(make_connection: ConnectionFactory) -> list[BaseDatabaseWrapper]:
+def all_composed(make_connection: ConnectionFactory) -> list[Connection]:
     recycle = {"idle_limit": 0.3, "ping_after": 0.05}
     return [make_connection(f"tests.backends.{name}", recycle=recycle) for name in NAMES]
 
@@ -45,7 +42,7 @@ def trace(connection: Any) -> list[str]:
 
 
 @pytest.mark.core
-def test_lost_connection_is_replaced(composed: BaseDatabaseWrapper, admin: Admin) -> None:
+def test_lost_connection_is_replaced(composed: Connection, admin: Admin) -> None:
     first = connection_id(composed)
     kill(admin, composed)
     Account.objects.using(composed.alias).create(owner="once")
@@ -71,7 +68,7 @@ def test_boundary_of_the_backend_below_is_called(
 
 
 def test_instrument_sees_the_applications_statements_once_each(
-    composed: BaseDatabaseWrapper, admin: Admin
+    composed: Connection, admin: Admin
 ) -> None:
     kill(admin, composed)
     run(composed, "SELECT 'mine'")
@@ -90,7 +87,7 @@ def test_instrument_sees_the_applications_statements_once_each(
 
 
 def test_idle_limit_holds_and_a_ping_spares(
-    all_composed: list[BaseDatabaseWrapper], recycles: list[dict[str, Any]]
+    all_composed: list[Connection], recycles: list[dict[str, Any]]
 ) -> None:
     first = [connection_id(connection) for connection in all_composed]
     time.sleep(0.1)
@@ -110,20 +107,17 @@ def test_idle_kill_is_met(
     assert [told["reason"] for told in recycles] == ["closed"] * 3
 
 
-def test_nothing_is_replaced_inside_atomic(composed: BaseDatabaseWrapper, admin: Admin) -> None:
-    with pytest.raises(Error):
-        with transaction.atomic(using=composed.alias):
-            Account.objects.using(composed.alias).create(owner="first half")
-            admin.kill(composed.connection.thread_id())
-            settle()
-            Account.objects.using(composed.alias).create(owner="second half")
+def test_nothing_is_replaced_inside_atomic(composed: Connection, admin: Admin) -> None:
+    with pytest.raises(Error), transaction.atomic(using=composed.alias):
+        Account.objects.using(composed.alias).create(owner="first half")
+        admin.kill(composed.connection.thread_id())
+        settle()
+        Account.objects.using(composed.alias).create(owner="second half")
     assert admin.value("SELECT COUNT(*) FROM testapp_account") == 0
     assert value(composed, "SELECT 1") == 1
 
 
-def test_loop_over_rows_with_a_write_inside_goes_on(
-    composed: BaseDatabaseWrapper, admin: Admin
-) -> None:
+def test_loop_over_rows_with_a_write_inside_goes_on(composed: Connection, admin: Admin) -> None:
     for number in range(4):
         admin.rows("INSERT INTO testapp_account (owner, balance) VALUES (%s, 0)", f"owner {number}")
     for account in Account.objects.using(composed.alias).iterator(chunk_size=1):
@@ -154,14 +148,14 @@ def test_unread_rows_keep_the_connection(
     assert connection_id(connection) == first
 
 
-def test_errors_are_mapped_as_the_base_backend_maps_them(composed: BaseDatabaseWrapper) -> None:
+def test_errors_are_mapped_as_the_base_backend_maps_them(composed: Connection) -> None:
     with pytest.raises(ProgrammingError) as caught:
         run(composed, "SELECT * FROM no_such_table")
     assert caught.value.args[0] == 1146
     assert value(composed, "SELECT 1") == 1
 
 
-def test_lost_named_lock_is_told(composed: BaseDatabaseWrapper, admin: Admin) -> None:
+def test_lost_named_lock_is_told(composed: Connection, admin: Admin) -> None:
     assert value(composed, "SELECT GET_LOCK('composition', 0)") == 1
     kill(admin, composed)
     with pytest.raises(SessionStateLost):
@@ -169,7 +163,7 @@ def test_lost_named_lock_is_told(composed: BaseDatabaseWrapper, admin: Admin) ->
     assert value(composed, "SELECT 1") == 1
 
 
-def test_closing_and_health_check_work(composed: BaseDatabaseWrapper, admin: Admin) -> None:
+def test_closing_and_health_check_work(composed: Connection, admin: Admin) -> None:
     first = connection_id(composed)
     assert composed.is_usable()
     composed.close()

@@ -14,16 +14,15 @@ from typing import Any
 
 import pytest
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.utils import Error, OperationalError
 
 from django_mysql_recycle.drivers import choose
 from servers import FaultProxy, Server
 
-from .acts import assert_works
+from .acts import assert_works, receiving
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory
+from .connections import OURS, STOCK, Connection, ConnectionFactory
 from .queries import run, value
 
 #: Seconds beyond connect_timeout that a machine under load may take.
@@ -81,7 +80,7 @@ def slow_server(
         yield lambda transport: SlowServer(server, make_connection, tmp_path, stack, transport)
 
 
-def seconds_to_fail(connection: BaseDatabaseWrapper) -> float:
+def seconds_to_fail(connection: Connection) -> float:
     begun = time.monotonic()
     with pytest.raises(OperationalError):
         connection.ensure_connection()
@@ -212,11 +211,8 @@ def test_what_the_application_does_with_a_new_connection_may_take_longer_than_co
         answers.append(value(connection, "SELECT SLEEP(1.2) + 5"))
 
     if slow_part == "connection_created":
-        connection_created.connect(ask)
-        try:
+        with receiving(connection_created, ask):
             connection.ensure_connection()
-        finally:
-            connection_created.disconnect(ask)
     else:
         kind = type(connection)
 
@@ -391,7 +387,7 @@ def test_connect_timeout_of_zero_is_none_for_mysqlclient(
     if driver != "mysqlclient":
         pytest.skip("PyMySQL refuses it")
     slow = slow_server("tcp")
-    slow.proxy.latency = 0.6
+    slow.proxy.latency = 0.3
     connection = slow.connection(seconds=0)
     assert value(connection, "SELECT 5 + 0") == 5
 

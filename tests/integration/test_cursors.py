@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import re
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
@@ -15,21 +15,20 @@ from unittest import mock
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import Error, OperationalError, ProgrammingError, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.mysql.base import CursorWrapper, DatabaseWrapper
 from django.db.models import F
 from pytest_django.plugin import DjangoDbBlocker
 
 from ..testapp.models import Account
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory
 from .queries import connection_id, kill, run, settle, value
 
 PAUSE = 1.05
 """A bit over the second without a statement that makes a pause."""
 
 
-def kill_now(admin: Admin, connection: BaseDatabaseWrapper) -> None:
+def kill_now(admin: Admin, connection: Connection) -> None:
     """KILL without another cursor's statement."""
     admin.kill(connection.connection.thread_id())
     settle()
@@ -42,15 +41,13 @@ def accounts(admin: Admin) -> None:
 
 
 @pytest.fixture
-def two_results(admin: Admin) -> Iterator[str]:
+def two_results(admin: Admin) -> str:
     """A procedure that answers with two result sets of two rows each."""
-    admin.rows("DROP PROCEDURE IF EXISTS testapp_two_results")
-    admin.rows(
-        "CREATE PROCEDURE testapp_two_results() BEGIN"
+    admin.create_procedure(
+        "testapp_two_results() BEGIN"
         " SELECT 1 AS a UNION SELECT 2; SELECT 3 AS b UNION SELECT 4; END"
     )
-    yield "testapp_two_results"
-    admin.rows("DROP PROCEDURE testapp_two_results")
+    return "testapp_two_results"
 
 
 def unbuffered(driver: str) -> dict[str, Any]:
@@ -83,7 +80,7 @@ LOOPS = pytest.mark.parametrize("loop", [iterate, raw])
 @LOOPS
 @pytest.mark.parametrize("loss", ["at the first row", "at every row"])
 def test_loop_with_a_write_inside_survives_the_loss_of_its_connection(
-    connection: BaseDatabaseWrapper,
+    connection: Connection,
     admin: Admin,
     accounts: None,
     loop: Callable[[str], Generator[Account, None, None]],
@@ -139,7 +136,7 @@ def test_loops_with_a_write_inside_go_on_past_the_max_age_of_healthy_connections
 
 @pytest.mark.core
 def test_held_cursor_runs_its_next_statement_on_the_new_connection(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
     with connection.cursor() as cursor:
         for _ in range(3):
@@ -167,7 +164,7 @@ def test_stock_backend_fails_with_a_held_cursor(
 
 
 def test_held_cursor_keeps_its_rows_until_its_next_statement(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1 AS a UNION SELECT 2 UNION SELECT 3")
@@ -184,7 +181,7 @@ def test_held_cursor_keeps_its_rows_until_its_next_statement(
 @pytest.mark.core
 @pytest.mark.parametrize("replaced_by", ["a loss", "close()"])
 def test_closing_a_held_cursor_never_raises_and_spares_the_new_connection(
-    connection: BaseDatabaseWrapper, admin: Admin, replaced_by: str
+    connection: Connection, admin: Admin, replaced_by: str
 ) -> None:
     cursor = connection.cursor()
     cursor.execute("SELECT 1 UNION SELECT 2")
@@ -200,7 +197,7 @@ def test_closing_a_held_cursor_never_raises_and_spares_the_new_connection(
 
 
 def test_closing_a_held_cursor_whose_connection_nobody_has_replaced_yet_never_raises(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     for close in (lambda: kill_now(admin, connection), connection.close):
         cursor = connection.cursor()
@@ -222,7 +219,7 @@ def test_closing_a_cursor_raises_the_error_of_a_later_statement_of_its_text(
 
 
 def test_nextset_of_a_held_cursor_raises_after_a_replacement(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
@@ -384,7 +381,7 @@ def test_result_sets_of_several_statements_are_left_alone(
 @pytest.mark.core
 @pytest.mark.parametrize("lost", [False, True], ids=["healthy", "lost"])
 def test_leftovers_of_the_executing_cursor_are_discarded(
-    connection: BaseDatabaseWrapper, admin: Admin, two_results: str, lost: bool
+    connection: Connection, admin: Admin, two_results: str, lost: bool
 ) -> None:
     with connection.cursor() as cursor:
         cursor.callproc(two_results)
@@ -395,7 +392,7 @@ def test_leftovers_of_the_executing_cursor_are_discarded(
 
 
 def test_leftovers_of_a_collected_cursor_are_no_hindrance(
-    connection: BaseDatabaseWrapper, admin: Admin, two_results: str, recycles: list[dict[str, Any]]
+    connection: Connection, admin: Admin, two_results: str, recycles: list[dict[str, Any]]
 ) -> None:
     with connection.cursor() as cursor:
         cursor.callproc(two_results)
@@ -413,12 +410,12 @@ def lines(function: Any) -> list[str]:
 
 @pytest.mark.core
 def test_django_begins_and_ends_a_transaction_as_ours_stands_in_for_it() -> None:
-    assert lines(BaseDatabaseWrapper.get_autocommit) == [
+    assert lines(Connection.get_autocommit) == [
         "def get_autocommit(self):",
         "self.ensure_connection()",
         "return self.autocommit",
     ]
-    assert lines(BaseDatabaseWrapper.set_autocommit)[3:] == [
+    assert lines(Connection.set_autocommit)[3:] == [
         "self.validate_no_atomic_block()",
         "self.close_if_health_check_failed()",
         "self.ensure_connection()",
@@ -445,7 +442,7 @@ def test_django_begins_and_ends_a_transaction_as_ours_stands_in_for_it() -> None
         "self.connection.autocommit(autocommit)",
     ]
     for name in ("commit", "rollback"):
-        assert lines(getattr(BaseDatabaseWrapper, f"_{name}")) == [
+        assert lines(getattr(Connection, f"_{name}")) == [
             f"def _{name}(self):",
             "if self.connection is not None:",
             f'with debug_transaction(self, "{name.upper()}"), self.wrap_database_errors:',
@@ -455,7 +452,7 @@ def test_django_begins_and_ends_a_transaction_as_ours_stands_in_for_it() -> None
 
 @pytest.mark.core
 def test_django_checks_a_connection_as_ours_stands_in_for_it() -> None:
-    assert lines(BaseDatabaseWrapper.close_if_unusable_or_obsolete) == [
+    assert lines(Connection.close_if_unusable_or_obsolete) == [
         "def close_if_unusable_or_obsolete(self):",
         "if self.connection is not None:",
         "self.health_check_done = False",
@@ -486,7 +483,7 @@ def test_django_makes_a_cursor_as_ours_stands_in_for_it() -> None:
         "with self.wrap_database_errors:",
         "return self._prepare_cursor(self.create_cursor(name))",
     ]
-    ensure = inspect.unwrap(BaseDatabaseWrapper.ensure_connection)
+    ensure = inspect.unwrap(Connection.ensure_connection)
     assert lines(ensure)[:3] == [
         "@async_unsafe",
         "def ensure_connection(self):",
@@ -552,7 +549,7 @@ def test_pytest_django_keeps_a_test_from_an_open_connection(
 
 @pytest.mark.core
 def test_cursor_is_the_one_of_django_around_the_one_of_the_driver(
-    connection: BaseDatabaseWrapper, make_connection: ConnectionFactory
+    connection: Connection, make_connection: ConnectionFactory
 ) -> None:
     stock = make_connection(STOCK)
     with connection.cursor() as ours, stock.cursor() as theirs:

@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError, OperationalError
 
-from servers import FaultProxy, HAProxy
+from servers import FaultProxy, HAProxy, Server
 
 from .acts import (
     assert_works,
@@ -32,7 +31,7 @@ from .acts import (
     wait_until_hung_up,
 )
 from .admin import Admin
-from .connections import ConnectionFactory
+from .connections import Connection, ConnectionFactory
 from .queries import run, value
 
 #: No look at the socket before a statement, so that only the error itself speaks.
@@ -46,34 +45,36 @@ OF_THE_SERVER = [4031, 1053, 1927, 3169, 1077, 1152, 1153, 1156, 1158, 1161]
 OF_A_NODE = [1047, 1180, 1290, 1792, 1836, 1874, 3032]
 
 
-@pytest.fixture(autouse=True)
-def signals(admin: Admin, database: None) -> Iterator[None]:
+@pytest.fixture(autouse=True, scope="module")
+def tables(session_server: Server, django_db_setup: None) -> Iterator[None]:
     """`INSERT INTO signals` leaves a mark that no rollback takes back, and raises the number."""
-    admin.set_global("log_bin_trust_function_creators", 1)
-
-    def drop() -> None:
-        admin.rows("DROP TABLE IF EXISTS signals, marks")
-        admin.rows("DROP PROCEDURE IF EXISTS signal_number")
-        admin.rows("DROP FUNCTION IF EXISTS signalled")
-
     body = (
         "BEGIN DECLARE number INT DEFAULT {};"
         " INSERT INTO marks VALUES (number);"
         " SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = number, MESSAGE_TEXT = 'read-only, as it says';"
         " {} END"
     )
-    drop()
-    admin.rows("CREATE TABLE marks (number INT) ENGINE = MyISAM")
-    admin.rows("CREATE TABLE signals (number INT)")
-    admin.rows(
-        f"CREATE TRIGGER raises BEFORE INSERT ON signals FOR EACH ROW {body.format('NEW.number', '')}"
-    )
-    admin.rows(f"CREATE PROCEDURE signal_number(wanted INT) {body.format('wanted', '')}")
-    admin.rows(
-        f"CREATE FUNCTION signalled(wanted INT) RETURNS INT {body.format('wanted', 'RETURN 1;')}"
-    )
-    yield
-    drop()
+    with Admin(session_server) as admin:
+        admin.set_global("log_bin_trust_function_creators", 1)
+        admin.rows("CREATE TABLE marks (number INT) ENGINE = MyISAM")
+        admin.rows("CREATE TABLE signals (number INT)")
+        admin.rows(
+            "CREATE TRIGGER raises BEFORE INSERT ON signals"
+            f" FOR EACH ROW {body.format('NEW.number', '')}"
+        )
+        admin.rows(f"CREATE PROCEDURE signal_number(wanted INT) {body.format('wanted', '')}")
+        returns = body.format("wanted", "RETURN 1;")
+        admin.rows(f"CREATE FUNCTION signalled(wanted INT) RETURNS INT {returns}")
+        yield
+        admin.rows("DROP TABLE signals, marks")
+        admin.rows("DROP PROCEDURE signal_number")
+        admin.rows("DROP FUNCTION signalled")
+        admin.restore()
+
+
+@pytest.fixture(autouse=True)
+def _no_marks(tables: None, admin: Admin) -> None:
+    admin.rows("TRUNCATE TABLE marks")
 
 
 WAYS: dict[str, str] = {
@@ -83,7 +84,7 @@ WAYS: dict[str, str] = {
 }
 
 
-def rested(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
+def rested(connection: Connection) -> Connection:
     """Connect, have the wait_timeout read, and rest: from here on 2006 would be repeated."""
     run(connection, "SELECT 1")
     rest(connection)
@@ -92,7 +93,7 @@ def rested(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
     return connection
 
 
-def raise_number(connection: BaseDatabaseWrapper, number: int, way: str = "trigger") -> None:
+def raise_number(connection: Connection, number: int, way: str = "trigger") -> None:
     with pytest.raises(DatabaseError):
         run(connection, WAYS[way], number)
 
@@ -196,9 +197,8 @@ def test_lock_is_kept_over_a_signalled_number(
 
 @pytest.mark.parametrize("number", [2006, 2013, 2014, 2027, 4031, 1053])
 def test_answers_belong_to_their_statements_after_a_signalled_number(
-    make_connection: ConnectionFactory, admin: Admin, number: int
+    connection: Connection, admin: Admin, number: int
 ) -> None:
-    connection = make_connection()
     for question in range(20):
         raise_number(connection, number)
         assert value(connection, "SELECT %s + 0", question) == question

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.dispatch import Signal
 
 from django_mysql_recycle import SessionStateLost, counters
 from django_mysql_recycle.signals import (
@@ -22,19 +20,10 @@ from django_mysql_recycle.signals import (
 )
 from servers import Server
 
-from .acts import assert_works, insert, kill, listening, owners, rest
+from .acts import assert_works, insert, kill, listening, owners, receiving, rest
 from .admin import Admin
-from .connections import ConnectionFactory
+from .connections import Connection, ConnectionFactory
 from .queries import run, value
-
-
-@contextmanager
-def receiving(signal: Signal, receiver: Callable[..., Any]) -> Iterator[None]:
-    signal.connect(receiver)
-    try:
-        yield
-    finally:
-        signal.disconnect(receiver)
 
 
 def ask(connection: Any, **facts: Any) -> None:
@@ -62,7 +51,7 @@ MISDEEDS = [ask, close, reopen, write_in_a_block]
 @pytest.mark.core
 @pytest.mark.parametrize("misdeed", MISDEEDS)
 def test_recycled(
-    connection: BaseDatabaseWrapper,
+    connection: Connection,
     admin: Admin,
     misdeed: Callable[..., Any],
     caplog: pytest.LogCaptureFixture,
@@ -79,7 +68,7 @@ def test_recycled(
 
 @pytest.mark.parametrize("misdeed", MISDEEDS)
 def test_recycled_on_entering_a_block(
-    connection: BaseDatabaseWrapper, admin: Admin, misdeed: Callable[..., Any]
+    connection: Connection, admin: Admin, misdeed: Callable[..., Any]
 ) -> None:
     value(connection, "SELECT 1")
     kill(admin, connection)
@@ -131,9 +120,7 @@ def test_repeated_on_entering_a_block(
 
 
 @pytest.mark.parametrize("misdeed", MISDEEDS)
-def test_state_lost(
-    connection: BaseDatabaseWrapper, admin: Admin, misdeed: Callable[..., Any]
-) -> None:
+def test_state_lost(connection: Connection, admin: Admin, misdeed: Callable[..., Any]) -> None:
     run(connection, "SELECT GET_LOCK('events', 5)")
     kill(admin, connection)
     with listening(connection) as told, receiving(session_state_lost, misdeed):
@@ -148,7 +135,7 @@ def test_state_lost(
 
 @pytest.mark.parametrize("misdeed", MISDEEDS)
 def test_state_lost_while_closing(
-    connection: BaseDatabaseWrapper, admin: Admin, misdeed: Callable[..., Any]
+    connection: Connection, admin: Admin, misdeed: Callable[..., Any]
 ) -> None:
     run(connection, "SELECT GET_LOCK('events', 5)")
     kill(admin, connection)
@@ -162,7 +149,7 @@ def test_state_lost_while_closing(
 
 
 def test_what_was_left_in_a_replaced_connection_is_told_lost_once(
-    connection: BaseDatabaseWrapper, admin: Admin, caplog: pytest.LogCaptureFixture
+    connection: Connection, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
     insert(connection, "first")
     kill(admin, connection)
@@ -182,7 +169,7 @@ def test_what_was_left_in_a_replaced_connection_is_told_lost_once(
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_ctrl_c_in_a_receiver_passes_and_leaves_a_sound_connection(
-    connection: BaseDatabaseWrapper, admin: Admin, error: type[BaseException]
+    connection: Connection, admin: Admin, error: type[BaseException]
 ) -> None:
     def leave(**facts: Any) -> None:
         raise error
@@ -196,7 +183,7 @@ def test_ctrl_c_in_a_receiver_passes_and_leaves_a_sound_connection(
 
 
 def test_ctrl_c_in_a_receiver_does_not_hush_up_the_loss(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     def leave(**facts: Any) -> None:
         raise KeyboardInterrupt
@@ -297,7 +284,7 @@ def test_limits_in_force_are_told(
 
 
 def test_log_never_shows_sql_parameters_or_credentials(
-    connection: BaseDatabaseWrapper, admin: Admin, caplog: pytest.LogCaptureFixture
+    connection: Connection, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
     secrets = ("geheim", "verborgen", connection.settings_dict["PASSWORD"])
     with caplog.at_level("DEBUG", "django_mysql_recycle"):

@@ -8,34 +8,27 @@ from __future__ import annotations
 
 import inspect
 import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import close_old_connections, connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError
 
 from django_mysql_recycle import pinned
-from servers import Server
 
 from ..testapp.models import Account
 from .acts import insert, outcome, owners, session_id
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
-from .forking import fork, fork_without_hooks, in_child
+from .connections import STOCK, Connection, ConnectionFactory
+from .forking import fork, fork_without_hooks, in_child, output_of_program
 from .handlers import serve_wsgi
 from .queries import connection_id, run, value
 from .test_composition import NAMES
 from .test_fork import unbuffered
-
-ROOT = Path(__file__).resolve().parents[2]
 
 ONE = "SELECT 1"
 
@@ -46,7 +39,7 @@ def unique(owner: str) -> str:
     return f"{owner} {os.getpid()} {next(_numbers)}"
 
 
-def add(connection: BaseDatabaseWrapper, owner: str) -> None:
+def add(connection: Connection, owner: str) -> None:
     insert(connection, unique(owner))
 
 
@@ -58,7 +51,7 @@ def written(admin: Admin) -> Counter[str]:
 class Held:
     """Cursors that the parent has opened, and the block that it is in."""
 
-    def __init__(self, connection: BaseDatabaseWrapper, state: str) -> None:
+    def __init__(self, connection: Connection, state: str) -> None:
         self.connection = connection
         self.cursor = connection.cursor()
         self.cursor.execute("SELECT 1 UNION SELECT 2")
@@ -439,9 +432,8 @@ def test_first_request_of_each_worker_succeeds_with_atomic_requests(
 
 
 def test_connection_put_in_place_by_hand_stays_with_the_parent(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     connection.connection = connection.get_new_connection(connection.get_connection_params())
     connection.connection.autocommit(True)
     mine = session_id(connection)
@@ -458,21 +450,7 @@ def test_control_stock_backend_shares_one_session_with_a_child_forked_without_ho
     assert in_child(lambda: connection_id(connection), fork_without_hooks) == mine
 
 
-SCRIPT = """
-import ctypes, os, sys
-import django
-from django.conf import settings
-database = {{"ENGINE": "django_mysql_recycle", "HOST": "127.0.0.1", "PORT": {port},
-    "USER": {user!r}, "PASSWORD": {password!r}, "NAME": {database!r}, "CONN_MAX_AGE": None,
-    "OPTIONS": {options!r}}}
-settings.configure(DATABASES={{"default": database}})
-django.setup()
-from django.db import connection
-def ask():
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT CONNECTION_ID()")
-        return cursor.fetchone()[0]
-before = ask()
+CHILD_THAT_ENDS = """
 child = ctypes.PyDLL(None).fork()
 if child == 0:
     sys.exit(0)
@@ -484,27 +462,7 @@ print("kept")
 
 @pytest.mark.parametrize("transport", ["tcp", "tls"])
 def test_child_forked_without_hooks_that_ends_at_once_leaves_the_parents_session_alone(
-    server: Server, driver: str, transport: str
+    make_connection: ConnectionFactory, driver: str, transport: Any
 ) -> None:
-    options: dict[str, Any] = {"ssl": {"ca": str(server.ca)}}
-    if transport == "tcp":
-        options = {"ssl_disabled": True} if driver == "pymysql" else {"ssl_mode": "DISABLED"}
-    elif driver == "mysqlclient":
-        options["ssl_mode"] = "REQUIRED"
-    script = SCRIPT.format(
-        port=server.port,
-        user=server.user,
-        password=server.password,
-        database=server.database,
-        options=options,
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        env={**os.environ, "DJANGO_MYSQL_RECYCLE_DRIVER": driver},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert "kept" in done.stdout, done.stderr
+    connection = make_connection(transport=transport, CONN_MAX_AGE=None)
+    assert "kept" in output_of_program(connection, driver, CHILD_THAT_ENDS)

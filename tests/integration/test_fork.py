@@ -7,58 +7,52 @@ import multiprocessing
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.utils import DatabaseError, Error
 from django.dispatch import Signal
 
 from django_mysql_recycle.signals import connection_recycled
-from servers import Server
 
 from ..testapp.models import Account
-from .acts import assert_works, insert, outcome, owners, session_id, wait_until_hung_up
+from .acts import Hooks, assert_works, insert, outcome, owners, session_id, wait_until_hung_up
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
-from .forking import Child, fork, fork_without_hooks, in_child, start, tell
+from .connections import STOCK, Connection, ConnectionFactory
+from .forking import Child, fork, fork_without_hooks, in_child, output_of_program, start, tell
 from .queries import connection_id, kill, run, value
 from .test_events import receiving
 
-ROOT = Path(__file__).resolve().parents[2]
 TRANSPORTS = pytest.mark.parametrize("transport", ["tcp", "tls"])
 FORKS = pytest.mark.parametrize(
     "forks", [fork, fork_without_hooks], ids=["os.fork", "without hooks"]
 )
 
 
-def use(connection: BaseDatabaseWrapper) -> int:
+def use(connection: Connection) -> int:
     insert(connection, "by the child")
     return connection_id(connection)
 
 
-def use_and_close(connection: BaseDatabaseWrapper) -> int:
+def use_and_close(connection: Connection) -> int:
     mine = use(connection)
     connection.close()
     return mine
 
 
-def close(connection: BaseDatabaseWrapper) -> None:
+def close(connection: Connection) -> None:
     connection.close()
 
 
-def close_all(connection: BaseDatabaseWrapper) -> None:
+def close_all(connection: Connection) -> None:
     connections.close_all()
 
 
-def drop_everything(connection: BaseDatabaseWrapper) -> None:
+def drop_everything(connection: Connection) -> None:
     """Let every object go that might say goodbye to the server."""
     alias = connection.alias
     del connections[alias]
@@ -66,11 +60,11 @@ def drop_everything(connection: BaseDatabaseWrapper) -> None:
     gc.collect()
 
 
-def nothing(connection: BaseDatabaseWrapper) -> None:
+def nothing(connection: Connection) -> None:
     pass
 
 
-DEEDS: dict[str, Callable[[BaseDatabaseWrapper], Any]] = {
+DEEDS: dict[str, Callable[[Connection], Any]] = {
     deed.__name__.replace("_", " "): deed
     for deed in (use, use_and_close, close, close_all, drop_everything, nothing)
 }
@@ -107,19 +101,19 @@ def test_open_transaction_of_the_parent_outlives_its_child(
     transport: Any,
     forks: Callable[[], int],
     deed: str,
+    hooks: Hooks,
 ) -> None:
     connection = make_connection(transport=transport)
-    ran: list[int] = []
     with transaction.atomic(using=connection.alias):
         insert(connection, "before the fork")
         before = session_id(connection)
-        transaction.on_commit(lambda: ran.append(1), using=connection.alias)
+        hooks.register(connection, 1)
         in_child(lambda: DEEDS[deed](connection), forks)
         assert connection_id(connection) == before
         insert(connection, "after the fork")
         assert owners(admin) == []
     assert owners(admin) == ["after the fork", "before the fork"]
-    assert ran == [1]
+    assert hooks == [1]
 
 
 def test_control_stock_backend_shares_one_session_between_parent_and_child(
@@ -145,13 +139,16 @@ def test_control_stock_backend_loses_the_parents_connection_when_its_child_close
 @FORKS
 @pytest.mark.parametrize("depth", ["atomic", "nested"])
 def test_child_forked_inside_atomic_gets_errors_until_it_leaves_the_block(
-    make_connection: ConnectionFactory, admin: Admin, forks: Callable[[], int], depth: str
+    make_connection: ConnectionFactory,
+    admin: Admin,
+    forks: Callable[[], int],
+    depth: str,
+    hooks: Hooks,
 ) -> None:
     class Leave(Exception):
         pass
 
     connection = make_connection()
-    ran: list[str] = []
     told: list[Any] = []
     reading, writing = os.pipe()
     pid = -1
@@ -159,7 +156,7 @@ def test_child_forked_inside_atomic_gets_errors_until_it_leaves_the_block(
         with transaction.atomic(using=connection.alias):
             insert(connection, "before")
             before = session_id(connection)
-            transaction.on_commit(lambda: ran.append("hook"), using=connection.alias)
+            hooks.register(connection, "hook")
             with transaction.atomic(using=connection.alias, savepoint=depth == "nested"):
                 pid = forks()
                 if pid == 0:
@@ -179,7 +176,7 @@ def test_child_forked_inside_atomic_gets_errors_until_it_leaves_the_block(
             insert(connection, "by the child, outside")
             with transaction.atomic(using=connection.alias):
                 insert(connection, "in its own transaction")
-            return told, ran, connection_id(connection)
+            return told, hooks, connection_id(connection)
 
         tell(writing, go_on)
     with os.fdopen(reading, "rb") as pipe:
@@ -189,14 +186,13 @@ def test_child_forked_inside_atomic_gets_errors_until_it_leaves_the_block(
     assert len(errors) == 3 and "NoneType" not in errors
     assert hooks_of_the_child == []
     assert session_of_the_child != before
-    assert ran == ["hook"]
+    assert hooks == ["hook"]
     assert owners(admin) == ["after", "before", "by the child, outside", "in its own transaction"]
 
 
 def test_errors_of_a_child_inside_the_block_are_those_of_a_closed_connection(
-    make_connection: ConnectionFactory,
+    connection: Connection,
 ) -> None:
-    connection = make_connection()
     with transaction.atomic(using=connection.alias):
         run(connection, "SELECT 1")
 
@@ -214,9 +210,8 @@ def test_errors_of_a_child_inside_the_block_are_those_of_a_closed_connection(
 
 @FORKS
 def test_pins_stay_with_the_parent(
-    make_connection: ConnectionFactory, admin: Admin, forks: Callable[[], int]
+    connection: Connection, admin: Admin, forks: Callable[[], int]
 ) -> None:
-    connection = make_connection()
     assert value(connection, "SELECT GET_LOCK('parent', 0)") == 1
     assert in_child(lambda: value(connection, "SELECT GET_LOCK('parent', 0)"), forks) == 0
     assert value(connection, "SELECT IS_USED_LOCK('parent') = CONNECTION_ID()") == 1
@@ -263,10 +258,7 @@ def test_autocommit_off_survives_into_the_child(
     assert owners(admin) == ["a"]
 
 
-def test_child_of_a_child_has_a_connection_of_its_own(
-    make_connection: ConnectionFactory, admin: Admin
-) -> None:
-    connection = make_connection()
+def test_child_of_a_child_has_a_connection_of_its_own(connection: Connection, admin: Admin) -> None:
     mine = connection_id(connection)
 
     def generation() -> list[int]:
@@ -280,9 +272,8 @@ def test_child_of_a_child_has_a_connection_of_its_own(
 
 
 def test_signal_that_kills_the_child_leaves_the_parent_alone(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     before = connection_id(connection)
     for number in (signal.SIGKILL, signal.SIGTERM):
         pid = os.fork()
@@ -351,9 +342,8 @@ def test_prefork_workers_serve_from_sessions_of_their_own(
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_statement_of_another_thread_is_not_disturbed_by_a_fork(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     alias = connection.alias
     begun, answers = threading.Event(), []
 
@@ -409,7 +399,7 @@ def divided(
     "sender", [connection_created, connection_recycled], ids=["created", "recycled"]
 )
 def test_child_that_a_receiver_forks_goes_on_with_a_connection_of_its_own(
-    connection: BaseDatabaseWrapper,
+    connection: Connection,
     admin: Admin,
     sender: Signal,
     entering: bool,
@@ -436,9 +426,8 @@ def test_child_that_a_receiver_forks_goes_on_with_a_connection_of_its_own(
     "sender", [connection_created, connection_recycled], ids=["created", "recycled"]
 )
 def test_hooks_stay_with_the_parent_where_a_receiver_forks(
-    connection: BaseDatabaseWrapper, admin: Admin, sender: Signal, asks: bool
+    connection: Connection, admin: Admin, sender: Signal, asks: bool, hooks: Hooks
 ) -> None:
-    ran: list[str] = []
 
     def forks() -> int:
         pid = fork()
@@ -449,33 +438,19 @@ def test_hooks_stay_with_the_parent_where_a_receiver_forks(
     def work() -> list[str]:
         run(connection, "SELECT 1")
         connection.set_autocommit(True)
-        return ran
+        return hooks
 
     connection.set_autocommit(False)
     with transaction.atomic(using=connection.alias):
         insert(connection, "parent")
-        transaction.on_commit(lambda: ran.append("hook"), using=connection.alias)
+        hooks.register(connection, "hook")
     connection.commit()
     admin.kill(session_id(connection))
     wait_until_hung_up(connection)
     assert divided(sender, work, forks) == (["hook"], [])
 
 
-SCRIPT = """
-import os, sys
-import django
-from django.conf import settings
-database = {{"ENGINE": "django_mysql_recycle", "HOST": "127.0.0.1", "PORT": {port},
-    "USER": {user!r}, "PASSWORD": {password!r}, "NAME": {database!r}, "CONN_MAX_AGE": None,
-    "OPTIONS": {options!r}}}
-settings.configure(DATABASES={{"default": database}})
-django.setup()
-from django.db import connection, transaction
-def ask():
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT CONNECTION_ID()")
-        return cursor.fetchone()[0]
-before = ask()
+TRANSACTION = """
 with transaction.atomic():
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO testapp_account (owner, balance) VALUES ('a', 0)")
@@ -493,30 +468,9 @@ print("committed")
     "deed", ["sys.exit(0)", "raise RuntimeError('crash')", "connection.close(); sys.exit(3)"]
 )
 def test_child_that_ends_as_programs_do_leaves_the_parents_transaction_alone(
-    server: Server, admin: Admin, driver: str, transport: str, deed: str
+    make_connection: ConnectionFactory, admin: Admin, driver: str, transport: Any, deed: str
 ) -> None:
     # The interpreter takes everything down at the end, connections included.
-    options: dict[str, Any] = {"ssl": {"ca": str(server.ca)}}
-    if transport == "tcp":
-        options = {"ssl_disabled": True} if driver == "pymysql" else {"ssl_mode": "DISABLED"}
-    elif driver == "mysqlclient":
-        options["ssl_mode"] = "REQUIRED"
-    script = SCRIPT.format(
-        port=server.port,
-        user=server.user,
-        password=server.password,
-        database=server.database,
-        options=options,
-        deed=deed,
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        env={**os.environ, "DJANGO_MYSQL_RECYCLE_DRIVER": driver},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert "committed" in done.stdout, done.stderr
+    connection = make_connection(transport=transport, CONN_MAX_AGE=None)
+    assert "committed" in output_of_program(connection, driver, TRANSACTION.format(deed=deed))
     assert owners(admin) == ["a"]

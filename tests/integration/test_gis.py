@@ -7,11 +7,10 @@ from ctypes.util import find_library
 from typing import Any
 
 import pytest
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test.utils import isolate_apps
 
 from .admin import Admin
-from .connections import ConnectionFactory
+from .connections import Connection, ConnectionFactory
 from .queries import connection_id, kill
 
 
@@ -27,12 +26,12 @@ def _gdal() -> None:
 
 
 @pytest.fixture
-def gis(make_connection: ConnectionFactory) -> BaseDatabaseWrapper:
+def gis(make_connection: ConnectionFactory) -> Connection:
     return make_connection("django_mysql_recycle.gis", CONN_MAX_AGE=None)
 
 
 @pytest.fixture
-def places(gis: BaseDatabaseWrapper) -> Iterator[Any]:
+def places(gis: Connection) -> Iterator[Any]:
     """The manager of a model with a point, whose table is there."""
     from django.contrib.gis.db import models
 
@@ -57,7 +56,7 @@ def places(gis: BaseDatabaseWrapper) -> Iterator[Any]:
 
 @pytest.mark.core
 def test_geometries_go_over_a_replaced_connection(
-    gis: BaseDatabaseWrapper, places: Any, admin: Admin, recycles: list[dict[str, Any]]
+    gis: Connection, places: Any, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
     from django.contrib.gis.geos import Point, Polygon
 
@@ -72,7 +71,7 @@ def test_geometries_go_over_a_replaced_connection(
     assert [told["reason"] for told in recycles] == ["closed"] * 2
 
 
-def test_engine_is_geodjangos_and_ours(gis: BaseDatabaseWrapper) -> None:
+def test_engine_is_geodjangos_and_ours(gis: Connection) -> None:
     from django.contrib.gis.db.backends.mysql.base import DatabaseWrapper
 
     from django_mysql_recycle.base import RecycleMixin

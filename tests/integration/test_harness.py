@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from django.db import connections, transaction
 
-from servers import FaultProxy, Server
+from servers import Server
 
 from ..testapp.models import Account
 from .admin import Admin
-from .connections import ConnectionFactory
+from .connections import ConnectionFactory, Proxied
 
 
 def connection_id(connection: object) -> int:
@@ -53,11 +51,8 @@ def test_aliases_use_the_driver_of_this_run(driver: str) -> None:
         assert module == {"mysqlclient": "MySQLdb", "pymysql": "pymysql"}[driver]
 
 
-def test_connection_through_a_proxy_can_be_read_along(
-    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy], engine: str
-) -> None:
-    between = proxy()
-    connection = make_connection(engine, via=between)
+def test_connection_through_a_proxy_can_be_read_along(proxied: Proxied, engine: str) -> None:
+    connection, between = proxied(engine)
     connection_id(connection)
     assert "SELECT CONNECTION_ID()" in between.connections[0].queries()
 

@@ -20,7 +20,7 @@ from servers import FaultProxy, Server
 
 from .acts import rest
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory, Proxied
 from .queries import connection_id, kill, run, value
 
 READ = "SELECT @@SESSION.wait_timeout, @@SESSION.sql_mode"
@@ -62,7 +62,9 @@ def test_idle_connection_is_recycled_before_the_deadline_of_the_server_and_after
     admin.wait_until_gone(first[1])
     assert connection_id(late) != first[1]
     assert [(told["reason"], told["idle_limit"]) for told in recycles] == [("idle limit", 0.5)] * 2
-    assert 0.6 <= recycles[0]["idle"] < 1 <= recycles[1]["idle"]
+    # The server's clock begins when it sends its answer, a moment before the client's.
+    assert 0.6 <= recycles[0]["idle"] < 1
+    assert recycles[1]["idle"] > 0.95
     for sent in between.connections[:2]:
         assert sent.queries()[-1] == "DO 1"  # nothing was asked of them any more
 
@@ -96,10 +98,9 @@ def test_connecting_costs_not_one_round_trip_more_than_on_the_stock_backend(
 
 @pytest.mark.core
 def test_wait_timeout_is_read_after_the_first_rest_and_once_per_connection(
-    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
+    proxied: Proxied,
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     for number in range(20):
         run(connection, f"DO {number}")
     sent = between.connections[0]
@@ -111,12 +112,9 @@ def test_wait_timeout_is_read_after_the_first_rest_and_once_per_connection(
 
 
 def test_wait_timeout_is_read_again_after_a_statement_that_mentions_it(
-    make_connection: ConnectionFactory,
-    proxy: Callable[..., FaultProxy],
-    recycles: list[dict[str, Any]],
+    proxied: Proxied, recycles: list[dict[str, Any]]
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between, recycle={"liveness_check": False})
+    connection, between = proxied(recycle={"liveness_check": False})
     run(connection, "DO 1")
     time.sleep(REST)
     run(connection, "SET SESSION wait_timeout = 1")
@@ -134,9 +132,8 @@ def test_wait_timeout_is_read_again_after_a_statement_that_mentions_it(
 
 
 def test_wait_timeout_is_read_anew_on_the_next_connection(
-    make_connection: ConnectionFactory, admin: Admin, recycles: list[dict[str, Any]]
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
-    connection = make_connection()
     run(connection, "DO 1")
     time.sleep(REST)
     run(connection, "DO 2")

@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.utils import DatabaseError
 
 from ..choice import VENDOR
-from .acts import assert_works, insert, listening, owners, wait_until_hung_up
+from .acts import Hooks, assert_works, insert, listening, owners, wait_until_hung_up
 from .admin import Admin
 from .connections import ConnectionFactory
 from .queries import run
@@ -25,10 +25,9 @@ LIMITS = {
 
 @pytest.mark.parametrize("limit", LIMITS)
 def test_transaction_that_idles_too_long_raises_and_the_next_one_works(
-    make_connection: ConnectionFactory, admin: Admin, limit: str
+    make_connection: ConnectionFactory, admin: Admin, limit: str, hooks: Hooks
 ) -> None:
     connection = make_connection(options={"init_command": f"SET SESSION {limit} = 1"})
-    ran: list[str] = []
     writes = limit != "idle_readonly_transaction_timeout"
     with listening(connection) as told:
         with pytest.raises(DatabaseError) as caught:
@@ -37,7 +36,7 @@ def test_transaction_that_idles_too_long_raises_and_the_next_one_works(
                     insert(connection, "first half")
                 else:
                     run(connection, "SELECT * FROM testapp_account")
-                transaction.on_commit(lambda: ran.append("hook"), using=connection.alias)
+                hooks.register(connection, "hook")
                 wait_until_hung_up(connection)
                 insert(connection, "second half")
         assert isinstance(caught.value.args[0], int)
@@ -45,7 +44,7 @@ def test_transaction_that_idles_too_long_raises_and_the_next_one_works(
         with transaction.atomic(using=connection.alias):
             insert(connection, "next")
     assert told.recycled == ["lost"]
-    assert (owners(admin), ran) == (["next"], [])
+    assert (owners(admin), hooks) == (["next"], [])
     assert_works(connection, admin)
 
 

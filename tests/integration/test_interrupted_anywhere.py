@@ -17,7 +17,6 @@ from typing import Any
 import pymysql
 import pytest
 from django.db import transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error
 
 from django_mysql_recycle import SessionStateLost, pinned
@@ -26,7 +25,7 @@ from django_mysql_recycle.base import RecycleMixin
 from .acts import owners
 from .admin import Admin
 from .boundaries import each_boundary, lose
-from .connections import ConnectionFactory
+from .connections import Connection, ConnectionFactory
 from .forking import in_child
 from .queries import run, value
 
@@ -70,7 +69,7 @@ def outcome(act: Callable[[], Any]) -> BaseException | None:
     return None
 
 
-def works(connection: BaseDatabaseWrapper, where: str = "") -> None:
+def works(connection: Connection, where: str = "") -> None:
     """It answers what it is asked, in the mode that it should have."""
     for number in (7, 8):
         assert value(connection, f"SELECT {number}") == number, where
@@ -81,7 +80,7 @@ def works(connection: BaseDatabaseWrapper, where: str = "") -> None:
     assert not (calls.is_connecting() or calls.in_django_check() or calls.is_notifying())
 
 
-def losses_told(connection: BaseDatabaseWrapper) -> int:
+def losses_told(connection: Connection) -> int:
     """How often the next statements raise SessionStateLost."""
     errors = [outcome(lambda: run(connection, "SELECT 1")) for _ in range(4)]
     assert all(error is None or isinstance(error, SessionStateLost) for error in errors), errors
@@ -92,50 +91,53 @@ def reported(error: BaseException | None) -> int:
     return int(isinstance(error, SessionStateLost))
 
 
-def by_statement(connection: BaseDatabaseWrapper) -> None:
+def by_statement(connection: Connection) -> None:
     run(connection, "INSERT INTO testapp_account (owner, balance) VALUES ('x', 0)")
 
 
-def by_parameters(connection: BaseDatabaseWrapper) -> None:
+def by_parameters(connection: Connection) -> None:
     run(connection, "SELECT %s", 1)
 
 
-def by_executemany(connection: BaseDatabaseWrapper) -> None:
+def by_executemany(connection: Connection) -> None:
     with connection.cursor() as cursor:
         cursor.executemany("INSERT INTO testapp_account (owner, balance) VALUES (%s, 0)", [("x",)])
 
 
-def by_atomic(connection: BaseDatabaseWrapper) -> None:
+def by_atomic(connection: Connection) -> None:
     with transaction.atomic(using=connection.alias):
         pass
 
 
-def by_commit(connection: BaseDatabaseWrapper) -> None:
+def by_commit(connection: Connection) -> None:
     connection.commit()
 
 
-def by_pinning(connection: BaseDatabaseWrapper) -> None:
+def by_pinning(connection: Connection) -> None:
     with pinned(connection, "by hand"):
         pass
 
 
-def by_close(connection: BaseDatabaseWrapper) -> None:
+def by_close(connection: Connection) -> None:
     connection.close()
 
 
 TELLING = (by_statement, by_parameters, by_executemany, by_atomic, by_commit, by_pinning, by_close)
 
 
+@pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
 @pytest.mark.parametrize("act", TELLING, ids=lambda act: act.__name__)
 @isolated
 def test_loss_of_a_lock_is_told_once_wherever_the_interruption_strikes(
-    connection: BaseDatabaseWrapper, act: Callable[[BaseDatabaseWrapper], None]
+    connection: Connection, act: Callable[[Connection], None], closed: bool
 ) -> None:
     wrong = []
 
     def arrange() -> Callable[[], Any]:
         assert value(connection, LOCK) == 1
         lose(connection)
+        if closed:
+            connection.close()
         return lambda: act(connection)
 
     for where, error in each_boundary(arrange):
@@ -172,29 +174,9 @@ def test_loss_found_at_the_boundary_of_a_unit_of_work_is_told_once(
     assert wrong == []
 
 
-@pytest.mark.parametrize("act", TELLING, ids=lambda act: act.__name__)
-@isolated
-def test_loss_that_is_owed_after_close_is_told_once(
-    connection: BaseDatabaseWrapper, act: Callable[[BaseDatabaseWrapper], None]
-) -> None:
-    wrong = []
-
-    def arrange() -> Callable[[], Any]:
-        assert value(connection, LOCK) == 1
-        lose(connection)
-        connection.close()
-        return lambda: act(connection)
-
-    for where, error in each_boundary(arrange):
-        if reported(error) + losses_told(connection) != 1:
-            wrong.append(where or "not interrupted")
-        works(connection, where)
-    assert wrong == []
-
-
 @isolated
 def test_loss_in_the_middle_of_a_statement_is_told_once(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     wrong = []
 
@@ -224,7 +206,7 @@ def test_loss_in_the_middle_of_a_statement_is_told_once(
 @pytest.mark.parametrize("stale", [False, True], ids=["healthy", "lost"])
 @isolated
 def test_write_is_there_at_most_once_and_the_next_answer_is_its_own(
-    connection: BaseDatabaseWrapper, admin: Admin, stale: bool
+    connection: Connection, admin: Admin, stale: bool
 ) -> None:
     wrong = []
     numbers = iter(range(100_000))
@@ -252,7 +234,7 @@ def test_write_is_there_at_most_once_and_the_next_answer_is_its_own(
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 @isolated
 def test_atomic_block_is_whole_or_not_there(
-    connection: BaseDatabaseWrapper, admin: Admin, stale: bool, end: str
+    connection: Connection, admin: Admin, stale: bool, end: str
 ) -> None:
     wrong = []
     numbers = iter(range(100_000))
@@ -313,7 +295,7 @@ def returns(where: str) -> bool:
 @pytest.mark.parametrize("stale", [False, True], ids=["healthy", "lost"])
 @isolated
 def test_mode_is_what_the_connection_says_it_is(
-    connection: BaseDatabaseWrapper, admin: Admin, stale: bool
+    connection: Connection, admin: Admin, stale: bool
 ) -> None:
     wrong = []
 
@@ -335,7 +317,7 @@ def test_mode_is_what_the_connection_says_it_is(
 
 @isolated
 def test_connecting_that_was_interrupted_leaves_no_half_open_connection(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     wrong = []
 

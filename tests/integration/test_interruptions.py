@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 from django.db import connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError, Error
 
 from django_mysql_recycle import SessionStateLost
@@ -26,6 +25,7 @@ from servers import FaultProxy
 
 from ..testapp.models import Account
 from .acts import (
+    Hooks,
     alarm,
     assert_works,
     balances,
@@ -40,7 +40,7 @@ from .acts import (
     wait_for,
 )
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory, Proxied
 from .queries import connection_id, run, value
 
 
@@ -63,9 +63,8 @@ SLOW = "SELECT SLEEP(0.3) + 99"
 
 
 def interrupted(kind: type[BaseException], act: Callable[[], Any], after: float = 0.1) -> None:
-    with pytest.raises(kind):
-        with alarm(after, kind):
-            act()
+    with pytest.raises(kind), alarm(after, kind):
+        act()
 
 
 @pytest.mark.core
@@ -101,9 +100,8 @@ def test_control_stock_backend_is_left_in_the_middle_of_an_interrupted_statement
 
 @ONE_KIND
 def test_interrupted_write_is_there_at_most_once(
-    make_connection: ConnectionFactory, admin: Admin, kind: type[BaseException]
+    connection: Connection, admin: Admin, kind: type[BaseException]
 ) -> None:
-    connection = make_connection()
     run(connection, "SELECT 1")
     first = session_id(connection)
     sql = "INSERT INTO testapp_account (owner, balance) SELECT 'a', SLEEP(0.3)"
@@ -133,38 +131,37 @@ def test_connection_of_an_interrupted_statement_is_closed_without_another_comman
 @pytest.mark.core
 @INTERRUPTIONS
 def test_transaction_with_an_interrupted_statement_cannot_go_on(
-    make_connection: ConnectionFactory, admin: Admin, kind: type[BaseException]
+    connection: Connection, admin: Admin, kind: type[BaseException], hooks: Hooks
 ) -> None:
-    connection = make_connection()
-    ran: list[str] = []
     errors = []
-    with pytest.raises(DatabaseError, match="cut short"):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            transaction.on_commit(lambda: ran.append("a"), using=connection.alias)
-            interrupted(kind, lambda: run(connection, SLOW))
-            errors.append(outcome(lambda: insert(connection, "b")))
-            errors.append(outcome(lambda: value(connection, "SELECT 1")))
-            errors.append(outcome(lambda: enter(connection)))
-            # COMMIT raises as well: the block cannot pretend.
+    with (
+        pytest.raises(DatabaseError, match="cut short"),
+        transaction.atomic(using=connection.alias),
+    ):
+        insert(connection, "a")
+        hooks.register(connection, "a")
+        interrupted(kind, lambda: run(connection, SLOW))
+        errors.append(outcome(lambda: insert(connection, "b")))
+        errors.append(outcome(lambda: value(connection, "SELECT 1")))
+        errors.append(outcome(lambda: enter(connection)))
+        # COMMIT raises as well: the block cannot pretend.
     assert [isinstance(error, DatabaseError) for error in errors] == [True] * 3
-    assert (owners(admin), ran) == ([], [])
+    assert (owners(admin), hooks) == ([], [])
     with transaction.atomic(using=connection.alias):
         insert(connection, "c")
-    assert (owners(admin), ran) == (["c"], [])
+    assert (owners(admin), hooks) == (["c"], [])
     assert_works(connection, admin)
 
 
-def enter(connection: BaseDatabaseWrapper) -> None:
+def enter(connection: Connection) -> None:
     with transaction.atomic(using=connection.alias):
         pass
 
 
 @ONE_KIND
 def test_interruption_that_leaves_the_block_is_not_masked(
-    make_connection: ConnectionFactory, admin: Admin, kind: type[BaseException]
+    connection: Connection, admin: Admin, kind: type[BaseException]
 ) -> None:
-    connection = make_connection()
 
     def work() -> None:
         with transaction.atomic(using=connection.alias):
@@ -180,17 +177,14 @@ def test_interruption_that_leaves_the_block_is_not_masked(
 
 @ONE_KIND
 def test_interrupted_savepoint_dooms_the_transaction(
-    make_connection: ConnectionFactory, admin: Admin, kind: type[BaseException]
+    connection: Connection, admin: Admin, kind: type[BaseException]
 ) -> None:
-    connection = make_connection()
-    with pytest.raises(DatabaseError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            with pytest.raises(kind):
-                with transaction.atomic(using=connection.alias):
-                    interrupted(kind, lambda: run(connection, SLOW))
-                    raise kind
-            insert(connection, "b")
+    with pytest.raises(DatabaseError), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        with pytest.raises(kind), transaction.atomic(using=connection.alias):
+            interrupted(kind, lambda: run(connection, SLOW))
+            raise kind
+        insert(connection, "b")
     assert owners(admin) == []
     assert_works(connection, admin)
 
@@ -199,22 +193,16 @@ def test_interrupted_savepoint_dooms_the_transaction(
 @INTERRUPTIONS
 @pytest.mark.parametrize("form", ["atomic", "commit()", "sql"])
 def test_interrupted_commit_is_heard_and_nothing_of_it_is_left_over(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    kind: type[BaseException],
-    form: str,
+    proxied: Proxied, admin: Admin, kind: type[BaseException], form: str, hooks: Hooks
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
-    ran: list[str] = []
+    connection, between = proxied()
     run(connection, "SELECT 1")
 
     def work() -> None:
         if form == "atomic":
             with transaction.atomic(using=connection.alias):
                 insert(connection, "a")
-                transaction.on_commit(lambda: ran.append("a"), using=connection.alias)
+                hooks.register(connection, "a")
                 between.latency = 0.15
         elif form == "commit()":
             connection.set_autocommit(False)
@@ -237,56 +225,50 @@ def test_interrupted_commit_is_heard_and_nothing_of_it_is_left_over(
     assert connection.get_autocommit()
     with transaction.atomic(using=connection.alias):
         insert(connection, "b")
-        transaction.on_commit(lambda: ran.append("b"), using=connection.alias)
+        hooks.register(connection, "b")
     # The server may or may not have committed; nobody was told that it has.
     assert owners(admin) in (["a", "b"], ["b"])
-    assert ran in (["b"], ["a", "b"])
-    if "a" in ran:
+    assert hooks in (["b"], ["a", "b"])
+    if "a" in hooks:
         assert "a" in owners(admin)
     assert_works(connection, admin)
 
 
 @ONE_KIND
 def test_interruption_between_an_acknowledged_commit_and_autocommit_costs_no_hook(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    kind: type[BaseException],
+    proxied: Proxied, admin: Admin, kind: type[BaseException], hooks: Hooks
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
-    ran: list[str] = []
+    connection, between = proxied()
 
     def work() -> None:
         with transaction.atomic(using=connection.alias):
             insert(connection, "a")
-            transaction.on_commit(lambda: ran.append("a"), using=connection.alias)
+            hooks.register(connection, "a")
             # COMMIT takes 0.2 s, SET autocommit = 1 as long: the alarm rings in the second.
             between.latency = 0.1
 
-    with pytest.raises(kind):
-        with alarm(0.3, kind):
-            work()
+    def commit_is_answered(_frame: Any) -> bool:
+        sent = [sql for one in between.connections for sql in one.queries()]
+        return "COMMIT" in sent and sent[-1] != "COMMIT"
+
+    with pytest.raises(kind), alarm(0.05, kind, where=commit_is_answered):
+        work()
     between.latency = 0
-    assert (owners(admin), ran) == (["a"], ["a"])
+    assert (owners(admin), hooks) == (["a"], ["a"])
     assert connection.get_autocommit()
     assert (
         not connection.run_commit_hooks_on_set_autocommit_on
     )  # or an interrupted ROLLBACK runs some
     with transaction.atomic(using=connection.alias):
         insert(connection, "b")
-    assert (owners(admin), ran) == (["a", "b"], ["a"])
+    assert (owners(admin), hooks) == (["a", "b"], ["a"])
 
 
 @ONE_KIND
 def test_interrupted_entry_into_a_transaction_leaves_nothing_behind(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    kind: type[BaseException],
+    proxied: Proxied, admin: Admin, kind: type[BaseException]
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     run(connection, "SELECT 1")
     between.latency = 0.15
     interrupted(kind, lambda: enter(connection))
@@ -300,19 +282,14 @@ def test_interrupted_entry_into_a_transaction_leaves_nothing_behind(
 
 @ONE_KIND
 def test_interrupted_rollback_is_a_rollback(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    kind: type[BaseException],
+    proxied: Proxied, admin: Admin, kind: type[BaseException], hooks: Hooks
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
-    ran: list[str] = []
+    connection, between = proxied()
 
     def work() -> None:
         with transaction.atomic(using=connection.alias):
             insert(connection, "a")
-            transaction.on_commit(lambda: ran.append("a"), using=connection.alias)
+            hooks.register(connection, "a")
             between.latency = 0.15
             raise RuntimeError
 
@@ -320,7 +297,7 @@ def test_interrupted_rollback_is_a_rollback(
     between.latency = 0
     with transaction.atomic(using=connection.alias):
         insert(connection, "b")
-    assert (owners(admin), ran) == (["b"], [])
+    assert (owners(admin), hooks) == (["b"], [])
     assert_works(connection, admin)
 
 
@@ -373,13 +350,9 @@ def test_interrupted_fetch_leaves_no_row_to_a_later_statement(
 
 @ONE_KIND
 def test_interrupted_ping_of_the_backends_own_is_not_read_by_the_statement(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    kind: type[BaseException],
+    proxied: Proxied, admin: Admin, kind: type[BaseException]
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between, recycle={"ping_after": 0.1})
+    connection, between = proxied(recycle={"ping_after": 0.1})
     run(connection, "SELECT 1")
     rest(connection)
     between.latency = 0.15
@@ -394,13 +367,9 @@ def test_interrupted_ping_of_the_backends_own_is_not_read_by_the_statement(
 
 @ONE_KIND
 def test_interrupted_health_check_is_not_read_by_the_next_statement(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    kind: type[BaseException],
+    proxied: Proxied, admin: Admin, kind: type[BaseException]
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between, CONN_HEALTH_CHECKS=True, CONN_MAX_AGE=None)
+    connection, between = proxied(CONN_HEALTH_CHECKS=True, CONN_MAX_AGE=None)
     run(connection, "SELECT 1")
     connection.close_if_unusable_or_obsolete()
     between.latency = 0.15
@@ -412,13 +381,9 @@ def test_interrupted_health_check_is_not_read_by_the_next_statement(
 
 @ONE_KIND
 def test_interrupted_connect_leaves_no_half_open_connection(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    kind: type[BaseException],
+    proxied: Proxied, admin: Admin, kind: type[BaseException]
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     between.latency = 0.1
     interrupted(kind, lambda: insert(connection, "a"), after=0.15)
     between.latency = 0
@@ -437,11 +402,10 @@ def test_interrupted_connect_leaves_no_half_open_connection(
 
 @ONE_KIND
 def test_lock_held_on_an_interrupted_connection_is_told_lost(
-    make_connection: ConnectionFactory, admin: Admin, kind: type[BaseException]
+    connection: Connection, admin: Admin, kind: type[BaseException]
 ) -> None:
     from django_mysql_recycle import SessionStateLost
 
-    connection = make_connection()
     run(connection, "SELECT GET_LOCK('interrupted', 0)")
     interrupted(kind, lambda: run(connection, SLOW))
     with pytest.raises(SessionStateLost, match="interrupted"):
@@ -452,9 +416,8 @@ def test_lock_held_on_an_interrupted_connection_is_told_lost(
 @destructors_may_complain
 @pytest.mark.parametrize("inside", ["plain", "atomic"])
 def test_interruption_anywhere_in_the_driver_never_shifts_answers(
-    make_connection: ConnectionFactory, admin: Admin, inside: str
+    connection: Connection, admin: Admin, inside: str
 ) -> None:
-    connection = make_connection()
     seed = random.randrange(1 << 30)
     moments = random.Random(seed)
     hits = 0
@@ -487,14 +450,12 @@ def test_interruption_anywhere_in_the_driver_never_shifts_answers(
 
 @destructors_may_complain
 def test_interruption_anywhere_in_the_driver_never_doubles_or_halves_a_transaction(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin, hooks: Hooks
 ) -> None:
-    connection = make_connection()
     insert(connection, "left", 1000)
     insert(connection, "right", 1000)
     seed = random.randrange(1 << 30)
     moments = random.Random(seed)
-    ran: list[int] = []
     acknowledged = 0
     for _ in range(120):
         try:
@@ -509,7 +470,7 @@ def test_interruption_anywhere_in_the_driver_never_doubles_or_halves_a_transacti
                             connection,
                             "UPDATE testapp_account SET balance = balance + 1 WHERE owner = 'right'",
                         )
-                        transaction.on_commit(lambda: ran.append(1), using=connection.alias)
+                        hooks.register(connection, 1)
                     acknowledged += 1
         except (SoftTimeLimit, DatabaseError):
             continue
@@ -518,7 +479,7 @@ def test_interruption_anywhere_in_the_driver_never_doubles_or_halves_a_transacti
     assert there["left"] + there["right"] == 2000, f"seed {seed}"
     assert acknowledged <= moved <= acknowledged + 120, f"seed {seed}"
     # A hook runs at most once for each COMMIT, and for each that the application was told of.
-    assert acknowledged <= len(ran) <= moved, f"seed {seed}"
+    assert acknowledged <= len(hooks) <= moved, f"seed {seed}"
     assert_works(connection, admin)
 
 
@@ -537,7 +498,7 @@ def rows_that_raise() -> Iterator[tuple[str, int]]:
     raise SoftTimeLimit
 
 
-BEFORE_SENDING: dict[str, tuple[Any, Callable[[BaseDatabaseWrapper], Any]]] = {
+BEFORE_SENDING: dict[str, tuple[Any, Callable[[Connection], Any]]] = {
     "parameter that cannot be written": (
         Exception,
         lambda connection: run(connection, "SELECT %s", Unwritable()),
@@ -548,7 +509,7 @@ BEFORE_SENDING: dict[str, tuple[Any, Callable[[BaseDatabaseWrapper], Any]]] = {
 }
 
 
-def many(connection: BaseDatabaseWrapper) -> None:
+def many(connection: Connection) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO testapp_account (owner, balance) VALUES (%s, %s)", rows_that_raise()
@@ -558,9 +519,8 @@ def many(connection: BaseDatabaseWrapper) -> None:
 @pytest.mark.parametrize("case", BEFORE_SENDING)
 @pytest.mark.parametrize("inside", ["plain", "atomic"])
 def test_exception_before_anything_was_sent_costs_no_connection(
-    make_connection: ConnectionFactory, admin: Admin, case: str, inside: str
+    connection: Connection, admin: Admin, case: str, inside: str
 ) -> None:
-    connection = make_connection()
     error, act = BEFORE_SENDING[case]
     before = connection_id(connection)
     with listening(connection) as told:
@@ -579,9 +539,8 @@ def test_exception_before_anything_was_sent_costs_no_connection(
 
 
 def test_error_of_the_orm_before_sending_costs_no_connection(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     before = connection_id(connection)
     with transaction.atomic(using=connection.alias):
         with pytest.raises(ValueError), transaction.atomic(using=connection.alias):
@@ -628,7 +587,7 @@ def test_value_of_an_unbuffered_row_that_cannot_be_converted_costs_that_row_alon
 
 
 def test_value_that_cannot_be_converted_leaves_the_next_statement_its_own_answer(
-    connection: BaseDatabaseWrapper, admin: Admin, driver: str
+    connection: Connection, admin: Admin, driver: str
 ) -> None:
     before = connection_id(connection)
     run(connection, "SELECT GET_LOCK('held', 0)")
@@ -642,9 +601,8 @@ def test_value_that_cannot_be_converted_leaves_the_next_statement_its_own_answer
 
 
 def test_thread_that_is_told_to_stop_in_a_statement_reads_its_own_answers_afterwards(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     begun = threading.Event()
     answers: list[Any] = []
 

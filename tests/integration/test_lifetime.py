@@ -6,14 +6,13 @@ import weakref
 from pathlib import Path
 
 from .admin import Admin
-from .connections import ConnectionFactory
+from .connections import Connection, ConnectionFactory
 from .queries import connection_id, kill
 
 
 def test_recycling_leaks_neither_descriptors_nor_sessions(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     connection_id(connection)
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(50):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.db import DatabaseError, Error, transaction
 
 from django_mysql_recycle import SessionStateLost
-from servers import FaultProxy
 
 from .acts import insert, kill, listening, owners
 from .admin import Admin
-from .connections import ConnectionFactory
+from .connections import ConnectionFactory, Proxied
 from .queries import run, value
 from .test_cursors import unbuffered
 
@@ -172,13 +170,11 @@ def test_lock_of_a_statement_that_failed_pins_while_it_is_held(
 
 
 def test_lock_that_a_procedure_releases_pins_no_longer(connection: Any, admin: Admin) -> None:
-    admin.rows("DROP PROCEDURE IF EXISTS let_go")
-    admin.rows("CREATE PROCEDURE let_go() DO RELEASE_LOCK('l')")
+    admin.create_procedure("let_go() DO RELEASE_LOCK('l')")
     run(connection, "SELECT GET_LOCK('l', 0)")
     run(connection, "CALL let_go()")
     run(connection, "SELECT 1")
     assert_recycles_unheard(connection, admin)
-    admin.rows("DROP PROCEDURE let_go")
 
 
 def test_server_is_asked_inside_a_transaction_without_a_trace_in_it(
@@ -219,11 +215,8 @@ def test_names_of_locks_do_not_stay_in_memory(connection: Any) -> None:
 # The question to the server, and what can happen to it.
 
 
-def test_loss_in_the_question_is_told_by_the_next_statement(
-    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy], admin: Admin
-) -> None:
-    between = proxy()
-    connection: Any = make_connection(via=between, CONN_MAX_AGE=None)
+def test_loss_in_the_question_is_told_by_the_next_statement(proxied: Proxied, admin: Admin) -> None:
+    connection, between = proxied(CONN_MAX_AGE=None)
     run(connection, "SELECT 1")
     between.cut_at(b"IS_USED_LOCK")
     run(connection, "DO GET_LOCK('l', 0)")  # has run, and its success is not to be masked
@@ -235,10 +228,9 @@ def test_loss_in_the_question_is_told_by_the_next_statement(
 
 
 def test_loss_in_the_question_inside_a_transaction_commits_no_half_of_it(
-    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy], admin: Admin
+    proxied: Proxied, admin: Admin
 ) -> None:
-    between = proxy()
-    connection: Any = make_connection(via=between, CONN_MAX_AGE=None)
+    connection, between = proxied(CONN_MAX_AGE=None)
     with pytest.raises(Error), transaction.atomic(using=connection.alias):
         insert(connection, "first half")
         between.cut_at(b"IS_USED_LOCK")

@@ -5,19 +5,18 @@ The control is beside it: on the stock backend each of these first things raises
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import Error, connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from servers import FaultProxy, HAProxy, Server
 
 from ..testapp.models import Account, Item
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory
+from .connections import OURS, STOCK, Connection, ConnectionFactory, Proxied
 from .queries import connection_id, idle_out, kill, run, settle, value
 
 Transport = Literal["tcp", "tls", "socket"]
@@ -85,7 +84,7 @@ SUCCESS = {thing.__name__: rows for thing, rows in FIRST_THINGS.items()}
 class Fleet:
     """A connection for each first thing, all of them open."""
 
-    def __init__(self, make: Callable[[], BaseDatabaseWrapper], prefix: str) -> None:
+    def __init__(self, make: Callable[[], Connection], prefix: str) -> None:
         self.prefix = prefix
         self.connections = [make() for _ in FIRST_THINGS]
         self.ids = [connection_id(connection) for connection in self.connections]
@@ -114,21 +113,18 @@ def assert_ours_succeeds_where_stock_raises(admin: Admin, ours: Fleet, stock: Fl
 
 
 @pytest.fixture(autouse=True)
-def _account_and_procedure(admin: Admin) -> Iterator[None]:
+def _account_and_procedure(admin: Admin) -> None:
     admin.rows("INSERT INTO testapp_account (owner, balance) VALUES ('there before', 7)")
-    admin.rows("DROP PROCEDURE IF EXISTS testapp_add_item")
-    admin.rows(
-        "CREATE PROCEDURE testapp_add_item(wanted VARCHAR(50))"
+    admin.create_procedure(
+        "testapp_add_item(wanted VARCHAR(50))"
         " INSERT INTO testapp_item (name, created) VALUES (wanted, NOW())"
     )
-    yield
-    admin.rows("DROP PROCEDURE testapp_add_item")
 
 
 @pytest.fixture
 def fleet(make_connection: ConnectionFactory) -> Callable[..., Fleet]:
     def start(engine: str, **settings: object) -> Fleet:
-        def make() -> BaseDatabaseWrapper:
+        def make() -> Connection:
             return make_connection(engine, CONN_MAX_AGE=None, **settings)  # type: ignore[arg-type]
 
         return Fleet(make, engine.partition(".")[0])
@@ -195,10 +191,9 @@ def test_connection_reset_by_something_on_the_way(
 
 @pytest.mark.core
 def test_loss_in_the_middle_of_a_statement_is_raised_and_the_next_one_works(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy]
+    proxied: Proxied, admin: Admin
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     run(connection, "SELECT 1")
     fault = between.cut_at(b"INSERT INTO testapp_account", when="after")
     with pytest.raises(Error):
@@ -208,10 +203,9 @@ def test_loss_in_the_middle_of_a_statement_is_raised_and_the_next_one_works(
 
 
 def test_stock_backend_stays_lost_after_a_loss_in_the_middle_of_a_statement(
-    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
+    proxied: Proxied,
 ) -> None:
-    between = proxy()
-    connection = make_connection(STOCK, via=between)
+    connection, between = proxied(STOCK)
     run(connection, "SELECT 1")
     between.swallow_next_reply()
     for _ in range(3):

@@ -14,14 +14,13 @@ from typing import Any
 
 import pytest
 from django.db import connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import OperationalError
 
 from django_mysql_recycle.network_path import options_of
 
 from .acts import code_of, descriptor, insert, owners
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory
 from .far import Far, port_of
 from .queries import run, value
 
@@ -36,18 +35,18 @@ SHORT: dict[str, Any] = {"network_timeout": 6}
 PAUSE = 7.5
 
 
-def server_at_work(connection: BaseDatabaseWrapper) -> None:
+def server_at_work(connection: Connection) -> None:
     assert value(connection, f"SELECT SLEEP({PAUSE})") == 0
 
 
-def rest_with_a_lock(connection: BaseDatabaseWrapper) -> None:
+def rest_with_a_lock(connection: Connection) -> None:
     name = f"held {connection.alias}"
     assert value(connection, "SELECT GET_LOCK(%s, 9)", name) == 1
     time.sleep(PAUSE)
     assert value(connection, "SELECT IS_USED_LOCK(%s) = CONNECTION_ID()", name) == 1
 
 
-def pause_inside_atomic(connection: BaseDatabaseWrapper) -> None:
+def pause_inside_atomic(connection: Connection) -> None:
     with transaction.atomic(using=connection.alias):
         insert(connection, "debit")
         time.sleep(PAUSE)
@@ -73,8 +72,8 @@ def outage(far: Far, port: int) -> int:
 
 def play(
     far: Far,
-    connection: BaseDatabaseWrapper,
-    act: Callable[[BaseDatabaseWrapper], None],
+    connection: Connection,
+    act: Callable[[Connection], None],
     lose: Callable[[Far, int], int],
 ) -> int:
     """Returns how many packets of the connection were lost while `act` was running."""

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error, OperationalError
 
 from django_mysql_recycle.option_files import reconnecting
@@ -18,7 +17,7 @@ from servers import FaultProxy
 
 from .acts import assert_works, insert, owners, session_id, wait_until_hung_up
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory
+from .connections import OURS, STOCK, Connection, ConnectionFactory, Proxied
 from .queries import run, value
 
 pytestmark = pytest.mark.usefixtures("only_mysqlclient")
@@ -42,7 +41,7 @@ def option_file(tmp_path: Path) -> Any:
     return write
 
 
-def reconnects(connection: BaseDatabaseWrapper, admin: Admin) -> bool:
+def reconnects(connection: Connection, admin: Admin) -> bool:
     """Whether the library replaces a lost connection beneath the driver's own object."""
     connection.ensure_connection()
     raw: Any = connection.connection
@@ -164,12 +163,9 @@ def test_connection_without_the_option_is_asked_nothing_more(
 
 
 def test_lost_in_the_middle_of_it_the_connection_is_opened_anew(
-    make_connection: ConnectionFactory, admin: Admin, option_file: Any, proxy: Any
+    proxied: Proxied, admin: Admin, option_file: Any
 ) -> None:
-    between: FaultProxy = proxy()
-    connection = make_connection(
-        via=between, options={"read_default_file": option_file(), "sql_mode": "ANSI"}
-    )
+    connection, between = proxied(options={"read_default_file": option_file(), "sql_mode": "ANSI"})
     fault = between.cut_at(b"SELECT 1")
     connection.ensure_connection()
     assert fault.fired

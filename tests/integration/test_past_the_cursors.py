@@ -18,22 +18,21 @@ from django.db import (
     close_old_connections,
     transaction,
 )
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_mysql_recycle import SessionStateLost
 
 from .acts import assert_works, insert, kill, listening, outcome, owners, rest
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory
+from .default_database.conftest import here, main, note, notes
 from .queries import run, value
-from .test_default_database import here, main, note, notes
 
 __all__ = ["main"]
 
 PATIENT: dict[str, Any] = {"CONN_MAX_AGE": None}
 
 
-def directly(connection: BaseDatabaseWrapper, sql: Any, *parameters: Any) -> list[Any]:
+def directly(connection: Connection, sql: Any, *parameters: Any) -> list[Any]:
     """Run a statement by a cursor of the driver's own."""
     connection.ensure_connection()
     with contextlib.closing(connection.connection.cursor()) as cursor:
@@ -244,9 +243,8 @@ def test_literals_are_read_by_the_mode_that_was_set_past_djangos_cursors(
 
 
 def test_cursor_of_the_driver_is_of_the_class_that_was_asked_for(
-    make_connection: ConnectionFactory, driver: str
+    connection: Connection, driver: str
 ) -> None:
-    connection = make_connection()
     connection.ensure_connection()
     if driver == "mysqlclient":
         from MySQLdb.cursors import Cursor, DictCursor
@@ -270,8 +268,7 @@ def test_query_of_the_driver_takes_its_arguments_by_name(
     assert value(connection, "SELECT 2") == 2
 
 
-def test_watching_a_connection_does_not_keep_it_alive(make_connection: ConnectionFactory) -> None:
-    connection = make_connection()
+def test_watching_a_connection_does_not_keep_it_alive(connection: Connection) -> None:
     directly(connection, "BEGIN")
     directly(connection, "SELECT 1")
     reference = weakref.ref(connection.connection)
@@ -295,7 +292,7 @@ def test_work_past_the_cursors_is_no_rest(
     assert (told.recycled, caplog.records) == ([], [])
 
 
-def reconnects(connection: BaseDatabaseWrapper, admin: Admin) -> None:
+def reconnects(connection: Connection, admin: Admin) -> None:
     """Lose the connection, and have the driver replace it beneath its own object."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -303,7 +300,7 @@ def reconnects(connection: BaseDatabaseWrapper, admin: Admin) -> None:
         connection.connection.ping(True)
 
 
-def block_that_reconnects(connection: BaseDatabaseWrapper, admin: Admin) -> None:
+def block_that_reconnects(connection: Connection, admin: Admin) -> None:
     with transaction.atomic(using=connection.alias):
         insert(connection, "first half")
         reconnects(connection, admin)

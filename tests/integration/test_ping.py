@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from servers import FaultProxy, Server
+from servers import Server
 
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, ConnectionFactory, Proxied
 from .queries import connection_id, run
 
 PING = "DO 0"
@@ -37,22 +37,16 @@ def silence(
 
 
 @pytest.mark.core
-def test_statement_after_a_rest_is_preceded_by_a_ping(
-    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
-) -> None:
-    between = proxy()
-    connection = make_connection(via=between, recycle={"ping_after": 0.2})
+def test_statement_after_a_rest_is_preceded_by_a_ping(proxied: Proxied) -> None:
+    connection, between = proxied(recycle={"ping_after": 0.2})
     for number, rest in enumerate((0, 0.1, 0.3)):
         time.sleep(rest)
         run(connection, f"SELECT {number}")
     assert between.connections[0].queries()[-4:] == ["SELECT 0", "SELECT 1", PING, "SELECT 2"]
 
 
-def test_ping_can_be_turned_off(
-    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
-) -> None:
-    between = proxy()
-    connection = make_connection(via=between, recycle={"ping_after": None})
+def test_ping_can_be_turned_off(proxied: Proxied) -> None:
+    connection, between = proxied(recycle={"ping_after": None})
     run(connection, "SELECT 0")
     time.sleep(0.3)
     run(connection, "SELECT 1")
@@ -61,14 +55,10 @@ def test_ping_can_be_turned_off(
 
 @pytest.mark.core
 def test_ping_without_an_answer_in_time_recycles_and_the_write_runs_once(
-    make_connection: ConnectionFactory,
-    proxy: Callable[..., FaultProxy],
-    admin: Admin,
-    recycles: list[dict[str, Any]],
+    proxied: Proxied, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
-    between = proxy()
-    connection = make_connection(
-        via=between, recycle={"ping_after": 0.1, "ping_timeout": 0.3, "connect_retries": 0}
+    connection, between = proxied(
+        recycle={"ping_after": 0.1, "ping_timeout": 0.3, "connect_retries": 0}
     )
     run(connection, "SELECT 0")
     time.sleep(0.2)
@@ -79,11 +69,8 @@ def test_ping_without_an_answer_in_time_recycles_and_the_write_runs_once(
     assert [told["reason"] for told in recycles] == ["no answer"]
 
 
-def test_stock_backend_sends_the_write_into_the_silence(
-    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
-) -> None:
-    between = proxy()
-    connection = make_connection(STOCK, via=between)
+def test_stock_backend_sends_the_write_into_the_silence(proxied: Proxied) -> None:
+    connection, between = proxied(STOCK)
     run(connection, "SELECT 0")
     began = time.monotonic()
     with silence(between.stall, between.resume, 0.8):
@@ -93,12 +80,9 @@ def test_stock_backend_sends_the_write_into_the_silence(
 
 
 def test_reading_wait_timeout_is_bounded_as_a_ping_is(
-    make_connection: ConnectionFactory,
-    proxy: Callable[..., FaultProxy],
-    recycles: list[dict[str, Any]],
+    proxied: Proxied, recycles: list[dict[str, Any]]
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between, recycle={"ping_after": None, "ping_timeout": 0.2})
+    connection, between = proxied(recycle={"ping_after": None, "ping_timeout": 0.2})
     run(connection, "SELECT 0")
     time.sleep(0.6)
     with silence(between.stall, between.resume, 0.6):

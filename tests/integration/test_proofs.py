@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError, Error, OperationalError
 
 from django_mysql_recycle import SessionStateLost, counters, events
@@ -22,7 +21,7 @@ from servers import Server
 
 from ..testapp.models import Account
 from .admin import Admin
-from .connections import OURS, ConnectionFactory
+from .connections import OURS, Connection, ConnectionFactory
 from .queries import connection_id, kill, run
 
 SLOW_INSERT = "INSERT INTO testapp_account (owner, balance) SELECT 'once', SLEEP(0.6)"
@@ -42,7 +41,7 @@ def alarm() -> Iterator[Callable[[Callable[[], object], float], None]]:
     signal.signal(signal.SIGALRM, before)
 
 
-def rested(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
+def rested(connection: Connection) -> Connection:
     """At rest for so long that 2006 would count as a proof, if nothing spoke against it."""
     for _ in range(2):
         run(connection, "SELECT 1")
@@ -113,7 +112,7 @@ def test_error_of_another_connection_in_the_rows_of_executemany_is_not_this_ones
     other.close()
 
 
-def kill_now(admin: Admin, connection: BaseDatabaseWrapper) -> None:
+def kill_now(admin: Admin, connection: Connection) -> None:
     admin.kill(connection.connection.thread_id())
     time.sleep(0.02)
 
@@ -182,10 +181,9 @@ def test_several_statements_that_have_all_run_end_what_they_end(
 
 
 def test_child_forked_without_hooks_never_uses_the_parents_connection(
-    make_connection: ConnectionFactory,
+    connection: Connection,
 ) -> None:
     """Not even right after a statement, when the look at the socket is spared."""
-    connection = make_connection()
     libc = ctypes.PyDLL(None)
     for _ in range(20):
         first = connection_id(connection)
@@ -201,9 +199,8 @@ def test_child_forked_without_hooks_never_uses_the_parents_connection(
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_child_is_not_held_up_by_a_lock_that_another_thread_held(
-    make_connection: ConnectionFactory, server: Server
+    connection: Connection, server: Server
 ) -> None:
-    connection = make_connection()
     connection_id(connection)
     held, go_on = threading.Event(), threading.Event()
 

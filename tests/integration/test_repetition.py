@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseError, Error, InterfaceError, OperationalError
 
 from django_mysql_recycle import SessionStateLost
@@ -33,7 +32,7 @@ from .acts import (
     wait_until_hung_up,
 )
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory, Proxied
 from .queries import run
 
 #: The race between the look at the socket and the write, in slow motion.
@@ -43,7 +42,7 @@ MULTI_STATEMENTS = 1 << 16
 FOUND_ROWS = 2
 
 
-def rested(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
+def rested(connection: Connection) -> Connection:
     """Connect, and have the wait_timeout read: it is the backend's own first look at a rest."""
     run(connection, "SELECT 1")
     rest(connection)
@@ -51,18 +50,18 @@ def rested(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
     return connection
 
 
-def lose_before_the_write(connection: BaseDatabaseWrapper, admin: Admin) -> None:
+def lose_before_the_write(connection: Connection, admin: Admin) -> None:
     """Over a unix socket the write itself fails after a KILL: 2006."""
     kill(admin, connection)
     rest(connection)
 
 
 @pytest.fixture
-def racing(make_connection: ConnectionFactory) -> BaseDatabaseWrapper:
+def racing(make_connection: ConnectionFactory) -> Connection:
     return rested(make_connection(transport="socket", recycle=BLIND))
 
 
-FIRST_STATEMENTS: dict[str, Callable[[BaseDatabaseWrapper], Any]] = {
+FIRST_STATEMENTS: dict[str, Callable[[Connection], Any]] = {
     "select": lambda connection: run(connection, "SELECT 1"),
     "insert": lambda connection: insert(connection, "new"),
     "update": lambda connection: run(
@@ -83,7 +82,7 @@ FIRST_STATEMENTS: dict[str, Callable[[BaseDatabaseWrapper], Any]] = {
 @pytest.mark.core
 @pytest.mark.parametrize("first", FIRST_STATEMENTS)
 def test_statement_that_never_ran_is_run_once_more(
-    racing: BaseDatabaseWrapper, admin: Admin, first: str
+    racing: Connection, admin: Admin, first: str
 ) -> None:
     insert(racing, "old", 5)
     before = session_id(racing)
@@ -113,11 +112,9 @@ def test_control_stock_backend_raises_where_the_statement_never_ran(
     assert owners(admin) == []
 
 
-def test_repeated_statement_had_not_reached_the_server(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy]
-) -> None:
-    between = proxy()
-    connection = rested(make_connection(via=between, recycle=BLIND))
+def test_repeated_statement_had_not_reached_the_server(proxied: Proxied, admin: Admin) -> None:
+    connection, between = proxied(recycle=BLIND)
+    rested(connection)
     first = between.connections[0]
     sent = first.bytes_sent
     # A reset, and not an orderly end: the write fails instead of the read.
@@ -141,8 +138,7 @@ def test_idle_limit_that_nobody_could_see_is_an_error_or_repeated_and_never_a_se
     # A procedure shortens wait_timeout, which its text does not show. MySQL says 4031, MariaDB
     # resets: both mean that the statement never ran. PyMySQL makes a 2013 of the former, which
     # proves nothing.
-    admin.rows("DROP PROCEDURE IF EXISTS shorten")
-    admin.rows("CREATE PROCEDURE shorten() SET SESSION wait_timeout = 1")
+    admin.create_procedure("shorten() SET SESSION wait_timeout = 1")
     connection = rested(make_connection(recycle=BLIND))
     run(connection, "CALL shorten()")
     wait_until_hung_up(connection)
@@ -157,14 +153,11 @@ def test_idle_limit_that_nobody_could_see_is_an_error_or_repeated_and_never_a_se
             insert(connection, "new")
         assert told.repeated == ["lost"]
     assert owners(admin) == ["new"]
-    admin.rows("DROP PROCEDURE shorten")
 
 
-def test_statement_is_repeated_once_and_not_more(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy]
-) -> None:
-    between = proxy()
-    connection = rested(make_connection(via=between, recycle=BLIND))
+def test_statement_is_repeated_once_and_not_more(proxied: Proxied, admin: Admin) -> None:
+    connection, between = proxied(recycle=BLIND)
+    rested(connection)
     between.cut("rst")
     wait_until_hung_up(connection)
     rest(connection)
@@ -183,9 +176,8 @@ def test_statement_longer_than_the_server_takes_is_no_lost_connection_to_repeat_
 ) -> None:
     admin.set_global("max_allowed_packet", 1 << 20)
     connection = rested(make_connection(transport="socket"))
-    with listening(connection) as told:
-        with pytest.raises(OperationalError):
-            run(connection, "SELECT %s", "x" * (3 << 20))
+    with listening(connection) as told, pytest.raises(OperationalError):
+        run(connection, "SELECT %s", "x" * (3 << 20))
     assert told.repeated == []
     assert_works(connection, admin)
 
@@ -197,19 +189,14 @@ def test_statement_longer_than_the_server_takes_is_no_lost_connection_to_repeat_
 @pytest.mark.parametrize("how", ["fin", "rst"])
 @pytest.mark.parametrize("recycle", [{}, BLIND], ids=["checked", "blind"])
 def test_statement_whose_answer_was_lost_raises_and_ran_once(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    how: Any,
-    recycle: dict[str, Any],
+    proxied: Proxied, admin: Admin, how: Any, recycle: dict[str, Any]
 ) -> None:
-    between = proxy()
-    connection = rested(make_connection(via=between, recycle=recycle))
+    connection, between = proxied(recycle=recycle)
+    rested(connection)
     rest(connection)
     fault = between.cut_at(b"INSERT", when="after", how=how)
-    with listening(connection) as told:
-        with pytest.raises(OperationalError) as caught:
-            insert(connection, "new")
+    with listening(connection) as told, pytest.raises(OperationalError) as caught:
+        insert(connection, "new")
     assert not isinstance(caught.value, SessionStateLost)
     fault.wait()
     assert told.repeated == []
@@ -220,13 +207,10 @@ def test_statement_whose_answer_was_lost_raises_and_ran_once(
 
 @pytest.mark.parametrize("first", ["select", "update", "orm create", "bytes"])
 def test_no_kind_of_statement_is_repeated_once_the_server_may_have_it(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    first: str,
+    proxied: Proxied, admin: Admin, first: str
 ) -> None:
-    between = proxy()
-    connection = rested(make_connection(via=between, recycle=BLIND))
+    connection, between = proxied(recycle=BLIND)
+    rested(connection)
     insert(connection, "old", 5)
     rest(connection)
     between.swallow_next_reply()
@@ -240,13 +224,10 @@ def test_no_kind_of_statement_is_repeated_once_the_server_may_have_it(
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
 def test_statement_cut_off_on_its_way_runs_at_most_once(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    how: Any,
+    proxied: Proxied, admin: Admin, how: Any
 ) -> None:
-    between = proxy()
-    connection = rested(make_connection(via=between))
+    connection, between = proxied()
+    rested(connection)
     rest(connection)
     between.cut_at(b"INSERT", how=how)
     with pytest.raises(OperationalError):
@@ -310,13 +291,12 @@ def test_executemany_that_loses_its_connection_between_two_statements_raises(
 
     rows = numbered(count, count * 3 // 4, pause)
     run(connection, "SELECT 1")
-    with pytest.raises(OperationalError):
-        with connection.cursor() as cursor:
-            if inside == "atomic":
-                with transaction.atomic(using=connection.alias):
-                    cursor.executemany(BULK, rows)
-            else:
+    with pytest.raises(OperationalError), connection.cursor() as cursor:
+        if inside == "atomic":
+            with transaction.atomic(using=connection.alias):
                 cursor.executemany(BULK, rows)
+        else:
+            cursor.executemany(BULK, rows)
     there = owners(admin)
     if inside == "atomic":
         assert there == []
@@ -341,11 +321,10 @@ def test_executemany_one_by_one_that_loses_its_connection_raises(
         rest(connection)
         yield 1, "c"
 
-    with pytest.raises((OperationalError, InterfaceError)):
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                "UPDATE testapp_account SET balance = balance + %s WHERE owner = %s", changes()
-            )
+    with pytest.raises((OperationalError, InterfaceError)), connection.cursor() as cursor:
+        cursor.executemany(
+            "UPDATE testapp_account SET balance = balance + %s WHERE owner = %s", changes()
+        )
     assert balances(admin) == {"a": 1, "b": 1, "c": 0}
     assert_works(connection, admin)
 
@@ -362,12 +341,11 @@ def test_executemany_on_a_connection_that_was_lost_before_sends_every_row(
 
 
 def test_executemany_is_not_repeated_even_if_its_first_statement_never_ran(
-    racing: BaseDatabaseWrapper, admin: Admin
+    racing: Connection, admin: Admin
 ) -> None:
     lose_before_the_write(racing, admin)
-    with pytest.raises(OperationalError):
-        with racing.cursor() as cursor:
-            cursor.executemany(BULK, iter([("a", 1), ("b", 2)]))
+    with pytest.raises(OperationalError), racing.cursor() as cursor:
+        cursor.executemany(BULK, iter([("a", 1), ("b", 2)]))
     assert owners(admin) == []
     assert_works(racing, admin)
 
@@ -395,28 +373,24 @@ def test_text_with_several_statements_is_not_repeated(
     assert_works(connection, admin)
 
 
-def test_procedure_call_is_not_repeated(racing: BaseDatabaseWrapper, admin: Admin) -> None:
-    admin.rows("DROP PROCEDURE IF EXISTS add_account")
-    admin.rows(
-        "CREATE PROCEDURE add_account(name VARCHAR(50))"
+def test_procedure_call_is_not_repeated(racing: Connection, admin: Admin) -> None:
+    admin.create_procedure(
+        "add_account(name VARCHAR(50))"
         " INSERT INTO testapp_account (owner, balance) VALUES (name, 0)"
     )
     lose_before_the_write(racing, admin)
-    with pytest.raises(OperationalError):
-        with racing.cursor() as cursor:
-            cursor.callproc("add_account", ["a"])
+    with pytest.raises(OperationalError), racing.cursor() as cursor:
+        cursor.callproc("add_account", ["a"])
     with racing.cursor() as cursor:
         cursor.callproc("add_account", ["b"])
     assert owners(admin) == ["b"]
-    admin.rows("DROP PROCEDURE add_account")
 
 
 def test_procedure_call_on_a_connection_that_was_lost_before_runs_on_a_new_one(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
-    admin.rows("DROP PROCEDURE IF EXISTS add_account")
-    admin.rows(
-        "CREATE PROCEDURE add_account(name VARCHAR(50))"
+    admin.create_procedure(
+        "add_account(name VARCHAR(50))"
         " INSERT INTO testapp_account (owner, balance) VALUES (name, 0)"
     )
     connection = rested(make_connection())
@@ -424,7 +398,6 @@ def test_procedure_call_on_a_connection_that_was_lost_before_runs_on_a_new_one(
     with connection.cursor() as cursor:
         cursor.callproc("add_account", ["a"])
     assert owners(admin) == ["a"]
-    admin.rows("DROP PROCEDURE add_account")
 
 
 def test_load_data_local_is_not_repeated(
@@ -449,7 +422,7 @@ def test_load_data_local_is_not_repeated(
 LOSSES = ["kill", "cut fin", "cut rst", "idle"]
 
 
-def lose(loss: str, connection: BaseDatabaseWrapper, admin: Admin, between: FaultProxy) -> None:
+def lose(loss: str, connection: Connection, admin: Admin, between: FaultProxy) -> None:
     if loss == "kill":
         kill(admin, connection)
     elif loss == "idle":
@@ -463,15 +436,10 @@ def lose(loss: str, connection: BaseDatabaseWrapper, admin: Admin, between: Faul
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("recycle", [{}, BLIND], ids=["checked", "blind"])
 def test_entering_a_transaction_on_a_lost_connection_succeeds(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    loss: str,
-    recycle: dict[str, Any],
+    proxied: Proxied, admin: Admin, loss: str, recycle: dict[str, Any]
 ) -> None:
-    between = proxy()
     options = {"init_command": "SET SESSION wait_timeout = 1"} if loss == "idle" else {}
-    connection = make_connection(via=between, recycle=recycle, options=options)
+    connection, between = proxied(recycle=recycle, options=options)
     run(connection, "SELECT 1")
     lose(loss, connection, admin, between)
     told: list[str] = []
@@ -488,10 +456,9 @@ def test_entering_a_transaction_on_a_lost_connection_succeeds(
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
 def test_entering_a_transaction_is_repeated_whatever_became_of_the_first_try(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy], how: Any
+    proxied: Proxied, admin: Admin, how: Any
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     run(connection, "SELECT 1")
     between.swallow_next_reply(how)
     with transaction.atomic(using=connection.alias):
@@ -522,9 +489,8 @@ def test_control_stock_backend_cannot_enter_a_transaction_on_a_lost_connection(
     connection = make_connection(STOCK)
     run(connection, "SELECT 1")
     kill(admin, connection)
-    with pytest.raises(OperationalError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
+    with pytest.raises(OperationalError), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
 
 
 @pytest.mark.parametrize(
@@ -563,16 +529,15 @@ def test_nothing_is_repeated_inside_a_transaction(
     make_connection: ConnectionFactory, admin: Admin, inner: str, recycle: dict[str, Any]
 ) -> None:
     connection = make_connection(transport="socket", recycle=recycle)
-    with pytest.raises(DatabaseError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            kill(admin, connection)
-            rest(connection)
-            if inner == "plain":
+    with pytest.raises(DatabaseError), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        kill(admin, connection)
+        rest(connection)
+        if inner == "plain":
+            insert(connection, "b")
+        else:
+            with transaction.atomic(using=connection.alias):
                 insert(connection, "b")
-            else:
-                with transaction.atomic(using=connection.alias):
-                    insert(connection, "b")
     assert owners(admin) == []
     with transaction.atomic(using=connection.alias):
         insert(connection, "c")
@@ -583,18 +548,17 @@ def test_error_caught_inside_a_transaction_does_not_split_it(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
     connection = make_connection(transport="socket")
-    with pytest.raises(Error):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "a")
-            kill(admin, connection)
-            for owner in "bcd":
-                with pytest.raises(Error):
-                    insert(connection, owner)
+    with pytest.raises(Error), transaction.atomic(using=connection.alias):
+        insert(connection, "a")
+        kill(admin, connection)
+        for owner in "bcd":
+            with pytest.raises(Error):
+                insert(connection, owner)
     assert owners(admin) == []
     assert_works(connection, admin)
 
 
-def test_repeated_statement_keeps_its_parameters(racing: BaseDatabaseWrapper, admin: Admin) -> None:
+def test_repeated_statement_keeps_its_parameters(racing: Connection, admin: Admin) -> None:
     lose_before_the_write(racing, admin)
     with racing.cursor() as cursor:
         cursor.execute("SELECT %(a)s + %(b)s", {"a": 2, "b": 3})

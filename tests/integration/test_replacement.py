@@ -11,42 +11,35 @@ from typing import Any
 
 import pytest
 from django.db import Error, OperationalError, close_old_connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.test.utils import CaptureQueriesContext
 
 from django_mysql_recycle import counters, pinned
 from django_mysql_recycle.signals import connection_recycled
-from servers import FaultProxy
 
 from ..testapp.models import Account, Item
-from .acts import insert, owners, rest
+from .acts import Hooks, insert, owners, receiving, rest, wait_for
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory
+from .connections import OURS, STOCK, Connection, ConnectionFactory, Proxied
 from .queries import connection_id, kill, run, settle, value
 
 
 @contextmanager
-def received(
-    connection: BaseDatabaseWrapper, act: Callable[[BaseDatabaseWrapper], None]
-) -> Iterator[list[int]]:
+def received(connection: Connection, act: Callable[[Connection], None]) -> Iterator[list[int]]:
     """Have `connection_created` of this connection call `act`; the server's ids of all it was called for."""
     ids: list[int] = []
 
-    def receive(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+    def receive(connection: Connection, **kwargs: Any) -> None:
         if connection.alias == alias:
             ids.append(connection.connection.thread_id())
             act(connection)
 
     alias = connection.alias
-    connection_created.connect(receive)
-    try:
+    with receiving(connection_created, receive):
         yield ids
-    finally:
-        connection_created.disconnect(receive)
 
 
-def isolation_level(connection: BaseDatabaseWrapper, vendor: str) -> str:
+def isolation_level(connection: Connection, vendor: str) -> str:
     variable = "tx_isolation" if vendor == "mariadb" else "transaction_isolation"
     return str(value(connection, f"SELECT @@SESSION.{variable}"))
 
@@ -76,9 +69,8 @@ def test_init_command_has_run(make_connection: ConnectionFactory, admin: Admin) 
 
 
 def test_sql_mode_and_auto_is_null_are_those_of_the_first_connection(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     ask = "SELECT @@SESSION.sql_mode, @@SESSION.sql_auto_is_null, @@SESSION.character_set_client"
     first = run(connection, ask)
     kill(admin, connection)
@@ -101,9 +93,9 @@ def test_time_zone_of_the_alias_applies(make_connection: ConnectionFactory, admi
 
 @pytest.mark.core
 def test_receivers_of_connection_created_are_called_for_each_connection(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    def set_up(connection: BaseDatabaseWrapper) -> None:
+    def set_up(connection: Connection) -> None:
         run(connection, "SET SESSION group_concat_max_len = 1234")
         with transaction.atomic(using=connection.alias):
             Account.objects.using(connection.alias).get_or_create(owner="by the receiver")
@@ -121,7 +113,7 @@ def test_what_receivers_run_neither_recycles_nor_reads_the_limit(
 ) -> None:
     connection = make_connection(recycle={"idle_limit": 0.05, "ping_after": 0.05})
 
-    def rest_between_statements(connection: BaseDatabaseWrapper) -> None:
+    def rest_between_statements(connection: Connection) -> None:
         for _ in range(2):
             run(connection, "DO 1")
             time.sleep(0.1)
@@ -135,12 +127,12 @@ def test_what_receivers_run_neither_recycles_nor_reads_the_limit(
 
 
 def test_receiver_whose_connection_is_lost_is_a_connect_error_and_no_recursion(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
     run(connection, "DO 1")
     kill(admin, connection)
 
-    def lose_it(connection: BaseDatabaseWrapper) -> None:
+    def lose_it(connection: Connection) -> None:
         admin.kill(connection.connection.thread_id())
         settle()
         run(connection, "DO 1")
@@ -154,27 +146,28 @@ def test_receiver_whose_connection_is_lost_is_a_connect_error_and_no_recursion(
 
 
 def test_receiver_that_raises_is_heard_and_the_next_statement_tries_again(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     run(connection, "DO 1")
     kill(admin, connection)
 
-    def refuse(connection: BaseDatabaseWrapper) -> None:
+    def refuse(connection: Connection) -> None:
         raise LookupError("the application's own")
 
     with received(connection, refuse):
         for _ in range(2):
             with pytest.raises(LookupError, match="the application's own"):
                 run(connection, "DO 1")
-    assert len(admin.connection_ids() - {connection_id(connection)}) == 0  # none is left behind
+    alone = {connection_id(connection)}
+    wait_for(lambda: admin.connection_ids() == alone, "the end of the connections left behind")
 
 
 @pytest.mark.core
 @pytest.mark.parametrize("entering_atomic", [False, True], ids=["statement", "atomic"])
 def test_log_of_queries_shows_what_the_application_ran(
-    connection: BaseDatabaseWrapper, admin: Admin, entering_atomic: bool
+    connection: Connection, admin: Admin, entering_atomic: bool
 ) -> None:
-    def whatever(connection: BaseDatabaseWrapper) -> None:
+    def whatever(connection: Connection) -> None:
         run(connection, "DO 'by the receiver'")
 
     def work() -> list[str]:
@@ -239,7 +232,7 @@ def test_execute_wrappers_see_what_the_application_ran(
 
 
 def test_wrapper_that_forbids_statements_forbids_only_the_applications(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     def block(*args: Any) -> None:
         raise PermissionError
@@ -262,15 +255,10 @@ def nobody() -> Iterator[tuple[str, int]]:
 
 @pytest.mark.core
 def test_failing_connect_is_a_connect_error_and_the_next_statement_tries_again(
-    make_connection: ConnectionFactory,
-    proxy: Callable[..., FaultProxy],
-    nobody: tuple[str, int],
-    admin: Admin,
-    recycles: list[dict[str, Any]],
+    proxied: Proxied, nobody: tuple[str, int], admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
-    between = proxy()
+    connection, between = proxied(recycle={"connect_retries": 0})
     home = between.target
-    connection = make_connection(via=between, recycle={"connect_retries": 0})
     run(connection, "DO 1")
     between.retarget(*nobody)
     between.cut()
@@ -279,20 +267,16 @@ def test_failing_connect_is_a_connect_error_and_the_next_statement_tries_again(
         with pytest.raises(OperationalError):
             Account.objects.using(connection.alias).create(owner="too early")
         assert connection.connection is None
-    with pytest.raises(OperationalError):
-        with transaction.atomic(using=connection.alias):
-            pytest.fail("there is no connection to begin with")
+    with pytest.raises(OperationalError), transaction.atomic(using=connection.alias):
+        pytest.fail("there is no connection to begin with")
     between.retarget(*home)
     Account.objects.using(connection.alias).create(owner="in time")
     assert connection.autocommit and not connection.in_atomic_block
     assert admin.rows("SELECT owner FROM testapp_account") == [("in time",)]
 
 
-def test_connect_is_tried_again_while_the_server_says_not_now(
-    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
-) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+def test_connect_is_tried_again_while_the_server_says_not_now(proxied: Proxied) -> None:
+    connection, between = proxied()
     run(connection, "DO 1")
     between.cut()
     settle()
@@ -324,7 +308,7 @@ def test_connection_that_the_application_closed_past_django_costs_no_error_but_a
 
 @pytest.mark.core
 def test_manual_autocommit_mode_survives(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
     run(connection, "DO 1")
     connection.set_autocommit(False)
@@ -349,7 +333,7 @@ def test_manual_autocommit_mode_of_a_failed_replacement_ends_with_the_unit_of_wo
     admin.kill(connection.connection.thread_id())
     settle()
 
-    def refuse(connection: BaseDatabaseWrapper) -> None:
+    def refuse(connection: Connection) -> None:
         raise OperationalError(2003, "no new connection")
 
     with received(connection, refuse), pytest.raises(OperationalError):
@@ -361,40 +345,38 @@ def test_manual_autocommit_mode_of_a_failed_replacement_ends_with_the_unit_of_wo
 
 
 def test_hooks_of_a_committed_transaction_survive_and_run_once(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]], hooks: Hooks
 ) -> None:
-    ran: list[int] = []
     connection.set_autocommit(False)
     with transaction.atomic(using=connection.alias):
         Account.objects.using(connection.alias).create(owner="committed")
-        transaction.on_commit(lambda: ran.append(1), using=connection.alias)
+        hooks.register(connection, 1)
     connection.commit()
     admin.kill(connection.connection.thread_id())
     settle()
     run(connection, "SELECT 1")
-    assert len(recycles) == 1 and ran == []
+    assert len(recycles) == 1 and hooks == []
     connection.commit()
     connection.set_autocommit(True)
-    assert ran == [1]
+    assert hooks == [1]
     with transaction.atomic(using=connection.alias):
         run(connection, "SELECT 1")
-    assert ran == [1]
+    assert hooks == [1]
 
 
 def test_hooks_of_a_block_that_was_entered_on_a_new_connection_run_once(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]], hooks: Hooks
 ) -> None:
-    ran: list[int] = []
     kill(admin, connection)
     with transaction.atomic(using=connection.alias):
-        transaction.on_commit(lambda: ran.append(1), using=connection.alias)
+        hooks.register(connection, 1)
         Account.objects.using(connection.alias).create(owner="committed")
-    assert ran == [1]
+    assert hooks == [1]
     assert [told["reason"] for told in recycles] == ["closed"]
 
 
 def test_connection_that_was_replaced_is_closed_at_once_whoever_holds_a_cursor_of_it(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT CONNECTION_ID()")
@@ -407,7 +389,7 @@ def test_connection_that_was_replaced_is_closed_at_once_whoever_holds_a_cursor_o
 
 
 def test_each_replacement_is_told_by_a_log_record_and_a_signal_and_counted(
-    connection: BaseDatabaseWrapper,
+    connection: Connection,
     admin: Admin,
     recycles: list[dict[str, Any]],
     caplog: pytest.LogCaptureFixture,
@@ -428,17 +410,14 @@ def test_each_replacement_is_told_by_a_log_record_and_a_signal_and_counted(
 
 
 def test_receiver_of_our_signal_that_raises_breaks_nothing(
-    connection: BaseDatabaseWrapper, admin: Admin, caplog: pytest.LogCaptureFixture
+    connection: Connection, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
     def receive(**facts: Any) -> None:
         raise LookupError
 
-    connection_recycled.connect(receive)
-    try:
+    with receiving(connection_recycled, receive):
         kill(admin, connection)
         assert value(connection, "SELECT 1") == 1
-    finally:
-        connection_recycled.disconnect(receive)
     assert any(record.levelname == "ERROR" for record in caplog.records)
 
 

@@ -7,16 +7,15 @@ from typing import Any
 
 import pytest
 from django.db import Error
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory
 from .queries import connection_id, idle_out, run, value
 
 
 @pytest.mark.core
 def test_loop_with_silences_longer_than_wait_timeout_goes_on(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
     used = set()
     for _ in range(2):

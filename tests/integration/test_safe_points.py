@@ -7,19 +7,18 @@ from typing import Any
 
 import pytest
 from django.db import Error, OperationalError, connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_mysql_recycle import SessionStateLost
 
 from ..testapp.models import Account
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory
+from .connections import OURS, STOCK, Connection, ConnectionFactory
 from .queries import connection_id, kill, run, settle, value
 
 INSERT = "INSERT INTO testapp_account (owner, balance) VALUES (%s, 1)"
 
 
-def add(connection: BaseDatabaseWrapper, owner: str) -> None:
+def add(connection: Connection, owner: str) -> None:
     Account.objects.using(connection.alias).create(owner=owner)
 
 
@@ -27,7 +26,7 @@ def owners(admin: Admin) -> list[str]:
     return [row[0] for row in admin.rows("SELECT owner FROM testapp_account ORDER BY owner")]
 
 
-def kill_now(admin: Admin, connection: BaseDatabaseWrapper) -> None:
+def kill_now(admin: Admin, connection: Connection) -> None:
     """KILL without a statement before it, which would count."""
     admin.kill(connection.connection.thread_id())
     settle()
@@ -35,13 +34,12 @@ def kill_now(admin: Admin, connection: BaseDatabaseWrapper) -> None:
 
 @pytest.mark.core
 def test_loss_inside_atomic_is_the_drivers_own_error_and_no_half_is_committed(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
-    with pytest.raises(OperationalError) as caught:
-        with transaction.atomic(using=connection.alias):
-            add(connection, "first half")
-            kill_now(admin, connection)
-            add(connection, "second half")
+    with pytest.raises(OperationalError) as caught, transaction.atomic(using=connection.alias):
+        add(connection, "first half")
+        kill_now(admin, connection)
+        add(connection, "second half")
     assert not isinstance(caught.value, SessionStateLost)
     assert recycles == []
     assert owners(admin) == []
@@ -50,7 +48,7 @@ def test_loss_inside_atomic_is_the_drivers_own_error_and_no_half_is_committed(
 
 
 def test_application_that_swallows_the_loss_inside_atomic_commits_nothing(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
     with transaction.atomic(using=connection.alias):
         add(connection, "first half")
@@ -65,14 +63,13 @@ def test_application_that_swallows_the_loss_inside_atomic_commits_nothing(
 
 
 def test_loss_inside_a_savepoint_ends_the_outer_block_too(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
-    with pytest.raises(Error):
+    with pytest.raises(Error), transaction.atomic(using=connection.alias):
+        add(connection, "outer")
         with transaction.atomic(using=connection.alias):
-            add(connection, "outer")
-            with transaction.atomic(using=connection.alias):
-                kill_now(admin, connection)
-                add(connection, "inner")
+            kill_now(admin, connection)
+            add(connection, "inner")
     assert recycles == []
     assert owners(admin) == []
     assert value(connection, "SELECT 1") == 1
@@ -117,7 +114,7 @@ def test_stale_connection_is_replaced_on_entering_atomic(
 
 @pytest.mark.core
 def test_with_autocommit_off_nothing_is_replaced_once_something_has_run(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
     connection.set_autocommit(False)
     add(connection, "first half")
@@ -134,7 +131,7 @@ def test_with_autocommit_off_nothing_is_replaced_once_something_has_run(
 
 
 def test_with_autocommit_off_what_ran_before_an_error_in_executemany_counts(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
     add(connection, "a")
     connection.set_autocommit(False)
@@ -195,7 +192,7 @@ def test_with_autocommit_off_the_loss_of_what_an_atomic_block_wrote_is_raised(
 @pytest.mark.core
 @pytest.mark.parametrize("ended", ["commit", "rollback"])
 def test_with_autocommit_off_a_lost_connection_is_replaced_between_transactions(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]], ended: str
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]], ended: str
 ) -> None:
     connection.set_autocommit(False)
     add(connection, "before")
@@ -213,7 +210,7 @@ def test_with_autocommit_off_a_lost_connection_is_replaced_between_transactions(
 
 
 def test_with_autocommit_off_atomic_enters_on_a_new_connection_between_transactions(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
     connection.set_autocommit(False)
     add(connection, "before")
@@ -246,7 +243,7 @@ def test_autocommit_off_by_the_settings_is_as_off_by_a_call(
 
 @pytest.mark.core
 def test_connection_shared_between_threads_is_not_replaced(
-    connection: BaseDatabaseWrapper, admin: Admin, recycles: list[dict[str, Any]]
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
     run(connection, "DO 1")
     connection.inc_thread_sharing()
@@ -279,11 +276,10 @@ def test_stock_backend_too_never_commits_half_of_a_lost_transaction(
     make_connection: ConnectionFactory, admin: Admin, engine: str
 ) -> None:
     connection = make_connection(engine)
-    with pytest.raises(Error):
-        with transaction.atomic(using=connection.alias):
-            add(connection, "first half")
-            kill_now(admin, connection)
-            add(connection, "second half")
+    with pytest.raises(Error), transaction.atomic(using=connection.alias):
+        add(connection, "first half")
+        kill_now(admin, connection)
+        add(connection, "second half")
     assert owners(admin) == []
 
 

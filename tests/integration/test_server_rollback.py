@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 from django.db.utils import DatabaseError, Error, OperationalError
 from django.test import TestCase
@@ -24,9 +23,9 @@ from django.test import TestCase
 from django_mysql_recycle import pinned, rollbacks
 from servers import FaultProxy, Server
 
-from .acts import alarm, assert_works, code_of, insert, kill, owners, session_id
+from .acts import Hooks, alarm, assert_works, code_of, insert, kill, owners, session_id
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory
+from .connections import OURS, STOCK, Connection, ConnectionFactory, Proxied
 from .queries import run, value
 
 LOCK = "UPDATE pairs SET balance = balance + 1 WHERE id = %s"
@@ -102,7 +101,20 @@ def ours(
     return connection
 
 
-def deadlock(connection: BaseDatabaseWrapper, rival: Rival) -> None:
+@pytest.fixture
+def connection(make_connection: ConnectionFactory) -> Any:
+    return ours(make_connection)
+
+
+@pytest.fixture
+def manual(connection: Any) -> Any:
+    """A connection with autocommit off, in a transaction."""
+    connection.set_autocommit(False)
+    insert(connection, "first")
+    return connection
+
+
+def deadlock(connection: Connection, rival: Rival) -> None:
     """Meet a deadlock whose victim is this transaction, and swallow the error."""
     rival.hold(2)
     run(connection, LOCK, 1)
@@ -112,7 +124,14 @@ def deadlock(connection: BaseDatabaseWrapper, rival: Rival) -> None:
     assert code_of(caught.value) == 1213
 
 
-def timeout(connection: BaseDatabaseWrapper, rival: Rival) -> None:
+def two_halves(connection: Connection, rival: Rival) -> None:
+    """What an application does that swallows the error between two statements."""
+    insert(connection, "first")
+    deadlock(connection, rival)
+    insert(connection, "second")
+
+
+def timeout(connection: Connection, rival: Rival) -> None:
     """The same with a lock wait timeout, after which the transaction lives by default."""
     rival.hold(2)
     run(connection, LOCK, 1)
@@ -129,9 +148,7 @@ def test_control_stock_backend_commits_the_second_half_alone(
 ) -> None:
     connection = ours(make_connection, STOCK)
     with transaction.atomic(using=connection.alias):
-        insert(connection, "first")
-        deadlock(connection, rival)
-        insert(connection, "second")
+        two_halves(connection, rival)
     assert owners(admin) == ["second"]
 
 
@@ -153,11 +170,8 @@ def test_block_whose_first_half_the_server_rolled_back_does_not_commit_its_secon
 ) -> None:
     connection = ours(make_connection, transport=transport)
     before = session_id(connection)
-    with pytest.raises(TransactionManagementError) as caught:
-        with BLOCKS[block](connection.alias):
-            insert(connection, "first")
-            deadlock(connection, rival)
-            insert(connection, "second")
+    with pytest.raises(TransactionManagementError) as caught, BLOCKS[block](connection.alias):
+        two_halves(connection, rival)
     assert code_of(caught.value.__cause__ or ValueError()) == 1213
     assert owners(admin) == []
     told = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
@@ -173,39 +187,31 @@ def test_block_whose_first_half_the_server_rolled_back_does_not_commit_its_secon
 
 
 def test_block_that_ends_after_the_swallowed_error_commits_nothing_and_runs_no_hook(
-    make_connection: ConnectionFactory, admin: Admin, rival: Rival
+    connection: Any, admin: Admin, rival: Rival, hooks: Hooks
 ) -> None:
-    connection = ours(make_connection)
-    called: list[int] = []
     with transaction.atomic(using=connection.alias):
         insert(connection, "first")
-        transaction.on_commit(lambda: called.append(1), using=connection.alias)
+        hooks.register(connection, "hook")
         deadlock(connection, rival)
-    assert (owners(admin), called) == ([], [])
+    assert (owners(admin), hooks) == ([], [])
     assert_works(connection, admin)
 
 
 @pytest.mark.parametrize("savepoint", [True, False])
 @pytest.mark.parametrize("swallowed", ["inside", "outside"])
 def test_nested_block_that_meets_a_deadlock_costs_the_outer_one(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    rival: Rival,
-    savepoint: bool,
-    swallowed: str,
+    connection: Any, admin: Admin, rival: Rival, savepoint: bool, swallowed: str
 ) -> None:
-    connection = ours(make_connection)
-    with pytest.raises(DatabaseError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "first")
-            try:
-                with transaction.atomic(using=connection.alias, savepoint=savepoint):
-                    deadlock(connection, rival)
-                    if swallowed == "outside":
-                        raise LookupError
-            except LookupError:
-                pass
-            insert(connection, "second")
+    with pytest.raises(DatabaseError), transaction.atomic(using=connection.alias):
+        insert(connection, "first")
+        try:
+            with transaction.atomic(using=connection.alias, savepoint=savepoint):
+                deadlock(connection, rival)
+                if swallowed == "outside":
+                    raise LookupError
+        except LookupError:
+            pass
+        insert(connection, "second")
     assert owners(admin) == []
     assert_works(connection, admin)
 
@@ -236,22 +242,20 @@ def test_conflict_of_snapshots_on_mariadb_is_seen(
         return  # it has no such mode
     connection = ours(make_connection, options={"isolation_level": "repeatable read"})
     run(connection, "SET SESSION innodb_snapshot_isolation = ON")
-    with pytest.raises(TransactionManagementError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "first")
-            run(connection, "SELECT * FROM pairs")
-            admin.rows(LOCK, 1)
-            with pytest.raises(OperationalError) as caught:
-                run(connection, LOCK, 1)
-            assert code_of(caught.value) == 1020
-            insert(connection, "second")
+    with pytest.raises(TransactionManagementError), transaction.atomic(using=connection.alias):
+        insert(connection, "first")
+        run(connection, "SELECT * FROM pairs")
+        admin.rows(LOCK, 1)
+        with pytest.raises(OperationalError) as caught:
+            run(connection, LOCK, 1)
+        assert code_of(caught.value) == 1020
+        insert(connection, "second")
     assert owners(admin) == []
 
 
 def test_deadlock_inside_a_test_case_of_django_marks_its_transaction(
-    make_connection: ConnectionFactory, admin: Admin, rival: Rival
+    connection: Any, admin: Admin, rival: Rival
 ) -> None:
-    connection = ours(make_connection)
 
     class Inner(TestCase):
         databases = {connection.alias}
@@ -269,19 +273,17 @@ def test_deadlock_inside_a_test_case_of_django_marks_its_transaction(
 
 
 def test_error_that_streamed_rows_end_with_is_seen(
-    make_connection: ConnectionFactory, admin: Admin, rival: Rival
+    connection: Any, admin: Admin, rival: Rival
 ) -> None:
-    connection = ours(make_connection)
     rival.hold(2)
-    with pytest.raises(TransactionManagementError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "first")
-            run(connection, LOCK, 1)
-            rival.want(LOCK, 1)
-            with pytest.raises(OperationalError), connection.chunked_cursor() as cursor:
-                cursor.execute("SELECT * FROM pairs ORDER BY id FOR UPDATE")
-                cursor.fetchall()
-            insert(connection, "second")
+    with pytest.raises(TransactionManagementError), transaction.atomic(using=connection.alias):
+        insert(connection, "first")
+        run(connection, LOCK, 1)
+        rival.want(LOCK, 1)
+        with pytest.raises(OperationalError), connection.chunked_cursor() as cursor:
+            cursor.execute("SELECT * FROM pairs ORDER BY id FOR UPDATE")
+            cursor.fetchall()
+        insert(connection, "second")
     assert owners(admin) == []
     assert_works(connection, admin)
 
@@ -290,20 +292,17 @@ def test_error_that_streamed_rows_end_with_is_seen(
 
 
 def test_commit_after_a_swallowed_deadlock_raises_once_and_keeps_nothing(
-    make_connection: ConnectionFactory, admin: Admin, rival: Rival
+    manual: Any, admin: Admin, rival: Rival
 ) -> None:
-    connection = ours(make_connection)
-    connection.set_autocommit(False)
-    insert(connection, "first")
-    deadlock(connection, rival)
-    insert(connection, "second")
+    deadlock(manual, rival)
+    insert(manual, "second")
     with pytest.raises(TransactionManagementError) as caught:
-        connection.commit()
+        manual.commit()
     assert code_of(caught.value.__cause__ or ValueError()) == 1213
-    connection.commit()
+    manual.commit()
     assert owners(admin) == []
-    insert(connection, "next")
-    connection.commit()
+    insert(manual, "next")
+    manual.commit()
     assert owners(admin) == ["next"]
 
 
@@ -312,36 +311,30 @@ def test_commit_after_a_swallowed_deadlock_raises_once_and_keeps_nothing(
     ["COMMIT", "commit /* now */", "START TRANSACTION", "SET autocommit = 1", "switch on"],
 )
 def test_what_commits_by_another_name_raises_too(
-    make_connection: ConnectionFactory, admin: Admin, rival: Rival, text: str
+    manual: Any, admin: Admin, rival: Rival, text: str
 ) -> None:
-    connection = ours(make_connection)
-    connection.set_autocommit(False)
-    insert(connection, "first")
-    deadlock(connection, rival)
-    insert(connection, "second")
+    deadlock(manual, rival)
+    insert(manual, "second")
     with pytest.raises(TransactionManagementError):
         if text == "switch on":
-            connection.set_autocommit(True)
+            manual.set_autocommit(True)
         else:
-            run(connection, text)
-    connection.commit()
+            run(manual, text)
+    manual.commit()
     assert owners(admin) == []
 
 
 @pytest.mark.parametrize("how", ["rollback()", "ROLLBACK"])
 def test_rollback_after_a_deadlock_clears_it(
-    make_connection: ConnectionFactory, admin: Admin, rival: Rival, how: str
+    manual: Any, admin: Admin, rival: Rival, how: str
 ) -> None:
-    connection = ours(make_connection)
-    connection.set_autocommit(False)
-    insert(connection, "first")
-    deadlock(connection, rival)
+    deadlock(manual, rival)
     if how == "ROLLBACK":
-        run(connection, "ROLLBACK")
+        run(manual, "ROLLBACK")
     else:
-        connection.rollback()
-    insert(connection, "again")
-    connection.commit()
+        manual.rollback()
+    insert(manual, "again")
+    manual.commit()
     assert owners(admin) == ["again"]
 
 
@@ -361,17 +354,14 @@ def test_transaction_may_be_begun_again_after_each_deadlock(
 
 
 def test_block_with_autocommit_off_leaves_its_loss_to_commit(
-    make_connection: ConnectionFactory, admin: Admin, rival: Rival
+    manual: Any, admin: Admin, rival: Rival
 ) -> None:
-    connection = ours(make_connection)
-    connection.set_autocommit(False)
-    insert(connection, "first")
-    with transaction.atomic(using=connection.alias):
-        deadlock(connection, rival)
+    with transaction.atomic(using=manual.alias):
+        deadlock(manual, rival)
     with pytest.raises(DatabaseError):
-        insert(connection, "second")
-        connection.commit()
-    connection.rollback()
+        insert(manual, "second")
+        manual.commit()
+    manual.rollback()
     assert owners(admin) == []
 
 
@@ -379,9 +369,8 @@ def test_block_with_autocommit_off_leaves_its_loss_to_commit(
 
 
 def test_statement_after_a_deadlock_in_a_transaction_begun_by_sql_raises_once(
-    make_connection: ConnectionFactory, admin: Admin, rival: Rival
+    connection: Any, admin: Admin, rival: Rival
 ) -> None:
-    connection = ours(make_connection)
     run(connection, "BEGIN")
     insert(connection, "first")
     deadlock(connection, rival)
@@ -411,9 +400,8 @@ def test_replacement_before_the_next_statement_does_not_let_the_second_half_thro
 
 @pytest.mark.parametrize("how", ["ROLLBACK", "BEGIN", "rollback()"])
 def test_transaction_by_sql_that_is_begun_again_after_a_deadlock_works(
-    make_connection: ConnectionFactory, admin: Admin, rival: Rival, how: str
+    connection: Any, admin: Admin, rival: Rival, how: str
 ) -> None:
-    connection = ours(make_connection)
     run(connection, "BEGIN")
     insert(connection, "first")
     deadlock(connection, rival)
@@ -431,7 +419,7 @@ def test_transaction_by_sql_that_is_begun_again_after_a_deadlock_works(
 # The transaction lives, or there was none: as on the stock backend.
 
 
-def metadata_lock(connection: BaseDatabaseWrapper, rival: Rival) -> None:
+def metadata_lock(connection: Connection, rival: Rival) -> None:
     rival.session.rows("LOCK TABLES closed WRITE")
     with pytest.raises(OperationalError) as caught:
         run(connection, "SELECT * FROM closed")
@@ -439,7 +427,7 @@ def metadata_lock(connection: BaseDatabaseWrapper, rival: Rival) -> None:
     rival.session.rows("UNLOCK TABLES")
 
 
-def named_locks(connection: BaseDatabaseWrapper, rival: Rival) -> None:
+def named_locks(connection: Connection, rival: Rival) -> None:
     assert rival.session.value("SELECT GET_LOCK('theirs', 0)") == 1
     assert value(connection, "SELECT GET_LOCK('ours', 0)") == 1
     rival.want("SELECT GET_LOCK('ours', 20)")
@@ -449,14 +437,14 @@ def named_locks(connection: BaseDatabaseWrapper, rival: Rival) -> None:
     run(connection, "SELECT RELEASE_LOCK('ours')")
 
 
-def no_wait(connection: BaseDatabaseWrapper, rival: Rival) -> None:
+def no_wait(connection: Connection, rival: Rival) -> None:
     rival.hold(2)
     with pytest.raises(OperationalError) as caught:
         run(connection, "SELECT * FROM pairs WHERE id = 2 FOR UPDATE NOWAIT")
     assert code_of(caught.value) in (1205, 3572)
 
 
-LIVES: dict[str, Callable[[BaseDatabaseWrapper, Rival], None]] = {
+LIVES: dict[str, Callable[[Connection, Rival], None]] = {
     "row lock": timeout,
     "metadata lock": metadata_lock,
     "named locks": named_locks,
@@ -486,18 +474,15 @@ def test_transaction_that_lives_after_the_error_goes_on(
 
 @pytest.mark.parametrize("how", ["row lock", "named locks", "NOWAIT"])
 def test_manual_transaction_that_lives_after_the_error_is_committed(
-    make_connection: ConnectionFactory, admin: Admin, rival: Rival, how: str
+    manual: Any, admin: Admin, rival: Rival, how: str
 ) -> None:
-    connection = ours(make_connection)
-    connection.set_autocommit(False)
-    insert(connection, "first")
-    LIVES[how](connection, rival)
-    insert(connection, "second")
-    connection.commit()
+    LIVES[how](manual, rival)
+    insert(manual, "second")
+    manual.commit()
     assert owners(admin) == ["first", "second"]
 
 
-def first_statement_deadlocks(connection: BaseDatabaseWrapper, rival: Rival) -> None:
+def first_statement_deadlocks(connection: Connection, rival: Rival) -> None:
     rival.hold(2)
     deadlocked = threading.Event()
 
@@ -513,7 +498,7 @@ def first_statement_deadlocks(connection: BaseDatabaseWrapper, rival: Rival) -> 
     waiting.join()
 
 
-NOTHING_LOST: dict[str, Callable[[BaseDatabaseWrapper, Rival], None]] = {
+NOTHING_LOST: dict[str, Callable[[Connection, Rival], None]] = {
     "named locks": named_locks,
     "metadata lock": metadata_lock,
     "first statement": first_statement_deadlocks,
@@ -551,10 +536,9 @@ def test_block_in_which_nothing_was_lost_goes_on(
 
 
 def test_ordinary_errors_inside_a_block_ask_nothing(
-    make_connection: ConnectionFactory, admin: Admin, proxy: Callable[..., FaultProxy], rival: Rival
+    proxied: Proxied, admin: Admin, rival: Rival
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+    connection, between = proxied()
     with transaction.atomic(using=connection.alias):
         insert(connection, "first")
         with pytest.raises(DatabaseError):
@@ -569,17 +553,14 @@ def test_ordinary_errors_inside_a_block_ask_nothing(
 
 
 def test_read_only_default_of_the_session_outlives_the_question(
-    make_connection: ConnectionFactory, admin: Admin, rival: Rival
+    manual: Any, admin: Admin, rival: Rival
 ) -> None:
-    connection = ours(make_connection)
-    connection.set_autocommit(False)
-    insert(connection, "first")
-    run(connection, "SET SESSION TRANSACTION READ ONLY")
-    deadlock(connection, rival)
+    run(manual, "SET SESSION TRANSACTION READ ONLY")
+    deadlock(manual, rival)
     with pytest.raises(OperationalError) as caught:
-        insert(connection, "second")
+        insert(manual, "second")
     assert code_of(caught.value) == 1792
-    connection.rollback()
+    manual.rollback()
 
 
 # The question itself.
@@ -611,11 +592,8 @@ def test_connection_that_is_lost_at_the_question_commits_nothing(
     between = proxy()
     connection = ours(make_connection, via=between)
     fault = between.cut_at(b"SET TRANSACTION READ WRITE")
-    with pytest.raises(Error):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "first")
-            deadlock(connection, rival)
-            insert(connection, "second")
+    with pytest.raises(Error), transaction.atomic(using=connection.alias):
+        two_halves(connection, rival)
     assert fault.fired
     assert owners(admin) == []
     assert_works(connection, admin)
@@ -628,11 +606,8 @@ def test_question_without_an_answer_is_bounded_and_commits_nothing(
     stalling: FaultProxy,
 ) -> None:
     connection = ours(make_connection, via=stalling, recycle={"ping_timeout": 0.3})
-    with pytest.raises(Error):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "first")
-            deadlock(connection, rival)
-            insert(connection, "second")
+    with pytest.raises(Error), transaction.atomic(using=connection.alias):
+        two_halves(connection, rival)
     assert owners(admin) == []
     stalling.resume()
     assert_works(connection, admin)
@@ -657,29 +632,26 @@ def test_interruption_of_the_question_commits_nothing(
             frame = frame.f_back
         return False
 
-    with pytest.raises(Error):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "first")
-            rival.hold(2)
-            run(connection, LOCK, 1)
-            rival.want(LOCK, 1)
-            with pytest.raises(Impatience), alarm(0.1, Impatience, where=in_the_question):
-                run(connection, LOCK, 2)
-            insert(connection, "second")
+    with pytest.raises(Error), transaction.atomic(using=connection.alias):
+        insert(connection, "first")
+        rival.hold(2)
+        run(connection, LOCK, 1)
+        rival.want(LOCK, 1)
+        with pytest.raises(Impatience), alarm(0.1, Impatience, where=in_the_question):
+            run(connection, LOCK, 2)
+        insert(connection, "second")
     assert owners(admin) == []
     stalling.resume()
     assert_works(connection, admin)
 
 
 def test_mark_that_the_application_takes_back_does_not_let_the_second_half_through(
-    make_connection: ConnectionFactory, admin: Admin, rival: Rival
+    connection: Any, admin: Admin, rival: Rival
 ) -> None:
-    connection = ours(make_connection)
-    with pytest.raises(TransactionManagementError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "first")
-            deadlock(connection, rival)
-            transaction.set_rollback(False, using=connection.alias)
-            insert(connection, "second")
+    with pytest.raises(TransactionManagementError), transaction.atomic(using=connection.alias):
+        insert(connection, "first")
+        deadlock(connection, rival)
+        transaction.set_rollback(False, using=connection.alias)
+        insert(connection, "second")
     assert owners(admin) == []
     assert_works(connection, admin)

@@ -13,14 +13,13 @@ from typing import Any
 
 import pytest
 from django.db import Error, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_mysql_recycle import session_state
 from django_mysql_recycle.session_state import verbs
 
 from .acts import insert
 from .admin import Admin
-from .connections import ConnectionFactory
+from .connections import Connection, ConnectionFactory
 from .queries import run
 
 #: mysqlclient allows several statements in one text by itself; FOUND_ROWS is Django's.
@@ -99,7 +98,7 @@ def statements(randomly: random.Random) -> list[str]:
     return made
 
 
-def run_all(connection: BaseDatabaseWrapper, texts: list[str]) -> None:
+def run_all(connection: Connection, texts: list[str]) -> None:
     for text in texts:
         with contextlib.suppress(Error):
             if text == "atomic":
@@ -112,8 +111,8 @@ def run_all(connection: BaseDatabaseWrapper, texts: list[str]) -> None:
                     cursor.execute(text)
 
 
-def carried(connection: Any, here: str) -> Counter[str]:
-    """What the session has, as the server tells it; most of it ends by the question."""
+def state_of(connection: Any, here: str) -> Counter[str]:
+    """What the session has, by the server's answers. The questions end most of it."""
     with contextlib.closing(connection.connection.cursor()) as cursor:
 
         def works(sql: str) -> bool:
@@ -125,7 +124,7 @@ def carried(connection: Any, here: str) -> Counter[str]:
 
         found: Counter[str] = Counter()
         found["autocommit off"] += not works("SELECT @@autocommit")
-        # Outside of a transaction a savepoint is gone at once.
+        # Outside of a transaction a savepoint ends at once.
         works("SAVEPOINT probe")
         found["transaction"] += works("ROLLBACK TO probe")
         works("XA END 'x'")
@@ -151,13 +150,13 @@ def test_whatever_the_session_carries_is_pinned(
         texts = statements(randomly)
         run_all(connection, texts)
         record: Any = connection.guard.connection  # type: ignore[attr-defined]
-        # What has failed may have left something, and a lock may be in doubt: the next answer tells.
+        # What has failed may have left something, and a lock may be in doubt: the next answer shows.
         if record.status_unknown or record.ledger.pins.doubtful:
             run_all(connection, ["DO 0"])
         kinds = set(record.ledger.pins.kinds())
         if "autocommit off" in kinds:
             kinds.add("transaction")  # each statement begins one
-        found = carried(connection, somewhere)
+        found = state_of(connection, somewhere)
         assert found.keys() <= kinds, texts
         assert ("named lock" in kinds) <= ("named lock" in found), texts
         connection.close()
@@ -188,7 +187,7 @@ def test_whatever_the_session_carries_is_pinned_where_a_verb_is_not_known(
         run_all(connection, texts)
         run_all(connection, ["DO 0"])
         kinds = set(connection.guard.connection.ledger.pins.kinds())
-        found = carried(connection, somewhere)
+        found = state_of(connection, somewhere)
         assert "unknown state" in kinds or found.keys() <= {*kinds, "transaction"}, texts
         hidden += not found.keys() <= kinds
         connection.close()

@@ -7,20 +7,18 @@ sets, and the first other statement raises for what is still owed.
 from __future__ import annotations
 
 import os
-import random
 from typing import Any
 
 import pytest
 from django.db import Error, close_old_connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from django_mysql_recycle import SessionStateLost, pinned
 from django_mysql_recycle.signals import connection_recycled, session_state_lost
 
-from .acts import insert, kill, listening, outcome, owners, rest, session_id
+from .acts import insert, kill, listening, outcome, owners, receiving, rest, session_id
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory
 from .queries import run, value
 
 SEVERAL: dict[str, Any] = {"options": {"client_flag": 65536 | 2}}
@@ -87,10 +85,17 @@ ROUNDS: dict[str, tuple[list[str], str, Any]] = {
 }
 
 
-def do(connection: BaseDatabaseWrapper, *texts: str) -> None:
+def do(connection: Connection, *texts: str) -> None:
     for text in texts:
         with connection.cursor() as cursor:
             cursor.execute(text)
+
+
+def lose_two_and_set_one(connection: Connection, admin: Admin) -> None:
+    """Afterwards @w is lost, and no statement has said so yet."""
+    do(connection, "SET @v = 1", "SET @w = 1")
+    kill(admin, connection)
+    do(connection, "SET @v = 1")
 
 
 @pytest.mark.core
@@ -128,9 +133,8 @@ def test_control_stock_backend_fails_after_each_rest(
 
 
 def test_what_is_not_set_again_raises_at_the_first_other_statement_and_once(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     do(connection, "SET @v = 1, @w = 2", "SET SESSION sql_select_limit = 9", "SET NAMES latin1")
     kill(admin, connection)
     with listening(connection) as told:
@@ -149,9 +153,8 @@ def test_what_is_not_set_again_raises_at_the_first_other_statement_and_once(
 
 @pytest.mark.parametrize("before", ["SET @v = 'b'", "SET @w = 1"])
 def test_text_that_was_set_without_the_names_it_depends_on_is_not_relied_on(
-    make_connection: ConnectionFactory, admin: Admin, before: str
+    connection: Connection, admin: Admin, before: str
 ) -> None:
-    connection = make_connection()
     do(connection, "SET NAMES latin1", before)
     kill(admin, connection)
     do(connection, "SET @v = 'c'", "SET @w = 2")
@@ -174,9 +177,8 @@ def test_text_that_was_set_without_the_names_it_depends_on_is_not_relied_on(
     ],
 )
 def test_statement_that_sets_raises_at_once_where_other_state_is_lost(
-    make_connection: ConnectionFactory, admin: Admin, also: str
+    connection: Connection, admin: Admin, also: str
 ) -> None:
-    connection = make_connection()
     do(connection, "SET @v = 1", also)
     kill(admin, connection)
     with pytest.raises(SessionStateLost):
@@ -186,9 +188,8 @@ def test_statement_that_sets_raises_at_once_where_other_state_is_lost(
 
 
 def test_statement_that_sets_raises_at_once_while_the_connection_is_pinned_by_hand(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     do(connection, "SET @v = 1")
     with pinned(connection):
         kill(admin, connection)
@@ -221,16 +222,12 @@ def test_statement_that_reads_something_of_the_session_raises(
     connection = make_connection(**SEVERAL)
     do(connection, "SET @v = 1", "SET NAMES latin1", "CREATE TEMPORARY TABLE t (a INT)")
     kill(admin, connection)
-    with listening(connection) as told:
-        with pytest.raises(SessionStateLost):
-            do(connection, text)
+    with listening(connection) as told, pytest.raises(SessionStateLost):
+        do(connection, text)
     assert (told.recycled, len(told.lost)) == ([], 1)
 
 
-def test_global_variable_pays_for_no_session_variable(
-    make_connection: ConnectionFactory, admin: Admin
-) -> None:
-    connection = make_connection()
+def test_global_variable_pays_for_no_session_variable(connection: Connection, admin: Admin) -> None:
     do(connection, "SET SESSION sql_select_limit = 9")
     kill(admin, connection)
     before = admin.value("SELECT @@GLOBAL.sql_select_limit")
@@ -240,9 +237,8 @@ def test_global_variable_pays_for_no_session_variable(
 
 
 def test_read_only_mode_is_not_paid_for_by_the_isolation_level(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     do(connection, "SET SESSION TRANSACTION READ ONLY")
     kill(admin, connection)
     do(connection, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
@@ -252,9 +248,8 @@ def test_read_only_mode_is_not_paid_for_by_the_isolation_level(
 
 
 def test_statement_that_sets_and_fails_pays_for_nothing(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     do(connection, "SET SESSION sql_select_limit = 9")
     kill(admin, connection)
     with pytest.raises(Error):
@@ -264,9 +259,8 @@ def test_statement_that_sets_and_fails_pays_for_nothing(
 
 
 def test_statements_after_everything_is_set_again_take_the_common_path(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     do(connection, "SET @v = 5")
     kill(admin, connection)
     do(connection, "SET @v = 5")
@@ -274,10 +268,7 @@ def test_statements_after_everything_is_set_again_take_the_common_path(
     assert connection.guard.connection.ready  # type: ignore[attr-defined]
 
 
-def test_executemany_pays_only_if_it_has_rows(
-    make_connection: ConnectionFactory, admin: Admin
-) -> None:
-    connection = make_connection()
+def test_executemany_pays_only_if_it_has_rows(connection: Connection, admin: Admin) -> None:
     for rows in ([(1,), (2,)], [], iter([])):
         do(connection, "SET @v = 5")
         kill(admin, connection)
@@ -315,12 +306,9 @@ def test_text_with_several_statements_pays_once_all_of_them_have_run(
 
 @pytest.mark.parametrize("enter", ["atomic", "pinned"])
 def test_entering_a_transaction_or_a_pin_raises_for_what_is_owed(
-    make_connection: ConnectionFactory, admin: Admin, enter: str
+    connection: Connection, admin: Admin, enter: str
 ) -> None:
-    connection = make_connection()
-    do(connection, "SET @v = 1", "SET @w = 1")
-    kill(admin, connection)
-    do(connection, "SET @v = 1")
+    lose_two_and_set_one(connection, admin)
     block: Any = transaction.atomic(using=connection.alias)
     if enter == "pinned":
         block = pinned(connection)
@@ -346,13 +334,8 @@ def test_with_autocommit_off_a_transaction_does_not_begin_on_what_is_owed(
     assert owners(admin) == ["after"]
 
 
-def test_what_is_owed_outlives_a_second_loss(
-    make_connection: ConnectionFactory, admin: Admin
-) -> None:
-    connection = make_connection()
-    do(connection, "SET @v = 1", "SET @w = 1")
-    kill(admin, connection)
-    do(connection, "SET @v = 1")
+def test_what_is_owed_outlives_a_second_loss(connection: Connection, admin: Admin) -> None:
+    lose_two_and_set_one(connection, admin)
     kill(admin, connection)
     do(connection, "SET @x = 1")
     with pytest.raises(SessionStateLost) as caught:
@@ -414,10 +397,7 @@ def test_replaced_table_is_made_anew_by_mariadb(
         do(connection, "CREATE OR REPLACE TEMPORARY TABLE t AS SELECT t.* FROM t")
 
 
-def test_receiver_neither_pays_nor_takes_the_error(
-    make_connection: ConnectionFactory, admin: Admin
-) -> None:
-    connection = make_connection()
+def test_receiver_neither_pays_nor_takes_the_error(connection: Connection, admin: Admin) -> None:
     seen = []
 
     def receive(**facts: Any) -> None:
@@ -427,20 +407,16 @@ def test_receiver_neither_pays_nor_takes_the_error(
 
     do(connection, "SET @v = 1", "SET @w = 1")
     kill(admin, connection)
-    connection_recycled.connect(receive)
-    try:
+    with receiving(connection_recycled, receive):
         do(connection, "SET @v = 1")
-    finally:
-        connection_recycled.disconnect(receive)
     assert seen == ["closed"]
     with pytest.raises(SessionStateLost, match="@w"):
         run(connection, "SELECT @w")
 
 
 def test_receiver_that_closes_the_connection_gives_nothing_up(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
 
     def receive(**facts: Any) -> None:
         connection.close()
@@ -448,11 +424,8 @@ def test_receiver_that_closes_the_connection_gives_nothing_up(
     insert(connection, "a")
     do(connection, "SET @v = 1", "SET @w = 1")
     kill(admin, connection)
-    connection_recycled.connect(receive)
-    try:
+    with receiving(connection_recycled, receive):
         do(connection, "SET @v = 1")
-    finally:
-        connection_recycled.disconnect(receive)
     with pytest.raises(SessionStateLost, match="@w"):
         run(connection, "SELECT 1")
     with pytest.raises(SessionStateLost, match="LAST_INSERT_ID"):
@@ -460,21 +433,16 @@ def test_receiver_that_closes_the_connection_gives_nothing_up(
 
 
 def test_interruption_while_the_connection_is_replaced_does_not_hush_up_the_loss(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
 
     def interrupt(**facts: Any) -> None:
         raise KeyboardInterrupt
 
     do(connection, "SET @v = 1", "SET @w = 1")
     kill(admin, connection)
-    connection_created.connect(interrupt)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            do(connection, "SET @v = 1")
-    finally:
-        connection_created.disconnect(interrupt)
+    with receiving(connection_created, interrupt), pytest.raises(KeyboardInterrupt):
+        do(connection, "SET @v = 1")
     with pytest.raises(SessionStateLost) as caught:
         insert(connection, "raised")
     assert "@v" in str(caught.value) and "@w" in str(caught.value)
@@ -483,33 +451,23 @@ def test_interruption_while_the_connection_is_replaced_does_not_hush_up_the_loss
 
 
 def test_interruption_in_a_receiver_of_the_loss_does_not_hush_it_up(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
 
     def interrupt(**facts: Any) -> None:
         raise KeyboardInterrupt
 
-    do(connection, "SET @v = 1", "SET @w = 1")
-    kill(admin, connection)
-    do(connection, "SET @v = 1")
-    session_state_lost.connect(interrupt)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            insert(connection, "interrupted")
-    finally:
-        session_state_lost.disconnect(interrupt)
+    lose_two_and_set_one(connection, admin)
+    with receiving(session_state_lost, interrupt), pytest.raises(KeyboardInterrupt):
+        insert(connection, "interrupted")
     with pytest.raises(SessionStateLost, match="@w"):
         insert(connection, "raised")
     insert(connection, "after")
     assert owners(admin) == ["after"]
 
 
-def test_child_of_a_fork_owes_nothing(make_connection: ConnectionFactory, admin: Admin) -> None:
-    connection = make_connection()
-    do(connection, "SET @v = 1", "SET @w = 1")
-    kill(admin, connection)
-    do(connection, "SET @v = 1")
+def test_child_of_a_fork_owes_nothing(connection: Connection, admin: Admin) -> None:
+    lose_two_and_set_one(connection, admin)
     child = os.fork()
     if not child:
         status = 1
@@ -540,10 +498,7 @@ def test_statement_that_sets_and_never_ran_is_repeated(
             run(connection, "SELECT @v")
 
 
-def test_loss_between_setting_and_the_work_is_told(
-    make_connection: ConnectionFactory, admin: Admin
-) -> None:
-    connection = make_connection()
+def test_loss_between_setting_and_the_work_is_told(connection: Connection, admin: Admin) -> None:
     for _ in range(3):
         do(connection, "SET @v = 1")
         kill(admin, connection)
@@ -603,118 +558,3 @@ def test_worker_whose_statement_sets_its_variables_first_is_recycled(
                 connection.guard.connection.opened_at -= 61  # type: ignore[attr-defined]
                 rest(connection, 61)
     assert (told.lost, told.recycled) == ([], [end] * 3)
-
-
-# Random rounds against the server's own view.
-
-
-class Session:
-    """What the application has set since its last SessionStateLost."""
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        self.variables: dict[str, int] = {}
-        self.limits: dict[str, int] = {}
-        self.tables: set[str] = set()
-
-    def run(self, connection: BaseDatabaseWrapper, randomly: random.Random) -> str:
-        number = randomly.randrange(100, 200)
-        name = randomly.choice("abc")
-        limit = randomly.choice(["sql_select_limit", "group_concat_max_len", "max_sort_length"])
-        table = randomly.choice("tu")
-        choice = randomly.randrange(10)
-        if choice == 0:
-            do(connection, f"SET @{name} = {number}")
-            self.variables[name] = number
-        elif choice == 1:
-            do(connection, f"SET SESSION {limit} = {number}, @{name} = {number}")
-            self.limits[limit] = self.variables[name] = number
-        elif choice == 2:
-            do(connection, f"SET @@{limit} = {number}")
-            self.limits[limit] = number
-        elif choice == 3:
-            do(connection, f"DROP TEMPORARY TABLE IF EXISTS {table}")
-            self.tables.discard(table)
-        elif choice == 4:
-            do(
-                connection,
-                f"DROP TEMPORARY TABLE IF EXISTS {table}",
-                f"CREATE TEMPORARY TABLE {table} (a INT)",
-            )
-            self.tables.add(table)
-        elif choice == 5:
-            do(connection, f"SET @{name} = @a + 1")
-            before = self.variables.get("a")
-            if before is None:
-                self.variables.pop(name, None)
-            else:
-                self.variables[name] = before + 1
-        elif choice == 6:
-            do(connection, f"SET @{name} = {number}; SET SESSION {limit} = {number}")
-            self.variables[name] = self.limits[limit] = number
-        elif choice == 7:
-            do(connection, f"SELECT @{name} := {number}")
-            self.variables[name] = number
-        elif choice == 8:
-            insert(connection, f"{randomly.random()}")
-        else:
-            with transaction.atomic(using=connection.alias):
-                insert(connection, f"{randomly.random()}")
-        return str(choice)
-
-    def check(self, connection: Any, defaults: dict[str, int], done: list[str]) -> None:
-        """Ask past the backend, right after a statement that is no mere SET has succeeded."""
-        cursor = connection.connection.cursor()
-        try:
-            for name in "abc":
-                cursor.execute(f"SELECT @{name}")
-                assert cursor.fetchone()[0] == self.variables.get(name), (name, done)
-            for name, default in defaults.items():
-                cursor.execute(f"SELECT @@{name}")
-                assert cursor.fetchone()[0] == self.limits.get(name, default), (name, done)
-            for table in "tu":
-                try:
-                    cursor.execute(f"SELECT COUNT(*) FROM {table}")
-                    there = True
-                except connection.Database.Error:
-                    there = False
-                assert there is (table in self.tables), (table, done)
-        finally:
-            cursor.close()
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_no_statement_runs_in_a_session_other_than_the_application_has_set(
-    make_connection: ConnectionFactory, admin: Admin, seed: int
-) -> None:
-    randomly = random.Random(seed)
-    connection = make_connection(**SEVERAL)
-    session = Session()
-    defaults = {
-        name: value(connection, f"SELECT @@{name}")
-        for name in ("sql_select_limit", "group_concat_max_len", "max_sort_length")
-    }
-    done: list[str] = []
-    raised = recycled = 0
-    for _ in range(250):
-        before = session_id(connection)
-        if randomly.random() < 0.25:
-            kill(admin, connection)
-        try:
-            done.append(session.run(connection, randomly))
-        except SessionStateLost:
-            session.clear()
-            raised += 1
-            done.append("lost")
-            # What the statements that only set have set since is of no use to anybody, and may
-            # have been lost in its turn.
-            connection.close()
-            outcome(lambda: run(connection, "SELECT 1"))
-            run(connection, "SELECT 1")
-            continue
-        recycled += session_id(connection) != before
-        if done[-1] in "89":  # an INSERT: anything may depend on the session
-            session.check(connection, defaults, done)
-    assert raised > 5 and recycled > 5

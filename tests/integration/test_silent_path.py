@@ -14,14 +14,13 @@ from typing import Any
 
 import pytest
 from django.db import connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error, OperationalError
 
-from servers import FaultProxy, Server
+from servers import Server
 
 from .acts import assert_works, descriptor, insert, listening, outcome, owners, rest, soon
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory
+from .connections import OURS, STOCK, Connection, ConnectionFactory, Proxied
 from .far import Far, port_of
 from .forking import start
 from .queries import run, value
@@ -41,7 +40,7 @@ class Stopwatch:
 # What the kernel is told.
 
 
-def told_to_the_kernel(connection: BaseDatabaseWrapper) -> dict[str, int]:
+def told_to_the_kernel(connection: Connection) -> dict[str, int]:
     with socket.socket(fileno=os.dup(descriptor(connection))) as sock:
         return {
             "keepalive": sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
@@ -94,29 +93,27 @@ def test_control_stock_backend_leaves_the_kernels_defaults(
 SHORT: dict[str, Any] = {"network_timeout": 2, "keepalive": 1, "ping_timeout": 0.5}
 
 
-def write(connection: BaseDatabaseWrapper, far: Far) -> None:
+def write(connection: Connection, far: Far) -> None:
     run(connection, "SELECT 1")
     far.forget(connection)
     with pytest.raises(OperationalError):
         insert(connection, "write")
 
 
-def commit(connection: BaseDatabaseWrapper, far: Far) -> None:
-    with pytest.raises(OperationalError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "commit")
-            far.forget(connection)
+def commit(connection: Connection, far: Far) -> None:
+    with pytest.raises(OperationalError), transaction.atomic(using=connection.alias):
+        insert(connection, "commit")
+        far.forget(connection)
 
 
-def rollback(connection: BaseDatabaseWrapper, far: Far) -> None:
-    with pytest.raises(ZeroDivisionError):
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "rollback")
-            far.forget(connection)
-            raise ZeroDivisionError
+def rollback(connection: Connection, far: Far) -> None:
+    with pytest.raises(ZeroDivisionError), transaction.atomic(using=connection.alias):
+        insert(connection, "rollback")
+        far.forget(connection)
+        raise ZeroDivisionError
 
 
-def server_at_work(connection: BaseDatabaseWrapper, far: Far) -> None:
+def server_at_work(connection: Connection, far: Far) -> None:
     run(connection, "SELECT 1")
     breaker = threading.Timer(0.3, far.namespace.drop_client, [port_of(connection)])
     breaker.start()
@@ -125,7 +122,7 @@ def server_at_work(connection: BaseDatabaseWrapper, far: Far) -> None:
     breaker.join()
 
 
-def idle_with_keepalive(connection: BaseDatabaseWrapper, far: Far) -> None:
+def idle_with_keepalive(connection: Connection, far: Far) -> None:
     run(connection, "SELECT 1")
     far.forget(connection)
     time.sleep(4.5)  # the kernel's own timers: 1 s of silence, then probes for 2 s
@@ -134,7 +131,7 @@ def idle_with_keepalive(connection: BaseDatabaseWrapper, far: Far) -> None:
     assert told.recycled == ["closed"]
 
 
-def ping_after_a_rest(connection: BaseDatabaseWrapper, far: Far) -> None:
+def ping_after_a_rest(connection: Connection, far: Far) -> None:
     run(connection, "SELECT 1")
     far.forget(connection)
     rest(connection, 20)
@@ -144,7 +141,7 @@ def ping_after_a_rest(connection: BaseDatabaseWrapper, far: Far) -> None:
     assert watch.seconds < 2
 
 
-def health_check(connection: BaseDatabaseWrapper, far: Far) -> None:
+def health_check(connection: Connection, far: Far) -> None:
     run(connection, "SELECT 1")
     far.forget(connection)
     with Stopwatch() as watch:
@@ -153,7 +150,7 @@ def health_check(connection: BaseDatabaseWrapper, far: Far) -> None:
     insert(connection, "health check")
 
 
-def close(connection: BaseDatabaseWrapper, far: Far) -> None:
+def close(connection: Connection, far: Far) -> None:
     run(connection, "SELECT 1")
     far.forget(connection)
     with Stopwatch() as watch:
@@ -186,7 +183,7 @@ def test_path_that_drops_packets_holds_nobody_up(
     far.forget(stock)
     control = start(lambda: outcome(lambda: run(stock, "SELECT 1")))
 
-    def play(scene: Callable[[BaseDatabaseWrapper, Far], None]) -> float:
+    def play(scene: Callable[[Connection, Far], None]) -> float:
         connection = connections[alias]
         try:
             connection.ensure_connection()
@@ -255,9 +252,8 @@ def test_health_check_on_a_server_that_stands_still_is_bounded(
 
 
 def test_connection_to_a_server_that_stands_still_closes_at_once(
-    make_connection: ConnectionFactory, server: Server, admin: Admin
+    connection: Connection, server: Server, admin: Admin
 ) -> None:
-    connection = make_connection()
     run(connection, "SELECT 1")
     server.pause()
     with Stopwatch() as watch:
@@ -269,13 +265,9 @@ def test_connection_to_a_server_that_stands_still_closes_at_once(
 
 @pytest.mark.parametrize("inside", ["plain", "atomic"])
 def test_stalled_path_swallows_the_ping_and_not_the_write(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-    inside: str,
+    proxied: Proxied, admin: Admin, inside: str
 ) -> None:
-    between = proxy()
-    connection = make_connection(via=between, recycle={"ping_timeout": 0.3})
+    connection, between = proxied(recycle={"ping_timeout": 0.3})
     run(connection, "SELECT 1")
     rest(connection, 20)
     between.stall()
@@ -361,14 +353,9 @@ def test_connect_timeout_is_not_a_limit_for_statements(
     assert_works(connection, admin)
 
 
-def test_replacement_that_cannot_connect_is_bounded_too(
-    make_connection: ConnectionFactory,
-    admin: Admin,
-    proxy: Callable[..., FaultProxy],
-) -> None:
-    between = proxy()
+def test_replacement_that_cannot_connect_is_bounded_too(proxied: Proxied, admin: Admin) -> None:
+    connection, between = proxied(options={"connect_timeout": 1})
     target = between.target
-    connection = make_connection(via=between, options={"connect_timeout": 1})
     run(connection, "SELECT 1")
     with mute() as host:
         between.retarget(host.host, host.port)

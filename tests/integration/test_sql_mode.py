@@ -11,7 +11,7 @@ from django_mysql_recycle import SessionStateLost
 
 from .acts import kill, listening
 from .admin import Admin
-from .connections import ConnectionFactory
+from .connections import Connection, ConnectionFactory
 from .queries import run, value
 
 pytestmark = pytest.mark.core
@@ -32,10 +32,7 @@ def assert_recycles_unheard(connection: Any, admin: Admin) -> None:
     assert (told.lost, told.recycled) == ([], ["closed"])
 
 
-def test_escaped_quote_in_a_literal_pins_nothing(
-    make_connection: ConnectionFactory, admin: Admin
-) -> None:
-    connection = make_connection()
+def test_escaped_quote_in_a_literal_pins_nothing(connection: Connection, admin: Admin) -> None:
     for sql in (APOLOGY, APOLOGY.encode()):
         run(connection, sql)
         assert not connection.guard.connection.ledger.pins.pinned  # type: ignore[attr-defined]
@@ -105,11 +102,8 @@ def test_sql_mode_that_the_application_sets_counts_at_once(
     assert_recycles_unheard(connection, admin)
 
 
-def test_ansi_quotes_are_known_after_the_first_rest(
-    make_connection: ConnectionFactory, admin: Admin
-) -> None:
+def test_ansi_quotes_are_known_after_the_first_rest(connection: Connection, admin: Admin) -> None:
     admin.set_global("sql_mode", "ANSI_QUOTES")
-    connection = make_connection()
     run(connection, "SELECT 1")
     time.sleep(0.6)
     run(connection, "SELECT 1")

@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error
 
 from servers import Server
 
 from .acts import code_of, insert, session_id, wait_for
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory
 from .queries import run, value
 
 WORKERS = 200
@@ -34,7 +33,7 @@ class Crowd:
     def __init__(self, alias: str, size: int = WORKERS) -> None:
         self._alias = alias
         self._size = size
-        self._act: Callable[[int, BaseDatabaseWrapper], Any] | None = None
+        self._act: Callable[[int, Connection], Any] | None = None
         self._outcomes: list[Any] = []
         # A barrier that waits longer is broken, which ends the threads and fails the test.
         self._start = threading.Barrier(size + 1, timeout=50)
@@ -43,7 +42,7 @@ class Crowd:
         for thread in self._threads:
             thread.start()
 
-    def do(self, act: Callable[[int, BaseDatabaseWrapper], Any]) -> list[Any]:
+    def do(self, act: Callable[[int, Connection], Any]) -> list[Any]:
         """Have each of them do it at the same time; returns results and database errors."""
         self._act, self._outcomes = act, [None] * self._size
         self._start.wait()
@@ -77,7 +76,7 @@ class Crowd:
 
 
 @contextmanager
-def crowd(connection: BaseDatabaseWrapper) -> Iterator[Crowd]:
+def crowd(connection: Connection) -> Iterator[Crowd]:
     threads = Crowd(connection.alias)
     try:
         yield threads
@@ -85,17 +84,17 @@ def crowd(connection: BaseDatabaseWrapper) -> Iterator[Crowd]:
         threads.end()
 
 
-def connect(number: int, connection: BaseDatabaseWrapper) -> int:
+def connect(number: int, connection: Connection) -> int:
     run(connection, "SELECT 1")
     return session_id(connection)
 
 
-def write(number: int, connection: BaseDatabaseWrapper) -> str:
+def write(number: int, connection: Connection) -> str:
     insert(connection, f"w{number}")
     return "written"
 
 
-def ask(number: int, connection: BaseDatabaseWrapper) -> bool:
+def ask(number: int, connection: Connection) -> bool:
     return bool(value(connection, "SELECT %s + 0", number) == number)
 
 
@@ -170,12 +169,13 @@ def test_server_that_stands_still_under_idle_connections_is_not_flooded(
 ) -> None:
     # back_log: the kernel's queue takes all of them at once, or it forgets some for seconds.
     server = own_server(max_connections=10 * WORKERS, back_log=2 * WORKERS)
-    with Admin(server) as admin, crowd(make_connection(server=server)) as threads:
+    connection = make_connection(server=server, recycle={"ping_timeout": 1})
+    with Admin(server) as admin, crowd(connection) as threads:
         sessions = threads.do(connect)
         assert len(set(sessions)) == WORKERS
         time.sleep(0.6)  # a rest: each of them will look before it asks
         server.pause()
-        timer = threading.Timer(8, server.resume)
+        timer = threading.Timer(4, server.resume)
         timer.start()
         outcomes = threads.do(ask)
         timer.join()

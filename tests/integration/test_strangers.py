@@ -10,18 +10,16 @@ from typing import Any
 
 import pytest
 from django.db import DatabaseError, OperationalError, close_old_connections, connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.utils import ConnectionHandler
 
 from django_mysql_recycle import SessionStateLost, counters, pinned
 from django_mysql_recycle.base import DatabaseWrapper
 from django_mysql_recycle.signals import connection_recycled
-from servers import FaultProxy
 
 from .acts import alarm, in_a_driver, insert, listening, owners, rest
 from .admin import Admin
-from .connections import OURS, ConnectionFactory
+from .connections import OURS, Connection, ConnectionFactory, Proxied
 from .queries import connection_id, idle_out, kill, run, settle, value
 from .test_events import close, receiving
 
@@ -40,7 +38,7 @@ class SoftTimeLimit(Exception):
     ],
 )
 def test_handler_that_closes_the_connection_after_the_answer_leaves_it_an_answer(
-    connection: BaseDatabaseWrapper, sql: str, rows: list[Any]
+    connection: Connection, sql: str, rows: list[Any]
 ) -> None:
     run(connection, "DROP PROCEDURE IF EXISTS strangers")
     run(connection, "CREATE PROCEDURE strangers() DO 1")
@@ -59,9 +57,7 @@ def test_handler_that_closes_the_connection_after_the_answer_leaves_it_an_answer
     run(connection, "DROP PROCEDURE strangers")
 
 
-def test_rows_that_close_the_connection_break_nothing(
-    connection: BaseDatabaseWrapper, admin: Admin
-) -> None:
+def test_rows_that_close_the_connection_break_nothing(connection: Connection, admin: Admin) -> None:
     insert(connection, "somebody")
 
     def rows() -> Iterator[tuple[int]]:
@@ -75,7 +71,7 @@ def test_rows_that_close_the_connection_break_nothing(
 
 @pytest.mark.parametrize("entering", [False, True])
 def test_receiver_that_is_cut_short_does_not_answer_for_the_application(
-    connection: BaseDatabaseWrapper, admin: Admin, entering: bool
+    connection: Connection, admin: Admin, entering: bool
 ) -> None:
     run(connection, "SELECT 1")
 
@@ -112,7 +108,7 @@ def test_no_receiver_is_called_inside_itself(
 
 
 def test_receiver_that_closes_the_connection_does_not_switch_autocommit_on(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     run(connection, "SELECT 1")
     connection.set_autocommit(False)
@@ -126,7 +122,7 @@ def test_receiver_that_closes_the_connection_does_not_switch_autocommit_on(
 
 
 def test_pin_by_hand_holds_although_a_receiver_has_closed_the_first_connection(
-    connection: BaseDatabaseWrapper, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
     def close_once(connection: Any, **kwargs: Any) -> None:
         connection_created.disconnect(close_once)
@@ -141,11 +137,8 @@ def test_pin_by_hand_holds_although_a_receiver_has_closed_the_first_connection(
             run(connection, "SELECT 1")
 
 
-def test_begin_is_repeated_once(
-    make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
-) -> None:
-    between = proxy()
-    connection = make_connection(via=between)
+def test_begin_is_repeated_once(proxied: Proxied) -> None:
+    connection, between = proxied()
     run(connection, "SELECT 1")
     between.cut_at(b"BEGIN")
 
@@ -192,9 +185,8 @@ def test_subclass_that_opens_connections_by_itself_is_served(
 
 
 def test_connection_opened_by_hand_costs_the_one_in_use_no_pins(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     run(connection, "SELECT GET_LOCK('mine', 0)")
     connection.get_new_connection(connection.get_connection_params()).close()
     admin.kill(connection.connection.thread_id())
@@ -204,9 +196,8 @@ def test_connection_opened_by_hand_costs_the_one_in_use_no_pins(
 
 
 def test_connection_opened_by_hand_costs_the_one_in_use_no_transaction(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     connection.set_autocommit(False)
     insert(connection, "first half")
     connection.get_new_connection(connection.get_connection_params()).close()
@@ -218,9 +209,8 @@ def test_connection_opened_by_hand_costs_the_one_in_use_no_transaction(
 
 
 def test_cursor_from_before_another_connection_was_put_in_place_keeps_the_books(
-    make_connection: ConnectionFactory, admin: Admin
+    connection: Connection, admin: Admin
 ) -> None:
-    connection = make_connection()
     with connection.cursor() as cursor:
         own: Any = connection.connection
         connection.connection = connection.get_new_connection(connection.get_connection_params())
@@ -281,7 +271,7 @@ def test_replaced_ensure_connection_may_call_the_one_it_has_replaced(
         real()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BaseDatabaseWrapper, "ensure_connection", replacement)
+        patch.setattr(Connection, "ensure_connection", replacement)
         assert value(connection, "SELECT 1") == 1
         assert value(connection, "SELECT 2") == 2
     assert opened[0] is True

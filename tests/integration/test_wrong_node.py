@@ -16,7 +16,7 @@ from servers import FaultProxy, Server
 from ..choice import VENDOR
 from .acts import code_of, insert, listening, outcome, owners
 from .admin import Admin
-from .connections import STOCK, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory
 from .queries import connection_id, run, value
 
 #: An application's own account: read_only does not bind administrators.
@@ -79,16 +79,14 @@ def test_refusal_inside_a_transaction_replaces_nothing_before_its_end(
 ) -> None:
     connection = make_connection(**application)
     before = connection_id(connection)
-    with pytest.raises(DatabaseError) as caught:
-        with transaction.atomic(using=connection.alias):
-            run(connection, "SELECT * FROM testapp_account")
-            admin.set_global("read_only", 1)
-            insert(connection, "refused")
+    with pytest.raises(DatabaseError) as caught, transaction.atomic(using=connection.alias):
+        run(connection, "SELECT * FROM testapp_account")
+        admin.set_global("read_only", 1)
+        insert(connection, "refused")
     assert code_of(caught.value) == 1290
     admin.set_global("read_only", 0)
-    with listening(connection) as told:
-        with transaction.atomic(using=connection.alias):
-            insert(connection, "accepted")
+    with listening(connection) as told, transaction.atomic(using=connection.alias):
+        insert(connection, "accepted")
     assert told.recycled == ["wrong node"]
     assert connection_id(connection) != before
     assert owners(admin) == ["accepted"]
@@ -101,9 +99,8 @@ def test_reads_go_on_inside_the_transaction_that_was_refused_a_write(
     admin.set_global("read_only", 1)
     with transaction.atomic(using=connection.alias):
         session = connection_id(connection)
-        with pytest.raises(DatabaseError):
-            with transaction.atomic(using=connection.alias):
-                insert(connection, "refused")
+        with pytest.raises(DatabaseError), transaction.atomic(using=connection.alias):
+            insert(connection, "refused")
         assert connection_id(connection) == session
 
 
@@ -133,9 +130,8 @@ def test_pinned_connection_is_not_left(
 @pytest.mark.core
 @pytest.mark.parametrize("begin", ["START TRANSACTION READ ONLY", "SET TRANSACTION READ ONLY"])
 def test_read_only_transaction_of_the_users_own_keeps_its_connection(
-    make_connection: ConnectionFactory, admin: Admin, begin: str
+    connection: Connection, admin: Admin, begin: str
 ) -> None:
-    connection = make_connection()
     before = connection_id(connection)
     run(connection, begin)
     if begin.startswith("SET"):

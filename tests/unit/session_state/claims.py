@@ -18,7 +18,7 @@ SIGNS = {"begin": "+", "end": "-", "end_all": "--", "rename": "~", "run": "!"}
 def effects(sql: str, reading: Reading = USUAL) -> list[str]:
     """The changes and reads of a text, in words."""
     statement = examine(sql, reading)
-    told = []
+    found = []
     for change in statement.changes:
         if change.action is Action.ASK:
             continue  # see test_server_is_asked_for_the_locks_whose_fate_no_answer_tells
@@ -32,8 +32,8 @@ def effects(sql: str, reading: Reading = USUAL) -> list[str]:
             if change.uncounted and (change.action, change.kind) == (Action.BEGIN, Kind.NAMED_LOCK)
             else SIGNS[change.action.value]
         )
-        told.append(f"{sign}{change.kind.value.label} {name}".rstrip())
-    return told + [f"?{read}" for read in statement.reads]
+        found.append(f"{sign}{change.kind.value.label} {name}".rstrip())
+    return found + [f"?{read}" for read in statement.reads]
 
 
 def claims(table: dict[str, tuple[str, ...]]) -> pytest.MarkDecorator:

@@ -55,7 +55,7 @@ def test_state_pins_from_its_beginning_to_its_end(
     ("begin", "no_end"),
     [
         ("DO GET_LOCK('a', 1)", "DO RELEASE_LOCK('b')"),
-        # MariaDB tells them apart; MySQL does not, but nothing proves that the server is one.
+        # To MariaDB these are two locks. To MySQL they are one, but the server may be MariaDB.
         ("DO GET_LOCK('a', 1)", "DO RELEASE_LOCK('A')"),
         ("DO GET_LOCK('a', 1)", "DO RELEASE_LOCK(a)"),
         ("LOCK INSTANCE FOR BACKUP", "UNLOCK TABLES"),
@@ -103,12 +103,7 @@ def test_all_else_is_not_counted(state: SessionState) -> None:
         ("DO GET_LOCK(%s, %s)", (b"a", 1), "DO RELEASE_LOCK(%(n)s)", {"n": "a"}),
         ("DO GET_LOCK(%s, 1)", "a", "DO RELEASE_LOCK('a')", ()),
         ("DO GET_LOCK(%s, 1)", (7,), "DO RELEASE_LOCK('7')", ()),
-        (
-            "DO GET_LOCK(CONCAT('x', %s), %s)",
-            ("a", 1),
-            "DO RELEASE_LOCK( concat('x',%s) )",
-            ["a"],
-        ),
+        ("DO GET_LOCK(CONCAT('x', %s), %s)", ("a", 1), "DO RELEASE_LOCK( concat('x',%s) )", ["a"]),
         ("DO GET_LOCK(%s, 1)", None, "DO RELEASE_LOCK(%s)", None),
     ],
 )
@@ -235,7 +230,7 @@ class TestTakenNobodyKnowsHowOften:
 
 
 class TestServerIsAskedForLocks:
-    """Where no answer tells whether a lock is held, the server does."""
+    """Where no answer says whether a lock is held, the server is asked."""
 
     def asked(self, state: SessionState, *texts: str, args: object = None) -> list[str]:
         return names(run(state, *texts, args=args))
@@ -658,7 +653,7 @@ class TestCopy:
 
 class TestDescribe:
     @pytest.mark.parametrize(
-        ("sql", "args", "told"),
+        ("sql", "args", "message"),
         [
             ("DO GET_LOCK('it''s', 1)", None, 'named lock "it\'s" taken 42 s ago'),
             ("DO GET_LOCK(%s, 1)", ["leader"], "named lock 'leader' taken 42 s ago"),
@@ -679,9 +674,9 @@ class TestDescribe:
         ],
     )
     def test_names_and_since_when_but_no_values(
-        self, state: SessionState, sql: str, args: object, told: str
+        self, state: SessionState, sql: str, args: object, message: str
     ) -> None:
-        assert run(state, sql, args=args, now=100.0).describe(141.7) == told
+        assert run(state, sql, args=args, now=100.0).describe(141.7) == message
 
     def test_first_taken_counts(self, state: SessionState) -> None:
         run(state, "DO GET_LOCK('a', 1)", now=1.0)
@@ -700,9 +695,9 @@ class TestDescribe:
         self, state: SessionState
     ) -> None:
         run(state, *(f"SET @v{number} = 1" for number in range(6)), "DO GET_LOCK('a', 1)")
-        told = state.describe(0.0)
-        assert told.startswith("named lock 'a' taken 0 s ago, user variable @v0 used 0 s ago, ")
-        assert told.endswith("@v3 used 0 s ago, and 2 more")
+        message = state.describe(0.0)
+        assert message.startswith("named lock 'a' taken 0 s ago, user variable @v0 used 0 s ago, ")
+        assert message.endswith("@v3 used 0 s ago, and 2 more")
 
     def test_clock_that_went_back_is_no_negative_time(self, state: SessionState) -> None:
         assert run(state, "BEGIN", now=9.0).describe(1.0) == "transaction begun by SQL 0 s ago"

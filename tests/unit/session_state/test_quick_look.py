@@ -1,4 +1,4 @@
-"""What the quick look tells by itself, what it keeps, and the rest that is told of a statement."""
+"""What the quick look knows by itself and keeps, and what else is known of a statement."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from dataclasses import replace
 import pytest
 
 from django_mysql_recycle import session_state
-from django_mysql_recycle.session_state import PLAIN, Kind, cache_get, examine
+from django_mysql_recycle.session_state import (
+    PLAIN,
+    PLAIN_INSERT,
+    Kind,
+    cache_get,
+    examine,
+    functions,
+)
+from django_mysql_recycle.session_state.lexer import USUAL, WATCHED, Source, skim
 
 
 @pytest.mark.parametrize(
@@ -36,6 +44,15 @@ from django_mysql_recycle.session_state import PLAIN, Kind, cache_get, examine
 def test_ordinary_statement_is_the_one_plain_object(sql: str) -> None:
     assert examine(sql) is PLAIN
     assert examine(sql.encode()) is PLAIN
+
+
+@pytest.mark.parametrize("function", sorted({*functions._LOCK_CALLS, *functions.ASKING_CALLS}))
+def test_function_that_matters_is_seen_wherever_it_stands(function: str) -> None:
+    assert function in WATCHED
+    call = f"{function.lower()}()"
+    assert examine(f"SELECT {call}") not in (PLAIN, PLAIN_INSERT)
+    far_behind = Source(f"INSERT INTO t VALUES ({'1, ' * 20_000}{call})", USUAL)
+    assert function.lower() in [token.text for token in skim(far_behind)]
 
 
 class TestCache:

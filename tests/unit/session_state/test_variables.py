@@ -71,7 +71,7 @@ SESSION_VARIABLES = {
     "in a word": ("SET unique_checks = ON", "-session variable unique_checks"),
     "in quotes": ("SET unique_checks = 'on'", "-session variable unique_checks"),
     "to the default": ("SET unique_checks = DEFAULT", "-session variable unique_checks"),
-    "to what nobody knows": (
+    "to what is not known": (
         "SET unique_checks = @old",
         "+session variable unique_checks",
         "+user variable old",
@@ -108,12 +108,7 @@ USER_VARIABLES = {
     "read": ("SELECT @x", "+user variable x", "?@x"),
     "without a blank": ("SELECT@x", "+user variable x", "?@x"),
     "assigned": ("SELECT 1, @x := 7", "+user variable x"),
-    "assigned from another": (
-        "SELECT @a := @b",
-        "+user variable a",
-        "+user variable b",
-        "?@b",
-    ),
+    "assigned from another": ("SELECT @a := @b", "+user variable a", "+user variable b", "?@b"),
     "counted up": ("SELECT @n := @n + 1 FROM t", "+user variable n", "?@n"),
     "in backticks": ("SELECT @`x y`", "+user variable x y", "?@x y"),
     "in quotes": ("SELECT @'x'", "+user variable x", "?@..."),
@@ -148,11 +143,7 @@ USER_VARIABLES = {
     "a killed user": ("KILL USER u@localhost",),
     "a variable that is killed": ("KILL @id", "+user variable id", "?@id"),
     "a definer": ("CREATE DEFINER = u@localhost VIEW v AS SELECT 1",),
-    "a column of a new table": (
-        "CREATE TABLE user AS SELECT@x",
-        "+user variable x",
-        "?@x",
-    ),
+    "a column of a new table": ("CREATE TABLE user AS SELECT@x", "+user variable x", "?@x"),
 }
 
 
@@ -177,7 +168,7 @@ ASSIGNMENTS = {
         "",
         "@r",
     ),
-    "read outside of it, where nobody knows when": (
+    "read outside of it, before or after": (
         "SELECT @r FROM (SELECT @r := @r + 1 AS n FROM t, (SELECT @r := 0) x) y",
         "@r",
         "",

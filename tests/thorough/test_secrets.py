@@ -6,11 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_mysql_recycle.session_state import Kind, Reading, SessionState, examine
-from django_mysql_recycle.session_state.statements import (
-    Action,
-    Change,
-    Statement,
-)
+from django_mysql_recycle.session_state.statements import Action, Change, Statement
 
 unhurried = settings(deadline=None)
 
@@ -71,7 +67,7 @@ texts = st.builds(
 PARAMETERS = [f"{SECRET}", f"SELECT GET_LOCK(MD5('{SECRET}'), 1), @'{SECRET}'", None]
 
 
-def told(state: SessionState, statement: Statement) -> str:
+def shown(state: SessionState, statement: Statement) -> str:
     """Everything that a message, a signal, the log or a traceback can show of it."""
     return " ".join([state.describe(0.0), repr(state), *state.kinds(), repr(statement)])
 
@@ -90,7 +86,7 @@ def test_secret_in_a_literal_is_never_told(
     else:
         state.apply_begins(statement, args, 0.0, many=way == "many")
     if reads_as_the_server_does(sql, reading):
-        assert SECRET not in told(state, statement)
+        assert SECRET not in shown(state, statement)
 
 
 def reads_as_the_server_does(sql: list[str], reading: Reading) -> bool:

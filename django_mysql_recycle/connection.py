@@ -51,15 +51,17 @@ class PhysicalConnection:
     """One connection of the driver to the server."""
 
     # More attributes than an instance keeps in place without this.
+    # fmt: off
     __slots__ = (
-        *("code", "condition", "descriptor", "dirty", "driver", "exchange", "executing"),
-        *("expires_at", "idle_limit", "kept_until", "last_activity", "ledger", "limit_due"),
-        *("limit_pause", "limit_unread", "mariadb", "max_age", "network_timeout_lifted"),
-        *("opened_at", "opened_in", "options", "path_options", "peer_closed", "ran_since"),
-        *("raw", "read_only_declared", "reading", "ready", "reason", "rolled_back"),
-        *("short_idle", "socket", "status_unknown", "touched", "unit_ended_at", "usable"),
-        *("watched", "wrong_node"),
+        "code", "condition", "descriptor", "dirty", "driver", "exchange", "executing",
+        "expires_at", "idle_limit", "kept_until", "last_activity", "ledger", "limit_due",
+        "limit_pause", "limit_unread", "mariadb", "max_age", "network_timeout_lifted",
+        "opened_at", "opened_in", "options", "path_options", "peer_closed", "ran_since", "raw",
+        "read_only_declared", "reading", "ready", "reason", "reconnected", "rolled_back",
+        "short_idle", "socket", "status_unknown", "touched", "unit_ended_at", "usable",
+        "watched", "wrong_node",
     )
+    # fmt: on
 
     def __init__(
         self, driver: Driver, raw: DriverConnection, options: Options, max_age: float | None
@@ -569,7 +571,7 @@ class PhysicalConnection:
         the driver has sent, or was to send. Of these it is known exactly whether the driver has
         raised it, or a signal handler in the middle.
         """
-        self.ledger.after = None
+        self.ledger.forget_after()
         outcome = self.exchange.settle()
         if outcome is Outcome.NONE and not self.driver_let_go:
             # A parameter, a row of the application's iterator, an instrumentation, another

@@ -463,7 +463,6 @@ class Guard:
         if arguments:
             ledger.left_arguments(arguments)
         has_rows = getattr(cursor, "description", None) is not None
-        ledger.after = None
         if losses.unanswerable:
             losses.note_answers(rows=has_rows and not statement.asks_only, arguments=arguments)
         if losses.refused is not None:
@@ -647,7 +646,7 @@ class Guard:
         asked = statement.lone_lock_call and not isinstance(cursor, self.driver.unbuffered)
         answer = only_value(cursor) if asked else ...
         connection.note_changes(statement, args, answer, autocommit=wrapper.autocommit)
-        ledger.after = None  # the rest of the text may still fail, and nothing will tell
+        ledger.forget_after()  # the rest of the text may still fail, and nothing will tell
         has_rows = getattr(cursor, "description", None) is not None
         if ledger.pins.pinned and _may_write(statement, has_rows=has_rows):
             ledger.pins.written()

@@ -58,6 +58,10 @@ class Ledger:
         if self.after is not None:
             self.pins, self.after = self.after, None
 
+    def forget_after(self) -> None:
+        """What all of an earlier text would have done does not count any more."""
+        self.after = None
+
     def hold(self, reason: str, now: float) -> object:
         """Pin by hand. Returns the token with which `release` ends it."""
         token = self.pins.hold(reason, now)
@@ -82,6 +86,7 @@ class Ledger:
 
     def ran(self, statement: Statement, before: float, now: float) -> None:
         """A statement has succeeded; `before` was the last activity until then."""
+        self.after = None
         nothing_left = statement.asks_only and before == self.nothing_left_at
         self.left |= statement.leaves
         if nothing_left:

@@ -60,9 +60,7 @@ _READ_VARIABLES = {
 ASKING_CALLS = {*_READING_CALLS, "LAST_INSERT_ID", "LASTVAL"}
 
 #: Statements in which an unquoted name before an @ is an account.
-_NAME_ACCOUNTS = {
-    *("GRANT", "REVOKE", "SHOW", "SET", "CREATE", "ALTER", "DROP", "RENAME", "KILL"),
-}
+_NAME_ACCOUNTS = {"GRANT", "REVOKE", "SHOW", "SET", "CREATE", "ALTER", "DROP", "RENAME", "KILL"}
 
 #: Functions whose value depends on what they are given alone, and on the default database.
 _SAME_VALUE = {
@@ -74,7 +72,7 @@ _SAME_VALUE = {
 _LONGEST_NAME = 32
 #: With one of these a call may run for several rows, or for none.
 _CLAUSES = {
-    *("FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "UNION", "EXCEPT", "INTERSECT", "INTO"),
+    *("FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "UNION", "EXCEPT", "INTERSECT", "INTO")
 }
 
 _NOTHING = Token(TokenKind.SIGN, "", "", 0, 0)

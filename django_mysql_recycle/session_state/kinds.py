@@ -194,15 +194,11 @@ class Answer(Enum):
     """
 
     LAST_STATEMENT = _Left(
-        left_by=ANY,
-        end=End.STATEMENT,
-        description="the row count and warnings of a statement",
+        left_by=ANY, end=End.STATEMENT, description="the row count and warnings of a statement"
     )
     FOUND_ROWS = _Left(left_by=ANY, end=End.SELECT, description="FOUND_ROWS() of a SELECT")
     INSERT_ID = _Left(
-        left_by=INSERTED | CALLED,
-        end=End.ASKED,
-        description="LAST_INSERT_ID() of an INSERT",
+        left_by=INSERTED | CALLED, end=End.ASKED, description="LAST_INSERT_ID() of an INSERT"
     )
     LAST_GTID = _Left(left_by=ANY, end=End.ASKED, description="@@last_gtid of a write")
     SEQUENCE_VALUE = _Left(

@@ -138,11 +138,7 @@ def cost(sql: str | bytes, limit: float) -> float:
     return least / yardstick
 
 
-ALL = [
-    *cases(ROWS, ORDINARY),
-    *cases(OTHERS, ORDINARY),
-    *cases(HOSTILE_ONES, HOSTILE),
-]
+ALL = [*cases(ROWS, ORDINARY), *cases(OTHERS, ORDINARY), *cases(HOSTILE_ONES, HOSTILE)]
 
 
 @pytest.mark.parametrize(("parts", "limit"), ALL)

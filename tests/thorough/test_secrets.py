@@ -6,11 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_mysql_recycle.session_state import Kind, Reading, SessionState, examine
-from django_mysql_recycle.session_state.statements import (
-    Action,
-    Change,
-    Statement,
-)
+from django_mysql_recycle.session_state.statements import Action, Change, Statement
 
 unhurried = settings(deadline=None)
 

@@ -103,12 +103,7 @@ def test_all_else_is_not_counted(state: SessionState) -> None:
         ("DO GET_LOCK(%s, %s)", (b"a", 1), "DO RELEASE_LOCK(%(n)s)", {"n": "a"}),
         ("DO GET_LOCK(%s, 1)", "a", "DO RELEASE_LOCK('a')", ()),
         ("DO GET_LOCK(%s, 1)", (7,), "DO RELEASE_LOCK('7')", ()),
-        (
-            "DO GET_LOCK(CONCAT('x', %s), %s)",
-            ("a", 1),
-            "DO RELEASE_LOCK( concat('x',%s) )",
-            ["a"],
-        ),
+        ("DO GET_LOCK(CONCAT('x', %s), %s)", ("a", 1), "DO RELEASE_LOCK( concat('x',%s) )", ["a"]),
         ("DO GET_LOCK(%s, 1)", None, "DO RELEASE_LOCK(%s)", None),
     ],
 )

@@ -27,28 +27,17 @@ OTHERS = {
         "EXECUTE IMMEDIATE 'SELECT GET_LOCK(?, 1)' USING 'a'",
         "++named lock <?>",
     ),
-    "or nothing that is written out": (
-        "EXECUTE IMMEDIATE CONCAT('BEG', 'IN')",
-        "+unknown state",
-    ),
+    "or nothing that is written out": ("EXECUTE IMMEDIATE CONCAT('BEG', 'IN')", "+unknown state"),
     "or something behind a literal": (
         "EXECUTE IMMEDIATE 'SELECT ' || @what",
         "+unknown state",
         "+user variable what",
         "?@what",
     ),
-    "or a variable": (
-        "EXECUTE IMMEDIATE @s USING 1",
-        "+unknown state",
-        "+user variable s",
-        "?@s",
-    ),
+    "or a variable": ("EXECUTE IMMEDIATE @s USING 1", "+unknown state", "+user variable s", "?@s"),
     "or a parameter": ("EXECUTE IMMEDIATE %s USING %s", "!unknown state %0"),
     "or a parameter and more": ("EXECUTE IMMEDIATE %s || ''", "+unknown state"),
-    "or a name": (
-        "BEGIN NOT ATOMIC DECLARE s TEXT; EXECUTE IMMEDIATE s; END",
-        "+unknown state",
-    ),
+    "or a name": ("BEGIN NOT ATOMIC DECLARE s TEXT; EXECUTE IMMEDIATE s; END", "+unknown state"),
     "or a text that runs another one": (
         "EXECUTE IMMEDIATE 'BEGIN NOT ATOMIC EXECUTE IMMEDIATE CONCAT(''BEG'', ''IN''); END'",
         "+unknown state",
@@ -137,10 +126,7 @@ BODIES = {
         "BEGIN NOT ATOMIC IF 1 THEN CREATE TEMPORARY TABLE t (a int); COMMIT; END IF; END",
         "+temporary table t",
     ),
-    "so may a loop": (
-        "FOR i IN 1..3 DO START TRANSACTION; END FOR",
-        "+transaction",
-    ),
+    "so may a loop": ("FOR i IN 1..3 DO START TRANSACTION; END FOR", "+transaction"),
     "a column called begin is no block": (
         "SELECT begin FROM t; LOCK TABLES t READ",
         "+table lock tables",

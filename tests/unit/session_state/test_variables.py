@@ -108,12 +108,7 @@ USER_VARIABLES = {
     "read": ("SELECT @x", "+user variable x", "?@x"),
     "without a blank": ("SELECT@x", "+user variable x", "?@x"),
     "assigned": ("SELECT 1, @x := 7", "+user variable x"),
-    "assigned from another": (
-        "SELECT @a := @b",
-        "+user variable a",
-        "+user variable b",
-        "?@b",
-    ),
+    "assigned from another": ("SELECT @a := @b", "+user variable a", "+user variable b", "?@b"),
     "counted up": ("SELECT @n := @n + 1 FROM t", "+user variable n", "?@n"),
     "in backticks": ("SELECT @`x y`", "+user variable x y", "?@x y"),
     "in quotes": ("SELECT @'x'", "+user variable x", "?@..."),
@@ -148,11 +143,7 @@ USER_VARIABLES = {
     "a killed user": ("KILL USER u@localhost",),
     "a variable that is killed": ("KILL @id", "+user variable id", "?@id"),
     "a definer": ("CREATE DEFINER = u@localhost VIEW v AS SELECT 1",),
-    "a column of a new table": (
-        "CREATE TABLE user AS SELECT@x",
-        "+user variable x",
-        "?@x",
-    ),
+    "a column of a new table": ("CREATE TABLE user AS SELECT@x", "+user variable x", "?@x"),
 }
 
 

@@ -60,3 +60,13 @@ def test_the_readme_names_every_target_of_the_makefile() -> None:
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony is not None
     assert set(re.findall(r"\bmake ([a-z][\w-]*)", README)) == set(phony[1].split()) - {"help"}
+
+
+def test_the_readme_of_the_tests_names_every_integration_test() -> None:
+    named = set(re.findall(r"`([a-z_]+)/?`", (ROOT / "tests" / "README.md").read_text()))
+    folder = ROOT / "tests" / "integration"
+    files = {path.stem for path in folder.glob("test_*.py")}
+    files |= {path.parent.name for path in folder.glob("*/test_*.py")}
+    assert files <= named
+    gone = {name for name in named if re.fullmatch(r"test_\w{1,30}", name)} - files
+    assert gone == set()

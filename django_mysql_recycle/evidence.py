@@ -59,9 +59,7 @@ def proof_of(error: BaseException, connection: PhysicalConnection, *, asking: bo
     # An error packet, unless this client library has a number for what it cannot read.
     hung_up = liveness.hangs_up(connection.descriptor, HANG_UP)
     if hung_up is False:
-        if origin is Origin.SERVER or is_of_the_server(error):
-            return Proof.ALIVE
-        if proof is not Proof.PROTOCOL and code_of(error):
+        if origin is Origin.SERVER or (proof is not Proof.PROTOCOL and code_of(error)):
             return Proof.ALIVE
         # 2027 is also what Connector/C makes of a packet with a number of its own range.
         return Proof.ALIVE if not asking and questions.is_in_step(connection) else Proof.PROTOCOL

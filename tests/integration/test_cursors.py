@@ -292,6 +292,19 @@ def test_statement_in_the_middle_of_unbuffered_rows_is_left_to_the_driver(
     assert run(connection, "SELECT 1") == [(1,)]
 
 
+def test_fetching_rows_counts_as_activity(
+    make_connection: ConnectionFactory, driver: str, recycles: list[dict[str, Any]]
+) -> None:
+    connection = make_connection(options=unbuffered(driver), recycle={"idle_limit": 60})
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 UNION SELECT 2")
+        connection.guard.connection.last_activity -= 61  # type: ignore[attr-defined]
+        assert len(cursor.fetchall()) == 2
+        cursor.execute("SELECT 3")
+        cursor.fetchall()
+    assert recycles == []
+
+
 def test_unbuffered_rows_are_complete_after_a_long_silence(
     make_connection: ConnectionFactory, driver: str, recycles: list[dict[str, Any]]
 ) -> None:

@@ -264,6 +264,32 @@ def test_interruption_between_an_acknowledged_commit_and_autocommit_costs_no_hoo
     assert (owners(admin), hooks) == (["a", "b"], ["a"])
 
 
+@pytest.mark.parametrize("method", ["commit", "rollback"])
+def test_block_whose_end_an_interruption_has_kept_from_being_sent_commits_nothing(
+    make_connection: ConnectionFactory,
+    admin: Admin,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    connection = make_connection()
+
+    def strike() -> None:
+        raise SoftTimeLimit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, method, strike)
+        with pytest.raises(SoftTimeLimit):
+            with transaction.atomic(using=connection.alias):
+                insert(connection, "a")
+                if method == "rollback":
+                    raise LookupError
+    assert owners(admin) == []
+    with transaction.atomic(using=connection.alias):
+        insert(connection, "b")
+    assert owners(admin) == ["b"]
+    assert_works(connection, admin)
+
+
 @ONE_KIND
 def test_interrupted_entry_into_a_transaction_leaves_nothing_behind(
     proxied: Proxied, admin: Admin, kind: type[BaseException]

@@ -49,6 +49,21 @@ def test_statements_that_belong_together_stay_on_one_connection_until_the_overru
     assert 5 <= recycles[0]["age"] - recycles[0]["max_age"] < 5.5
 
 
+@pytest.mark.parametrize("begins", [True, False], ids=["unit begins", "within a unit"])
+def test_ping_does_not_change_whether_a_unit_of_work_begins(
+    make_connection: ConnectionFactory, begins: bool
+) -> None:
+    connection = make_connection(CONN_MAX_AGE=600, recycle={"jitter": None})
+    first = connection_id(connection)
+    if begins:
+        connection.close_if_unusable_or_obsolete()
+    assert connection.is_usable()
+    record = connection.guard.connection  # type: ignore[attr-defined]
+    record.opened_at -= 601  # within the overrun
+    record.expires_at -= 601
+    assert (connection_id(connection) != first) is begins
+
+
 @pytest.mark.core
 def test_loop_of_atomic_blocks_alone_is_recycled_at_the_max_age(
     make_connection: ConnectionFactory, recycles: list[dict[str, Any]]

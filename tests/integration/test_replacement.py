@@ -18,7 +18,7 @@ from django_mysql_recycle import counters, pinned
 from django_mysql_recycle.signals import connection_recycled
 
 from ..testapp.models import Account, Item
-from .acts import Hooks, insert, owners, receiving, rest, wait_for
+from .acts import Hooks, insert, owners, receiving, rest, wait_for, wait_until_hung_up
 from .admin import Admin
 from .connections import OURS, STOCK, Connection, ConnectionFactory, Proxied
 from .queries import connection_id, kill, run, settle, value
@@ -407,6 +407,28 @@ def test_each_replacement_is_told_by_a_log_record_and_a_signal_and_counted(
     assert told["sender"] is type(connection)
     assert 0 <= told["idle"] <= told["age"] < 10
     assert counters()[connection.alias]["recycled"] == {"closed": 1}
+
+
+def test_receiver_that_takes_its_time_in_which_the_new_connection_is_lost_costs_no_statement(
+    connection: Connection, admin: Admin
+) -> None:
+    run(connection, "SELECT 1")
+    called: list[str] = []
+
+    def receive(*, reason: str, **facts: Any) -> None:
+        called.append(reason)
+        kill_and_rest()
+
+    def kill_and_rest() -> None:
+        admin.kill(connection.connection.thread_id())
+        wait_until_hung_up(connection)
+        rest(connection)
+
+    kill_and_rest()
+    with receiving(connection_recycled, receive):
+        insert(connection, "once")
+    assert called == ["closed", "closed"]  # no receiver is called for the third connection
+    assert owners(admin) == ["once"]
 
 
 def test_receiver_of_our_signal_that_raises_breaks_nothing(

@@ -268,6 +268,17 @@ def test_statements_after_everything_is_set_again_take_the_common_path(
     assert connection.guard.connection.ready  # type: ignore[attr-defined]
 
 
+def test_statements_after_a_loss_was_raised_take_the_common_path(
+    connection: Connection, admin: Admin
+) -> None:
+    do(connection, "SET @v = 5")
+    kill(admin, connection)
+    with pytest.raises(SessionStateLost):
+        run(connection, "SELECT @v")
+    run(connection, "SELECT 1")
+    assert connection.guard.connection.ready
+
+
 def test_executemany_pays_only_if_it_has_rows(connection: Connection, admin: Admin) -> None:
     for rows in ([(1,), (2,)], [], iter([])):
         do(connection, "SET @v = 5")

@@ -1,9 +1,65 @@
-"""The policy over random sequences of what can happen to a connection."""
+"""The policy over random facts, and over random sequences of what can happen to a connection."""
 
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from django_mysql_recycle.policy import Action, Facts, decide, idle_limit_of
+from django_mysql_recycle.policy import Action, Facts, Verdict, decide, idle_limit_of, short_idle_of
+
+from ..unit.test_policy import closed
+
+
+@given(st.floats(0.01, 1e8))
+def test_the_margin_is_never_more_than_half_and_never_more_than_thirty_seconds(wait_timeout):
+    limit = idle_limit_of(wait_timeout, None)
+    assert limit is not None
+    assert wait_timeout / 2 <= limit < wait_timeout
+    assert wait_timeout - limit <= 30.001
+
+
+seconds = st.floats(0, 100)
+limits = st.none() | st.floats(0.1, 60)
+facts = st.builds(
+    Facts,
+    safe=st.booleans(),
+    pending=st.booleans(),
+    pinned=st.booleans(),
+    settable=st.booleans(),
+    reads_state=st.booleans(),
+    reason=st.sampled_from(["", "", "lost", "interrupted"]),
+    interrupted=st.just(False),
+    wrong_node=st.booleans(),
+    unit_begins=st.booleans(),
+    idle=seconds,
+    age=seconds,
+    idle_limit=limits,
+    max_age=limits,
+    ping_after=limits,
+    limit_unread=st.booleans(),
+    peer_closed=st.sampled_from([closed, lambda: False]),
+)
+
+
+@given(facts)
+def test_what_would_be_lost_is_never_replaced(given_facts):
+    if decide(given_facts).action is Action.RECYCLE:
+        lost = given_facts.reason or given_facts.peer_closed()
+        set_again = given_facts.settable and lost
+        assert given_facts.safe
+        assert not given_facts.pinned or set_again
+        assert not given_facts.reads_state
+        assert not given_facts.pending or given_facts.reason
+
+
+@given(facts)
+def test_below_the_short_idle_time_only_the_socket_matters(f):
+    """The caller's short cut is the policy: it need not ask below `short_idle_of`."""
+    ready = not (f.pinned or f.reason or f.wrong_node or f.unit_begins or f.pending)
+    young = f.max_age is None or f.age < f.max_age
+    if f.safe and ready and young and not f.reads_state:
+        if f.idle < short_idle_of(f.idle_limit, f.ping_after, f.limit_unread):
+            expected = Verdict(Action.RECYCLE, "closed") if f.peer_closed() else Verdict(Action.RUN)
+            assert decide(f) == expected
 
 
 class Lifecycle(RuleBasedStateMachine):

@@ -71,7 +71,9 @@ class RecycleMixin(Base):
         #: The base backend has its own way of making sure that there is a connection.
         self.foreign_connecting = any("ensure_connection" in vars(base) for base in between)
         #: The base backend has its own way of telling or switching autocommit.
-        self.foreign_autocommit = any(not _AUTOCOMMIT.isdisjoint(vars(base)) for base in between)
+        self.foreign_autocommit = hasattr(self, "_start_transaction_under_autocommit") or any(
+            not _AUTOCOMMIT.isdisjoint(vars(base)) for base in between
+        )
         #: The base backend may run statements of its own where transactions begin and end.
         self.foreign_transactions = any(
             not _ENDS_TRANSACTIONS.isdisjoint(vars(base))

@@ -17,7 +17,6 @@ from .options import DEFAULT_CONNECT_TIMEOUT, Options, is_number, max_age_of
 from .session_state import examine
 
 if TYPE_CHECKING:
-    from .connection import PhysicalConnection
     from .guard import Guard
     from .replacement import WrapperState
     from .wrapper import Wrapper
@@ -53,6 +52,8 @@ def connect(wrapper: Wrapper, djangos: Callable[[], None]) -> None:
             processes.look()  # a receiver may have forked
         if replacement.forks == forks:
             _carry_over(wrapper, guard, state, nested=outer is not None)
+        if wrapper.connection is not None:
+            _connected(wrapper, guard)
     except BaseException:
         if wrapper.connection is not None and outer is None:
             made = guard.replacement.made
@@ -68,8 +69,10 @@ def connect(wrapper: Wrapper, djangos: Callable[[], None]) -> None:
         if replacement.forks != forks:
             wrapper.connect()
         return
-    _connected(wrapper, guard.connection)
-    guard.losses.watch()
+    # Not before: if connecting fails after all, the next try needs them again.
+    replacement.state = None
+    if outer is None:
+        replacement.database = None
     if state is not None and state.ending is not None and outer is None:
         replacement.notify(state.ending)
         if not processes.mark[0]:
@@ -116,16 +119,17 @@ def _carry_over(
         replacement.restore(state)
 
 
-def _connected(wrapper: Wrapper, connection: PhysicalConnection) -> None:
+def _connected(wrapper: Wrapper, guard: Guard) -> None:
     options = wrapper.settings_dict.get("OPTIONS") or {}
     command = options.get("init_command")
-    connection.connected(
+    guard.connection.connected(
         wrapper.connection,
         # Each connection begins read-only by the user's own wish (error 1792).
         read_only=isinstance(command, (str, bytes)) and examine(command).read_only,
         # Each connection begins with ANSI_QUOTES by the user's own wish.
         ansi="ANSI" in f"{options.get('sql_mode')} {command}".upper(),
     )
+    guard.losses.watch()
 
 
 def with_connect_timeout(params: Mapping[str, Any]) -> dict[str, Any]:

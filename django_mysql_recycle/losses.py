@@ -93,6 +93,10 @@ class RefusedDatabase:
     ending: Ending | None
 
 
+#: What an error is about: a connection, or what connections that were replaced have left behind.
+_Lost = PhysicalConnection | UnsetState | RefusedDatabase | Ending
+
+
 class Losses:
     """What one wrapper has lost and not reported yet."""
 
@@ -102,7 +106,7 @@ class Losses:
         #: The loss that was raised last, until it has come out of the backend: see pending().
         self.pending_error: SessionStateLost | None = None
         #: What is to be forgotten with it: the connection or the state that it is about.
-        self._pending_of: PhysicalConnection | UnsetState | None = None
+        self._pending_of: _Lost | None = None
         #: A cursor is being closed while that exception is on its way, or was cut short in it.
         self.in_flight = False
         #: What statements that only set have lost with a connection, less what they have set.
@@ -132,16 +136,27 @@ class Losses:
 
     # ##### The error still to be raised #####
 
-    def set_pending(
-        self, error: SessionStateLost, of: PhysicalConnection | UnsetState | None = None
-    ) -> None:
-        """Let the next statement raise a loss, on whichever connection it runs."""
+    def _set_pending(self, error: SessionStateLost, of: _Lost) -> None:
+        """Let the next statement raise a loss, on whichever connection it runs.
+
+        `of`: what is forgotten now. Whatever interrupts that, the error will be raised.
+        """
         try:
             raise error  # which gives it a traceback: see pending()
         except SessionStateLost:
             self._pending_of = of
             self.pending_error = error
         self.watch()
+        if isinstance(of, PhysicalConnection):
+            of.forget_loss()
+        elif isinstance(of, Ending):
+            self.unanswerable = {
+                key: ending for key, ending in self.unanswerable.items() if ending is not of
+            }
+        elif of is self.unset:
+            self.unset = None
+        elif of is self.refused:
+            self.refused = None
 
     def pending(self) -> SessionStateLost | None:
         """The loss that is still to be raised.
@@ -158,13 +173,9 @@ class Losses:
     def raise_pending(self) -> None:
         """Raise the loss that is still to be raised, if there is one."""
         error = self.pending()
-        if error is not None and not runs(self._calls.reporting):
-            of = self._pending_of
-            if isinstance(of, PhysicalConnection):
-                of.forget_loss()
-            elif of is self.unset:
-                self.unset = None
-            self.set_pending(error, of)
+        of = self._pending_of
+        if error is not None and of is not None and not runs(self._calls.reporting):
+            self._set_pending(error, of)
             self.in_flight = False
             raise error
 
@@ -178,8 +189,6 @@ class Losses:
         raised: bool = True,
     ) -> SessionStateLost:
         """Log, count and signal a loss. Returns the error, for the caller to raise."""
-        if raised and self.pending_error is not error:
-            self.set_pending(error)
         calls = self._calls
         outer, calls.reporting = calls.reporting, sys._getframe()
         try:
@@ -223,9 +232,7 @@ class Losses:
             f"session state with it: {description}",
         )
         if raised:
-            # Before anything is forgotten: whatever strikes from here on, it will be raised.
-            self.set_pending(error, connection)
-            connection.forget_loss()
+            self._set_pending(error, connection)
         self._report(error, ending, kinds, description, raised=raised)
         if not raised:
             connection.forget_loss()
@@ -255,9 +262,7 @@ class Losses:
             f"the connection of {wrapper.alias!r} was replaced ({ending.summary}); this session state "
             f"has not been set again: {description}",
         )
-        self.set_pending(error, unset)
-        self.unset = None
-        self.watch()
+        self._set_pending(error, unset)
         return self._report(error, ending, pins.kinds(), description)
 
     def set_again(self, statement: Statement, args: object, *, many: bool) -> None:
@@ -312,8 +317,7 @@ class Losses:
             f"the connection of {self.wrapper().alias!r} was replaced ({ending.summary}) and the new "
             f"one is not in its {description}",
         )
-        self.refused = None
-        self.watch()
+        self._set_pending(error, refused)
         raise self._report(error, ending, (Kind.DEFAULT_DATABASE.value.label,), description)
 
     # ##### What earlier statements left #####
@@ -347,18 +351,15 @@ class Losses:
             ending = self._lost_with(read, connection)
             if ending is None or self._has_answer(read, connection, statement, cursor):
                 continue
-            # Reported once for all that was left there.
-            self.unanswerable = {
-                key: other for key, other in self.unanswerable.items() if other is not ending
-            }
             if not connection.usable:
                 connection.ledger.forget_answers(connection.last_activity)
-            self.watch()
             description = f"{read} was left in a connection that has been replaced since"
             error = SessionStateLost(
                 2006,
                 f"{description}; the connection of {self.wrapper().alias!r} has no answer to it",
             )
+            # Reported once for all that was left there.
+            self._set_pending(error, ending)
             raise self._report(error, ending, (str(read),), description)
 
     def _lost_with(self, read: Read, connection: PhysicalConnection) -> Ending | None:

@@ -83,7 +83,6 @@ class Replacement:
                 made.exchange.under_way = False
         wrapper.run_on_commit = state.run_on_commit
         wrapper.run_commit_hooks_on_set_autocommit_on = state.run_hooks
-        self.state = None
 
     def notify(self, ending: Ending) -> None:
         """There is a new connection in the place of one that was replaced."""
@@ -138,5 +137,4 @@ class Replacement:
             refused = RefusedDatabase(name, code, self.state.ending if self.state else None)
         else:
             connection.ledger.pins.database_is(name)
-        self.database = None
         return refused

@@ -174,6 +174,41 @@ def test_loss_found_at_the_boundary_of_a_unit_of_work_is_told_once(
     assert wrong == []
 
 
+@pytest.mark.parametrize("dropped", [False, True])
+@isolated
+def test_default_database_is_never_another_one_without_an_error(
+    connection: Connection, admin: Admin, dropped: bool
+) -> None:
+    wrong = []
+
+    def arrange() -> Callable[[], Any]:
+        admin.rows("CREATE DATABASE IF NOT EXISTS selected")
+        connection.close()
+        run(connection, "USE selected")
+        if dropped:
+            admin.rows("DROP DATABASE selected")
+        lose(connection)
+        return lambda: run(connection, "SELECT 1")
+
+    try:
+        for where, error in each_boundary(arrange, sample=500):
+            told = reported(error)
+            for _ in range(3):
+                try:
+                    found = value(connection, "SELECT DATABASE()")
+                except SessionStateLost:
+                    told += 1
+                else:
+                    if not told and found != "selected":
+                        wrong.append((where, found))
+            if told != dropped:
+                wrong.append((where, told))
+            works(connection, where)
+    finally:
+        admin.rows("DROP DATABASE IF EXISTS selected")
+    assert wrong == []
+
+
 @isolated
 def test_loss_in_the_middle_of_a_statement_is_told_once(
     connection: Connection, admin: Admin

@@ -15,6 +15,7 @@ from django_mysql_recycle import SessionStateLost, pinned
 
 from ..acts import kill, receiving, session_id
 from ..admin import Admin
+from ..boundaries import lose
 from ..connections import Connection, ConnectionFactory, Proxied
 from ..forking import fork, fork_without_hooks, in_child, start
 from ..queries import run
@@ -179,4 +180,22 @@ def test_connection_lost_while_it_selects_is_a_failure_to_connect_and_the_next_s
     fault.wait()
     assert not isinstance(caught.value, SessionStateLost)
     note(connection, "after")
+    assert_only_in_tenant_a(admin, main, ["after"])
+
+
+def test_failure_to_connect_after_the_selection_does_not_end_it(
+    proxied: Proxied, admin: Admin, main: str
+) -> None:
+    connection, way = proxied(**PATIENT)
+    connection.set_autocommit(False)
+    run(connection, "USE tenant_a")
+    connection.commit()
+    lose(connection)
+    way.cut_at(b"utocommit=0")  # as mysqlclient writes it
+    way.cut_at(b"UTOCOMMIT = 0")
+    with pytest.raises(OperationalError) as caught:
+        note(connection, "refused")
+    assert not isinstance(caught.value, SessionStateLost)
+    note(connection, "after")
+    connection.commit()
     assert_only_in_tenant_a(admin, main, ["after"])

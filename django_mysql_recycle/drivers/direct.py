@@ -95,8 +95,11 @@ def watched_connection(kind: Any) -> Any:
             return result
 
         def connect(self, *args: Any, **named: Any) -> Any:
-            exchange = self.query.exchange
-            wrapper, exchange.wrapper = exchange.wrapper, None  # what the driver sends in it
+            exchange = getattr(self.query, "exchange", None)
+            if exchange is None:
+                return super().connect(*args, **named)
+            # What the driver sends in it is none of the application's statements.
+            wrapper, exchange.wrapper = exchange.wrapper, None
             try:
                 result = super().connect(*args, **named)
             finally:

@@ -209,7 +209,12 @@ class RecycleMixin(Base):
             if self.sets_up_with_cursors:
                 self.guard.decide_before_cursor()
             return super()._cursor(name)
-        if getattr(self.connection, "cursorclass", None) is driver.cursor:
+        connection = self.guard.connection
+        if (
+            connection.raw is self.connection
+            and connection.exchange.plain
+            and connection.raw.cursorclass is driver.cursor
+        ):
             # Nothing in it can raise an error of the driver's, which would have to be wrapped.
             return self._prepare_cursor(self.create_cursor(name))
         with self.wrap_database_errors:

@@ -35,7 +35,11 @@ def runs(frame: FrameType | None) -> bool:
 
 
 class Calls:
-    """The calls of one wrapper that are under way. The attributes are for who makes the call."""
+    """The calls of one wrapper that are under way. The attributes are for who makes the call.
+
+    A call that an interruption has cut short is forgotten where it is asked for: its frame refers to
+    the frames that called it, and keeps alive what these refer to.
+    """
 
     def __init__(self) -> None:
         self.forget()
@@ -52,13 +56,19 @@ class Calls:
         self.reporting: FrameType | None = None
 
     def is_connecting(self) -> bool:
-        return self.connecting is not None and runs(self.connecting)
+        if self.connecting is not None and not runs(self.connecting):
+            self.connecting = None
+        return self.connecting is not None
 
     def in_django_check(self) -> bool:
-        return self.django_check is not None and runs(self.django_check)
+        if self.django_check is not None and not runs(self.django_check):
+            self.django_check = None
+        return self.django_check is not None
 
     def is_notifying(self) -> bool:
-        return self.notifying is not None and runs(self.notifying)
+        if self.notifying is not None and not runs(self.notifying):
+            self.notifying = None
+        return self.notifying is not None
 
 
 def has_left(trace: TracebackType | None) -> bool:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from django.db import Error, ProgrammingError, transaction
+from django.db import Error, OperationalError, ProgrammingError, transaction
 
 from django_mysql_recycle import SessionStateLost
 from servers import Server
@@ -153,6 +153,33 @@ def test_errors_are_mapped_as_the_base_backend_maps_them(composed: Connection) -
         run(composed, "SELECT * FROM no_such_table")
     assert caught.value.args[0] == 1146
     assert value(composed, "SELECT 1") == 1
+
+
+class _Failing:
+    """A driver's connection inside a proxy object whose cursor() fails."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def cursor(self, *_arguments: Any) -> Any:
+        raise self._connection.OperationalError(2006, "gone")
+
+
+@pytest.mark.parametrize("engine", [OURS, STOCK])
+def test_error_of_a_proxy_that_makes_cursors_is_djangos_error(
+    make_connection: ConnectionFactory, engine: str
+) -> None:
+    connection = make_connection(engine)
+    run(connection, "SELECT 1")
+    own = connection.connection
+    connection.connection = _Failing(own)
+    with pytest.raises(OperationalError):
+        connection.cursor()
+    assert connection.errors_occurred
+    connection.connection = own
 
 
 def test_lost_named_lock_is_told(composed: Connection, admin: Admin) -> None:

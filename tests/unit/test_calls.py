@@ -30,6 +30,22 @@ def test_call_runs_until_it_returns() -> None:
     assert not calls.runs(None)
 
 
+def test_call_that_was_cut_short_is_forgotten_with_its_frame_where_it_is_asked_for() -> None:
+    under_way = calls.Calls()
+
+    def call() -> None:
+        under_way.connecting = under_way.django_check = under_way.notifying = sys._getframe()
+        assert under_way.is_connecting()
+        assert under_way.in_django_check()
+        assert under_way.is_notifying()
+
+    call()
+    assert not under_way.is_connecting()
+    assert not under_way.in_django_check()
+    assert not under_way.is_notifying()
+    assert set(vars(under_way).values()) == {None}
+
+
 def test_call_of_another_thread_runs_as_well() -> None:
     frames: list[FrameType] = []
     begun, end = threading.Event(), threading.Event()

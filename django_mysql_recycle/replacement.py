@@ -70,6 +70,12 @@ class Replacement:
         connection.close()
         with wrapper.wrap_database_errors:
             wrapper.connect()
+        if wrapper.connection is None:
+            raise OperationalError(
+                2006,
+                f"a receiver of connection_created has closed the new connection of "
+                f"{wrapper.alias!r}",
+            )
 
     def restore(self, state: WrapperState) -> None:
         """Give the new connection what the wrapper had before Django's connect() reset it."""

@@ -108,6 +108,30 @@ def test_receivers_of_connection_created_are_called_for_each_connection(
     assert admin.value("SELECT COUNT(*) FROM testapp_account") == 1
 
 
+def by_statement(connection: Connection) -> None:
+    insert(connection, "statement")
+
+
+def by_atomic(connection: Connection) -> None:
+    with transaction.atomic(using=connection.alias):
+        insert(connection, "block")
+
+
+@pytest.mark.parametrize("act", [by_statement, by_atomic])
+def test_receiver_that_closes_the_new_connection_is_an_error_of_the_database(
+    connection: Connection, admin: Admin, act: Callable[[Connection], None]
+) -> None:
+    kill(admin, connection)
+    with (
+        received(connection, lambda connection: connection.close()),
+        pytest.raises(OperationalError, match="receiver of connection_created"),
+    ):
+        act(connection)
+    assert owners(admin) == []
+    act(connection)
+    assert len(owners(admin)) == 1
+
+
 def test_what_receivers_run_neither_recycles_nor_reads_the_limit(
     make_connection: ConnectionFactory, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:

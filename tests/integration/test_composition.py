@@ -61,7 +61,7 @@ def test_boundary_of_the_backend_below_is_called(
         called.append(wrapper)
 
     monkeypatch.setattr(type(stock), "close_if_unusable_or_obsolete", called_with, raising=False)
-    connection = make_connection()
+    connection = make_connection(CONN_MAX_AGE=60)
     run(connection, "SELECT 1")
     connection.close_if_unusable_or_obsolete()
     assert called == [connection]

@@ -7,14 +7,14 @@ import inspect
 import re
 import time
 from collections.abc import Callable, Generator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib import import_module
 from typing import Any
 from unittest import mock
 
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import Error, OperationalError, ProgrammingError, transaction
+from django.db import Error, IntegrityError, OperationalError, ProgrammingError, transaction
 from django.db.backends.mysql.base import CursorWrapper, DatabaseWrapper
 from django.db.models import F
 from pytest_django.plugin import DjangoDbBlocker
@@ -204,6 +204,16 @@ def test_closing_a_held_cursor_whose_connection_nobody_has_replaced_yet_never_ra
         cursor.execute("SELECT 1 UNION SELECT 2")
         close()
         cursor.close()
+
+
+@pytest.mark.parametrize("inside", ["autocommit", "a block"])
+def test_null_where_none_may_be_is_an_integrity_error(
+    make_connection: ConnectionFactory, engine: str, inside: str
+) -> None:
+    connection = make_connection(engine)
+    block = nullcontext() if inside == "autocommit" else transaction.atomic(using=connection.alias)
+    with pytest.raises(IntegrityError), block:
+        run(connection, "INSERT INTO testapp_account (owner, balance) VALUES (NULL, 0)")
 
 
 def test_closing_a_cursor_raises_the_error_of_a_later_statement_of_its_text(

@@ -382,6 +382,17 @@ def test_long_pause_is_one_report(aging: Connection, caplog: pytest.LogCaptureFi
         assert len(caplog.records) == 2
 
 
+def test_connection_whose_lock_was_kept_is_closed_at_the_boundary_after_its_release(
+    aging: Connection,
+) -> None:
+    run(aging, "SELECT GET_LOCK('held', 0)")
+    boundary(aging, 1.1)
+    assert is_open(aging)
+    run(aging, "SELECT RELEASE_LOCK('held')")
+    aging.close_if_unusable_or_obsolete()
+    assert not is_open(aging)
+
+
 def test_pin_by_hand_keeps_its_connection_past_the_max_age(
     make_connection: ConnectionFactory,
 ) -> None:

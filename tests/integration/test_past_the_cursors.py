@@ -207,6 +207,11 @@ def test_character_set_and_user_that_a_method_has_changed_are_state_of_the_sessi
         with pytest.raises(SessionStateLost, match="change_user"):
             run(connection, "SELECT 1")
         run(connection, "SELECT 1")
+        own = connection.get_new_connection(connection.get_connection_params())
+        own.change_user(settings["USER"], settings["PASSWORD"], settings["NAME"])
+        own.close()
+        kill(admin, connection)
+        run(connection, "SELECT 1")  # that was another session
 
 
 def test_atomic_and_autocommit_of_django_are_not_taken_for_the_applications_own(

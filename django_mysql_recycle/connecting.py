@@ -47,7 +47,8 @@ def connect(wrapper: Wrapper, djangos: Callable[[], None]) -> None:
             djangos()
         else:
             _unlogged(wrapper, djangos)
-        wrapper.finish_opening()  # a subclass may have an init_connection_state() of its own
+        if hasattr(wrapper.connection, "finish"):
+            wrapper.finish_opening()  # a subclass has an init_connection_state() of its own
         if not processes.mark[0]:
             processes.look()  # a receiver may have forked
         if replacement.forks == forks:

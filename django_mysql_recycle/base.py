@@ -121,9 +121,8 @@ class RecycleMixin(Base):
             driver.finish_opening(connection)
         if turned_on:
             driver.distrust_autocommit(connection)
-        made = self.guard.adopt(connection, options)
-        if not command:
-            made.opened_in = conn_params.get("db") or conn_params.get("database")
+        named = conn_params.get("db") or conn_params.get("database")
+        made = self.guard.adopt(connection, options, None if command else named)
         if not _is_surely_a_unix_socket(conn_params):
             made.watch_path()
         return connection

@@ -13,7 +13,7 @@ from . import events, network_path, option_files, processes
 from .drivers import Attempt, Driver
 from .errors import NOT_NOW, code_of
 from .liveness import clock
-from .options import DEFAULT_CONNECT_TIMEOUT, Options, is_number, max_age_of
+from .options import DEFAULT_CONNECT_TIMEOUT, is_number, max_age_of
 from .session_state import examine
 
 if TYPE_CHECKING:
@@ -112,8 +112,7 @@ def _carry_over(
     if wrapper.connection is not None:
         if replacement.made is None:
             # A subclass has a get_new_connection() of its own, which does not call the backend's.
-            options = Options.of(wrapper.alias, wrapper.settings_dict)
-            guard.adopt(wrapper.connection, options.within(wrapper.settings_dict["OPTIONS"]))
+            guard.adopt(wrapper.connection, guard.options())
         if replacement.database is not None and not nested:
             guard.losses.refused = replacement.select_database(guard.connection)
     if state is not None:

@@ -64,7 +64,12 @@ class PhysicalConnection:
     # fmt: on
 
     def __init__(
-        self, driver: Driver, raw: DriverConnection, options: Options, max_age: float | None
+        self,
+        driver: Driver,
+        raw: DriverConnection,
+        options: Options,
+        max_age: float | None = None,
+        opened_in: str | None = None,
     ) -> None:
         self.driver = driver
         #: The driver's connection object, which is also Django's ``connection.connection``.
@@ -78,7 +83,7 @@ class PhysicalConnection:
         self.reconnected = False  #: the driver's object stands for another session by now
         self.opened_at = self.last_activity = liveness.clock()
         #: The default database it was opened with, if connecting selects no other.
-        self.opened_in: str | None = None
+        self.opened_in = opened_in
         self.max_age = max_age  # jittered
         self.expires_at = float("inf") if max_age is None else self.opened_at + max_age
         self.mariadb = driver.is_mariadb(raw)
@@ -393,10 +398,6 @@ class PhysicalConnection:
     def status_is_unknown(self, unknown: bool = True) -> None:
         self.status_unknown = unknown
         self._refresh()
-
-    def forget_dirty(self) -> None:
-        """Nothing is open."""
-        self.dirty = self.touched = False
 
     @property
     def done(self) -> int:

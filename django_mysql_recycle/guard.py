@@ -81,10 +81,10 @@ class Guard:
         # It was put there without connect().
         if connection is not NO_CONNECTION:
             connection.discarded()  # no cursor that was made with it may take it for ready
-        options = Options.of(wrapper.alias, wrapper.settings_dict)
-        options = options.within(wrapper.settings_dict["OPTIONS"])
-        connection = self.connection = self._physical(wrapper.connection, options, None)
+        connection = PhysicalConnection(self.driver, wrapper.connection, self.options())
+        connection.exchange.wrapper = self.wrapper
         connection.exchange.plain = False
+        self.connection = connection
         self.losses.watch()
         return connection
 
@@ -104,24 +104,29 @@ class Guard:
             self.refuse_in_the_middle(connection)
         return connection
 
-    def adopt(self, raw: DriverConnection, options: Options) -> PhysicalConnection:
-        """What is known from now on of a connection that the driver has opened."""
+    def options(self) -> Options:
+        """The settings, for a connection that was not opened by get_new_connection()."""
+        settings = self.wrapper().settings_dict
+        return Options.of(self.wrapper().alias, settings).within(settings["OPTIONS"])
+
+    def adopt(
+        self, raw: DriverConnection, options: Options, opened_in: str | None = None
+    ) -> PhysicalConnection:
+        """What is known from now on of a connection that the driver has opened.
+
+        `opened_in`: its default database, if connecting selects no other.
+        """
         wrapper = self.wrapper()
         connecting = self.calls.is_connecting()
         limit = self.max_age if connecting else max_age_of(wrapper.alias, wrapper.settings_dict)
-        connection = self._physical(raw, options, limit.drawn(options.jitter))
+        max_age = limit.drawn(options.jitter)
+        connection = PhysicalConnection(self.driver, raw, options, max_age, opened_in)
+        connection.exchange.wrapper = self.wrapper
         if connecting:  # else it is one of the application's own, beside the one in use
             self.connection = self.replacement.made = connection
             # Django's check goes by it. Django itself has computed it from CONN_MAX_AGE alone.
             age = limit.at_boundary
             wrapper.close_at = None if age is None else monotonic() + age
-        return connection
-
-    def _physical(
-        self, raw: DriverConnection, options: Options, max_age: float | None
-    ) -> PhysicalConnection:
-        connection = PhysicalConnection(self.driver, raw, options, max_age)
-        connection.exchange.wrapper = self.wrapper
         return connection
 
     def is_in_use(self, connection: PhysicalConnection) -> bool:

@@ -1,7 +1,8 @@
 """What the session of one physical connection has that a new one would not have.
 
 Pinned session state, a result that has not been read, and what earlier statements left for later
-ones to ask for. The connection owns its ledger, and only the methods here write to it.
+ones to ask for. The connection owns its ledger. Only the connection's methods, those here and those
+of the pins write to it.
 """
 
 from __future__ import annotations

@@ -109,8 +109,7 @@ def watched_connection(kind: Any) -> Any:
 
         def change_user(self, *args: Any, **named: Any) -> Any:
             result = super().change_user(*args, **named)
-            exchange = getattr(self.query, "exchange", None)
-            wrapper = exchange and exchange.wrapper and exchange.wrapper()
+            exchange, wrapper = _watchers(self)
             if wrapper is not None:
                 wrapper.guard.hold_directly(exchange, "change_user()")
             return result
@@ -121,6 +120,12 @@ def watched_connection(kind: Any) -> Any:
     return _named_like(Watched, kind)
 
 
+def _watchers(connection: Any) -> tuple[Any, Any]:
+    """The exchange that watches a driver's connection, and the connection wrapper; else None."""
+    exchange = getattr(connection.query, "exchange", None)
+    return exchange, exchange and exchange.wrapper and exchange.wrapper()
+
+
 def _named_like(watched: Any, kind: Any) -> Any:
     for name in ("__name__", "__qualname__", "__module__", "__doc__"):
         setattr(watched, name, getattr(kind, name))
@@ -128,8 +133,7 @@ def _named_like(watched: Any, kind: Any) -> Any:
 
 
 def _report(connection: Any, sql: Any, args: Any = None, cursor: Any = None) -> None:
-    exchange = getattr(connection.query, "exchange", None)
-    wrapper = exchange and exchange.wrapper and exchange.wrapper()
+    exchange, wrapper = _watchers(connection)
     if wrapper is not None and wrapper.guard.ran_directly(exchange, sql, args, cursor):
         for name in _ENDS:
             setattr(connection, name, _watched_end(weakref.ref(connection), name))
@@ -137,8 +141,7 @@ def _report(connection: Any, sql: Any, args: Any = None, cursor: Any = None) -> 
 
 def _reconnected(connection: Any) -> None:
     """The driver may have opened another session beneath its object."""
-    exchange = getattr(connection.query, "exchange", None)
-    wrapper = exchange and exchange.wrapper and exchange.wrapper()
+    exchange, wrapper = _watchers(connection)
     if wrapper is not None:
         wrapper.guard.reconnected_directly(exchange)
 

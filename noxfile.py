@@ -65,6 +65,13 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
 
 
+@nox.session(python=PYTHONS[NEWEST])
+def package(session: nox.Session) -> None:
+    """Build what would be published, into dist/, and check it. `-- --tag v0.1.0` checks a tag, too."""
+    session.install("--quiet", "build", "check-wheel-contents", "twine")
+    session.run("python", "scripts/package.py", *session.posargs)
+
+
 @nox.session
 @nox.parametrize(
     "python,django",

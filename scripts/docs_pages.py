@@ -21,7 +21,7 @@ class Finding(NamedTuple):
 
 def documents(root: Path) -> list[Path]:
     """Every document that users read."""
-    others = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "*/README.md")
+    others = ("*.md", "*/README.md")
     found = [path for pattern in others for path in sorted(root.glob(pattern))]
     return list(dict.fromkeys([*found, *sorted((root / "docs").rglob("*.md"))]))
 

@@ -64,7 +64,7 @@ class Snippet:
 def documents() -> list[Path]:
     """Every document that users read."""
     return [
-        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+        *sorted(ROOT.glob("*.md")),
         ROOT / "example_project" / "README.md",
         *sorted((ROOT / "docs").rglob("*.md")),
     ]

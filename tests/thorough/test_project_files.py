@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -44,7 +45,42 @@ def test_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     assert {"django_mysql_recycle/py.typed", *listed.stdout.split()} <= packaged
     required = metadata.get_all("Requires-Dist") or []
     assert [name for name in required if "extra ==" not in name] == ["django>=5.2"]
-    assert metadata.get_all("Provides-Extra") == ["mysqlclient", "pymysql"]
+    assert {"mysqlclient", "pymysql"} <= {*(metadata.get_all("Provides-Extra") or [])}
+
+
+def test_links_of_the_long_description_lead_to_the_repository(tmp_path: Path) -> None:
+    with zipfile.ZipFile(build("wheel", tmp_path)) as wheel:
+        name = next(name for name in wheel.namelist() if name.endswith("/METADATA"))
+        metadata = message_from_bytes(wheel.read(name))
+    text = metadata.get_payload()
+    assert isinstance(text, str)
+    urls = dict(line.split(", ") for line in metadata.get_all("Project-URL") or [])
+    targets = re.findall(r"\]\(([^)]+)\)|\b(?:src|srcset)=\"([^\"]+)\"", text)
+    assert len(targets) > 20
+    for target in map("".join, targets):
+        assert target.startswith(("https://", "#")), target
+        kind, path = re.subn(r"^.*?/(?:blob|raw)/v[\d.]+/", "", target)[::-1]
+        if target.startswith(urls["Source"]):
+            assert kind, target
+            assert (ROOT / path.partition("#")[0]).exists(), target
+
+
+def test_addresses_of_the_project_are_those_of_its_metadata() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    urls = dict(re.findall(r'^(\w+) = "(https://[^"]+)"$', project, re.MULTILINE))
+    assert {"Documentation", "Source", "Issues", "Changelog"} <= urls.keys()
+    known = tuple(urls.values())
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    ours = re.compile(
+        r"https://[\w.]*(?:github\.com/django-mysql|django-mysql-recycle\.)[^\s\"')>\]]*"
+    )
+    for name in listed.stdout.split():
+        path = ROOT / name
+        if path.suffix in (".md", ".py", ".toml", ".yml", ".yaml", ".rst", ".html"):
+            for address in ours.findall(path.read_text(encoding="utf-8")):
+                assert address.startswith(known), f"{name}: {address}"
 
 
 def test_source_distribution_holds_what_the_tests_need(tmp_path: Path) -> None:

@@ -255,10 +255,10 @@ COMPARED = {
 COLUMNS = ["persistent", "health_checks", "pool", "has_gone", "ours"]
 
 
-def test_the_comparison_in_the_readme_says_what_was_recorded() -> None:
+def test_the_overview_of_the_comparison_says_what_was_recorded() -> None:
     recorded = load()["found"]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = {row[0]: row[1:] for row in rows(readme, "Comparison")}
+    page = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+    table = {row[0]: row[1:] for row in rows(page, "Overview")}
     for title, failure in COMPARED.items():
         for name, cell in zip(COLUMNS, table[title], strict=True):
             word = cell.partition(",")[0]

@@ -9,5 +9,6 @@ from .drivers import use_driver
 from .errors import SessionStateLost
 from .events import counters
 from .pinning import pinned
+from .what_ran import may_have_run
 
-__all__ = ["SessionStateLost", "counters", "pinned", "use_driver"]
+__all__ = ["SessionStateLost", "counters", "may_have_run", "pinned", "use_driver"]

@@ -9,7 +9,7 @@ from random import uniform
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
-from . import events, network_path, option_files, processes
+from . import events, network_path, option_files, processes, what_ran
 from .drivers import Attempt, Driver
 from .errors import NOT_NOW, code_of
 from .liveness import clock
@@ -180,6 +180,7 @@ def open_in_time(
             # mysqlclient takes whole seconds: a try needs one.
             too_late = clock() + wait + 1 > deadline
             if not tries_left or code_of(error) not in NOT_NOW or too_late:
+                what_ran.note_not_sent(error)
                 raise
             sleep(wait)
             tries_left -= 1

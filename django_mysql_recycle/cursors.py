@@ -90,7 +90,9 @@ class RecyclingCursor(CursorWrapper):
                     try:
                         result = self.cursor.execute(query, args)
                     except BaseException as error:
-                        if db.guard.failed(connection, error, statement, args, idle, safe=True):
+                        if db.guard.failed(
+                            connection, error, statement, args, idle, safe=True, sql=query
+                        ):
                             return self.execute(query, args)
                         self._raise_mapped(error)
                         raise

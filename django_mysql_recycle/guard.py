@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.db.utils import OperationalError
 
-from . import events, processes, questions, rollbacks
+from . import events, processes, questions, rollbacks, what_ran
 from .calls import Calls, is_in_a_statement
 from .connection import CLOSED, NO_CONNECTION, Condition, PhysicalConnection
 from .drivers import ANSWERED, Driver, DriverConnection, Exchange, only_value, refuse
@@ -501,7 +501,19 @@ class Guard:
     ) -> bool:
         """Act on what the error proves. True: there is a new connection, run it once more."""
         wrapper = self.wrapper()
+        by_driver = connection.exchange.failed
         proof = self.note_error(connection, error, of_a_cursor=True)
+        what_ran.note_statement(
+            error,
+            connection,
+            proof,
+            statement,
+            sql,
+            many=many,
+            by_driver=by_driver,
+            in_use=self.is_in_use(connection),
+            in_transaction=wrapper.in_atomic_block or not wrapper.autocommit,
+        )
         if proof is Proof.ALIVE:
             if code_of(error) is not None:
                 self.losses.note_answers()
@@ -572,6 +584,7 @@ class Guard:
             result = call()
         except BaseException as error:
             self.note_error(connection, error, ran=False)
+            what_ran.note_ran(error)
             rollbacks.look_for_rollback(self.wrapper(), connection, error)
             raise
         connection.exchange.under_way = False
@@ -739,16 +752,16 @@ class Guard:
 def interrupted(connection: PhysicalConnection) -> OperationalError:
     """The error for a statement of a transaction in which one was cut short."""
     if connection.reconnected:
-        return OperationalError(
-            connection.code or 2013,
+        text = (
             "the connection of this transaction was lost, and the driver has reconnected. Leave "
-            "the transaction: the server has rolled it back",
+            "the transaction: the server has rolled it back"
         )
-    return OperationalError(
-        connection.code or 2013,
-        "an earlier statement of this transaction was cut short, and the next answer might belong "
-        "to it. Leave the transaction: the connection is closed then",
-    )
+    else:
+        text = (
+            "an earlier statement of this transaction was cut short, and the next answer might "
+            "belong to it. Leave the transaction: the connection is closed then"
+        )
+    return what_ran.not_sent(OperationalError(connection.code or 2013, text))
 
 
 def _may_write(statement: Statement, *, has_rows: bool) -> bool:

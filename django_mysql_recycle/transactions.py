@@ -15,6 +15,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error, InterfaceError, OperationalError
 
+from . import what_ran
 from .connection import Condition
 from .guard import interrupted
 from .liveness import clock
@@ -140,6 +141,7 @@ def leave(wrapper: Wrapper, below: Callable[[bool], None]) -> None:
         _send(wrapper, connection, below, connection.raw.autocommit, True)
     except BaseException as error:
         proof = guard.note_error(connection, error, ran=not clean)
+        what_ran.note_commit(error, proof)
         if clean and proof.is_loss:
             return
         raise
@@ -169,7 +171,9 @@ def send_commit(wrapper: Wrapper, below: Callable[[], None]) -> None:
     try:
         _send(wrapper, connection, below, connection.raw.commit)
     except BaseException as error:
-        if not guard.note_error(connection, error, ran=not nothing_open).is_loss:
+        proof = guard.note_error(connection, error, ran=not nothing_open)
+        what_ran.note_commit(error, proof)
+        if not proof.is_loss:
             raise
         _commit_on_lost(wrapper, connection, nothing_open, error)
         return
@@ -195,7 +199,7 @@ def _commit_on_lost(
     if error is None:
         if connection.condition is Condition.INTERRUPTED:
             raise interrupted(connection)
-        raise _lost_before_commit(connection)
+        raise what_ran.not_sent(_lost_before_commit(connection))
     if isinstance(error, InterfaceError):
         raise _lost_before_commit(connection) from error
     raise error

@@ -12,7 +12,7 @@ from typing import Any
 
 from .lexer import USUAL, Source, tokenise, words_of
 
-__all__ = ["commits", "may_touch_tables", "rolls_back"]
+__all__ = ["changes_rows_only", "commits", "may_touch_tables", "rolls_back"]
 
 #: Of the statements that begin like this one, those without a table touch no storage engine.
 _TABLELESS = re.compile(r"\s*(?:SELECT|SET|DO)\b", re.IGNORECASE)
@@ -46,6 +46,8 @@ _COMMITTING = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
+_ROWS = {"DELETE", "INSERT", "LOAD", "REPLACE", "SELECT", "TABLE", "UPDATE", "VALUES", "WITH"}
+
 
 def may_touch_tables(sql: Any) -> bool:
     """Whether it can have begun a transaction at the server. In doubt it can."""
@@ -62,6 +64,14 @@ def commits(sql: Any) -> bool:
     """Whether it commits, by itself or before it begins. In doubt it does not."""
     verb, *others = _words(sql)
     return _COMMITTING.fullmatch(verb) is not None and others[:1] != ["TEMPORARY"]
+
+
+def changes_rows_only(sql: Any) -> bool:
+    """Whether it reads or changes rows, and the server undoes all of it if it fails.
+
+    In doubt it does not. Of DDL a part may stay, such as the first table of a DROP TABLE.
+    """
+    return _words(sql)[0] in _ROWS
 
 
 def rolls_back(sql: Any) -> bool:

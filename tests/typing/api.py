@@ -8,7 +8,7 @@ from django.db import connection
 from django.db.utils import OperationalError
 
 import django_mysql_recycle
-from django_mysql_recycle import SessionStateLost, counters, pinned, use_driver
+from django_mysql_recycle import SessionStateLost, counters, may_have_run, pinned, use_driver
 from django_mysql_recycle.base import DatabaseWrapper, RecycleMixin
 from django_mysql_recycle.signals import (
     connection_recycled,
@@ -31,6 +31,7 @@ try:
 except SessionStateLost as error:
     as_django_knows_it: OperationalError = error
 
+ran: bool | None = may_have_run(ValueError())
 total: int = counters()["default"]["recycled"]["closed"]
 
 

@@ -9,6 +9,15 @@ from .drivers import use_driver
 from .errors import SessionStateLost
 from .events import counters
 from .pinning import pinned
+from .retrying import retry_transaction, run_transaction
 from .what_ran import may_have_run
 
-__all__ = ["SessionStateLost", "counters", "may_have_run", "pinned", "use_driver"]
+__all__ = [
+    "SessionStateLost",
+    "counters",
+    "may_have_run",
+    "pinned",
+    "retry_transaction",
+    "run_transaction",
+    "use_driver",
+]

@@ -21,6 +21,7 @@ __all__ = [
     "reset_counters",
     "rolled_back",
     "state_lost",
+    "transaction_repeated",
 ]
 
 logger = logging.getLogger("django_mysql_recycle")
@@ -75,7 +76,8 @@ def counters() -> dict[str, dict[str, dict[str, int]]]:
 
     The events are ``recycled``, ``repeated`` and ``state_lost``. After the first event of an alias,
     the result has that alias with all three. It also has ``kept`` once a connection was kept open
-    past its max age; the reasons of ``kept`` are kinds of session state.
+    past its max age; the reasons of ``kept`` are kinds of session state. And it has
+    ``transaction_repeated`` once `run_transaction` has run a transaction again.
 
     The result is a copy, which the caller may change. Safe to call in any thread. A forked child
     starts at zero. Raises nothing.
@@ -176,6 +178,28 @@ def state_lost(
         state=state,
         description=description,
         raised=raised,
+    )
+
+
+def transaction_repeated(
+    connection: Any, *, reason: str, age: float, idle: float, attempt: int, attempts: int
+) -> None:
+    _count(connection.alias, "transaction_repeated", reason)
+    logger.warning(
+        "a transaction on %r has failed (%s), and nothing of it is in the database: "
+        "attempt %d of %d follows",
+        connection.alias,
+        reason,
+        attempt,
+        attempts,
+    )
+    _send(
+        signals.transaction_repeated,
+        connection,
+        reason=reason,
+        age=age,
+        idle=idle,
+        attempt=attempt,
     )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import _thread
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -31,6 +32,7 @@ from .session_state.effects import commits, may_touch_tables
 
 if TYPE_CHECKING:
     from .cursors import RecyclingCursor
+    from .retrying import Journal
     from .wrapper import Wrapper
 
 __all__ = ["Guard", "interrupted"]
@@ -65,6 +67,8 @@ class Guard:
         self.max_age = NO_MAX_AGE
         #: Autocommit was last switched off by Atomic, which switches it on again.
         self.off_for_atomic = False
+        #: What the transaction has done that run_transaction() may have to run again.
+        self.journal: Journal | None = None
         processes.track(self)
 
     # ##### The connection in use #####
@@ -397,6 +401,8 @@ class Guard:
             self._discard_leftovers(cursor, connection)
         if connection.rolled_back is not None:
             rollbacks.after_rollback(wrapper, connection, statement, sql)
+        if self.journal is not None:
+            self.journal.will_run(statement, sql)
         idle = self.decide(statement, cursor)
         cursor.bring_up_to_date()
         connection = self.connection
@@ -514,6 +520,8 @@ class Guard:
             in_use=self.is_in_use(connection),
             in_transaction=wrapper.in_atomic_block or not wrapper.autocommit,
         )
+        if self.journal is not None:
+            self.journal.failed(error, proof, connection)
         if proof is Proof.ALIVE:
             if code_of(error) is not None:
                 self.losses.note_answers()
@@ -657,6 +665,8 @@ class Guard:
         statement = examine(sql, connection.reading)
         if statement.changes and not connection.options.pin_session_state:
             statement = transactions_only(statement)
+        if self.journal is not None:
+            self.journal.will_run(statement, sql)
         ledger = connection.ledger
         connection.ran(statement)
         if not wrapper.autocommit:
@@ -690,6 +700,18 @@ class Guard:
         ledger = self.connection.ledger
         return partial(ledger.release, ledger.hold(reason, clock()))
 
+    @contextmanager
+    def writing(self, journal: Journal) -> Iterator[None]:
+        """Have the journal note what runs in the block."""
+        outer, self.journal = self.journal, journal
+        self.losses.watch()
+        try:
+            yield
+        finally:
+            journal.ended()
+            self.journal = outer
+            self.losses.watch()
+
     # ##### Units of work, processes #####
 
     def unit_of_work_ended(self) -> None:
@@ -722,6 +744,7 @@ class Guard:
             return
         losses, replacement = self.losses, self.replacement
         losses.unset = None
+        self.journal = None
         self.current()  # of a connection, too, that was put in its place without connect()
         connection = self.connection
         if connection is NO_CONNECTION:

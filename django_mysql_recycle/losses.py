@@ -119,9 +119,11 @@ class Losses:
 
     def watch(self) -> None:
         """Have each statement pass the guard as long as there is anything here."""
-        connection = self.wrapper().guard.connection
+        guard = self.wrapper().guard
+        connection = guard.connection
         watched = (
             self.pending_error is not None
+            or guard.journal is not None
             or self.unset is not None
             or self.refused is not None
             or not _END_SEEN_BY_GUARD.isdisjoint(self.unanswerable)

@@ -14,7 +14,12 @@ from typing import Any
 
 from django.dispatch import Signal
 
-__all__ = ["connection_recycled", "session_state_lost", "statement_repeated"]
+__all__ = [
+    "connection_recycled",
+    "session_state_lost",
+    "statement_repeated",
+    "transaction_repeated",
+]
 
 _logger = logging.getLogger("django_mysql_recycle")
 
@@ -51,3 +56,7 @@ statement_repeated = _EventSignal()
 #: ``raised``, whether a statement raises that error. It is False if CONN_MAX_AGE is 0 and the loss
 #: was found at the end of a request.
 session_state_lost = _EventSignal()
+
+#: run_transaction() is about to run a transaction again: it has failed, and nothing of it is in the
+#: database. Further argument: ``attempt``, the number of the attempt that follows, from 2 on.
+transaction_repeated = _EventSignal()

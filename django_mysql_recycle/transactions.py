@@ -17,6 +17,7 @@ from django.db.utils import Error, InterfaceError, OperationalError
 
 from . import what_ran
 from .connection import Condition
+from .errors import Proof
 from .guard import interrupted
 from .liveness import clock
 from .rollbacks import transaction_refused
@@ -25,6 +26,7 @@ from .stock import djangos_own
 
 if TYPE_CHECKING:
     from .connection import PhysicalConnection
+    from .guard import Guard
     from .wrapper import Wrapper
 
 __all__ = ["cut_short", "enter", "leave", "mode_cut_short", "send_commit", "send_rollback"]
@@ -110,9 +112,13 @@ def enter(wrapper: Wrapper, below: Callable[[bool], None]) -> None:
         try:
             _send(wrapper, connection, below, connection.raw.autocommit, False)
         except BaseException as second:
-            guard.note_error(connection, second, ran=False)
+            proof = guard.note_error(connection, second, ran=False)
+            if guard.journal is not None:
+                guard.journal.failed(second, proof, connection)
             raise
     connection.transaction_entered(clean=safe and not wrapper.foreign_transactions)
+    if guard.journal is not None:
+        guard.journal.began(connection)
     if guard.losses.unanswerable:
         guard.losses.note_answers()
 
@@ -137,6 +143,8 @@ def leave(wrapper: Wrapper, below: Callable[[bool], None]) -> None:
         raise interrupted(connection)
     if connection.rolled_back is not None:
         raise transaction_refused(wrapper, connection)
+    if guard.journal is not None and not clean:
+        guard.journal.commit_sent = True
     try:
         _send(wrapper, connection, below, connection.raw.autocommit, True)
     except BaseException as error:
@@ -168,11 +176,15 @@ def send_commit(wrapper: Wrapper, below: Callable[[], None]) -> None:
         return
     if connection.rolled_back is not None:
         raise transaction_refused(wrapper, connection)
+    if guard.journal is not None:
+        guard.journal.commit_sent = True
     try:
         _send(wrapper, connection, below, connection.raw.commit)
     except BaseException as error:
         proof = guard.note_error(connection, error, ran=not nothing_open)
         what_ran.note_commit(error, proof)
+        if guard.journal is not None:
+            guard.journal.failed(error, proof, connection)
         if not proof.is_loss:
             raise
         _commit_on_lost(wrapper, connection, nothing_open, error)
@@ -199,9 +211,9 @@ def _commit_on_lost(
     if error is None:
         if connection.condition is Condition.INTERRUPTED:
             raise interrupted(connection)
-        raise what_ran.not_sent(_lost_before_commit(connection))
+        raise what_ran.not_sent(_lost_before_commit(guard, connection))
     if isinstance(error, InterfaceError):
-        raise _lost_before_commit(connection) from error
+        raise _lost_before_commit(guard, connection) from error
     raise error
 
 
@@ -278,7 +290,10 @@ def _interruption() -> bool:
     return error is not None and not isinstance(error, _NO_INTERRUPTION)
 
 
-def _lost_before_commit(connection: PhysicalConnection) -> OperationalError:
+def _lost_before_commit(guard: Guard, connection: PhysicalConnection) -> OperationalError:
     # PyMySQL's own is an InterfaceError, for which Atomic.__exit__ does not roll back: the hooks
     # of this transaction would be left to the next one.
-    return OperationalError(connection.code or 2006, "the connection was lost before COMMIT")
+    error = OperationalError(connection.code or 2006, "the connection was lost before COMMIT")
+    if guard.journal is not None:
+        guard.journal.failed(error, Proof.NEVER_RAN, connection)
+    return error

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["watched_connection", "watched_cursors"]
+__all__ = ["unwatch_commits", "watch_commits", "watched_connection", "watched_cursors"]
 
 _ENDS = ("commit", "rollback")
+#: What may commit without a statement.
+_COMMITS = ("commit", "autocommit")
 
 
 @lru_cache(maxsize=64)
@@ -118,6 +120,38 @@ def watched_connection(kind: Any) -> Any:
         if not hasattr(kind, name):
             delattr(Watched, name)
     return _named_like(Watched, kind)
+
+
+def watch_commits(connection: Any, note: Callable[[], None]) -> bool:
+    """Have `note` called before the application commits by methods of the driver's connection.
+
+    Returns False for an object that cannot be watched.
+    """
+    exchange = getattr(getattr(connection, "query", None), "exchange", None)
+    methods = (hasattr(type(connection), name) for name in _COMMITS)
+    if exchange is None or not exchange.watched or not all(methods):
+        return False
+    reference = weakref.ref(connection)
+
+    def watched(name: str) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            connection = reference()
+            if exchange.under_way is not True:  # the backend's own calls have set it
+                note()
+            return getattr(type(connection), name)(connection, *args)
+
+        return call
+
+    for name in _COMMITS:
+        setattr(connection, name, watched(name))
+    return True
+
+
+def unwatch_commits(connection: Any) -> None:
+    """End what `watch_commits` has begun."""
+    attributes = getattr(connection, "__dict__", {})
+    for name in _COMMITS:
+        attributes.pop(name, None)
 
 
 def _watchers(connection: Any) -> tuple[Any, Any]:

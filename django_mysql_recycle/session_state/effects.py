@@ -12,7 +12,7 @@ from typing import Any
 
 from .lexer import USUAL, Source, tokenise, words_of
 
-__all__ = ["changes_rows_only", "commits", "may_touch_tables", "rolls_back"]
+__all__ = ["changes_rows_only", "commits", "keeps_transaction", "may_touch_tables", "rolls_back"]
 
 #: Of the statements that begin like this one, those without a table touch no storage engine.
 _TABLELESS = re.compile(r"\s*(?:SELECT|SET|DO)\b", re.IGNORECASE)
@@ -47,6 +47,10 @@ _COMMITTING = re.compile(
 )
 
 _ROWS = {"DELETE", "INSERT", "LOAD", "REPLACE", "SELECT", "TABLE", "UPDATE", "VALUES", "WITH"}
+#: Of the others, those that leave the transaction as it is.
+_KEEP = {"DESC", "DESCRIBE", "DO", "EXPLAIN", "RELEASE", "SAVEPOINT", "SHOW"}
+#: SET STATEMENT ... FOR runs another statement; the others change accounts.
+_SET_AND_COMMIT = {"DEFAULT", "PASSWORD", "STATEMENT"}
 
 
 def may_touch_tables(sql: Any) -> bool:
@@ -72,6 +76,19 @@ def changes_rows_only(sql: Any) -> bool:
     In doubt it does not. Of DDL a part may stay, such as the first table of a DROP TABLE.
     """
     return _words(sql)[0] in _ROWS
+
+
+def keeps_transaction(sql: Any) -> bool:
+    """Whether it neither begins nor commits nor ends a transaction. In doubt it does."""
+    verb, *others = _words(sql)
+    second = others[0] if others else ""
+    if verb == "SET":
+        return second not in _SET_AND_COMMIT
+    if verb == "LOAD":
+        return second in ("DATA", "XML")
+    if verb == "ROLLBACK":
+        return "TO" in others
+    return verb in _ROWS or verb in _KEEP
 
 
 def rolls_back(sql: Any) -> bool:

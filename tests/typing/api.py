@@ -8,7 +8,15 @@ from django.db import connection
 from django.db.utils import OperationalError
 
 import django_mysql_recycle
-from django_mysql_recycle import SessionStateLost, counters, may_have_run, pinned, use_driver
+from django_mysql_recycle import (
+    SessionStateLost,
+    counters,
+    may_have_run,
+    pinned,
+    retry_transaction,
+    run_transaction,
+    use_driver,
+)
 from django_mysql_recycle.base import DatabaseWrapper, RecycleMixin
 from django_mysql_recycle.signals import (
     connection_recycled,
@@ -31,6 +39,18 @@ try:
 except SessionStateLost as error:
     as_django_knows_it: OperationalError = error
 
+
+@retry_transaction
+def plain(amount: int) -> str:
+    return str(amount)
+
+
+@retry_transaction(using="default", attempts=2)
+def adjusted(amount: int) -> str:
+    return str(amount)
+
+
+returned: str = plain(1) + adjusted(amount=2) + run_transaction(lambda: "3", attempts=4)
 ran: bool | None = may_have_run(ValueError())
 total: int = counters()["default"]["recycled"]["closed"]
 

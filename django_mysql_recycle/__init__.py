@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 from .drivers import use_driver
-from .errors import SessionStateLost
+from .errors import PoolClosed, PoolTimeout, SessionStateLost, TooManyRequests
 from .events import counters
 from .pinning import pinned
 from .retrying import retry_transaction, run_transaction
 from .what_ran import may_have_run
 
 __all__ = [
+    "PoolClosed",
+    "PoolTimeout",
     "SessionStateLost",
+    "TooManyRequests",
     "counters",
     "may_have_run",
     "pinned",

@@ -14,14 +14,14 @@ from django.core import checks
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.asyncio import async_unsafe
 
-from . import boundary, connecting, processes, transactions
+from . import boundary, connecting, pooling, processes, transactions
 from .checks import check_settings
 from .checks.server import with_server_checks
 from .connection import NO_CONNECTION
-from .cursors import RecyclingCursor, StreamingCursor, UnloggedCursorWrapper
+from .cursors import MarkingCursor, RecyclingCursor, StreamingCursor, UnloggedCursorWrapper
 from .drivers import Attempt
 from .guard import Guard
-from .options import Options, given_options
+from .options import Options, given_options, max_age_of
 from .processes import mark
 from .session_state import Kind, examine
 from .stock import REPLACED, djangos_own, driver
@@ -39,6 +39,7 @@ unbuffered = driver.unbuffered
 _djangos_cursor = djangos_own(MySQLDatabaseWrapper._cursor)  # type: ignore[attr-defined]
 _djangos_create_cursor = djangos_own(MySQLDatabaseWrapper.create_cursor)
 _djangos_get_new_connection = djangos_own(MySQLDatabaseWrapper.get_new_connection)
+_djangos_get_connection_params = djangos_own(MySQLDatabaseWrapper.get_connection_params)
 _djangos_ensure_connection = djangos_own(BaseDatabaseWrapper.ensure_connection)
 _djangos_get_autocommit = djangos_own(BaseDatabaseWrapper.get_autocommit)
 _djangos_set_autocommit = djangos_own(BaseDatabaseWrapper.set_autocommit)
@@ -85,6 +86,12 @@ class RecycleMixin(Base):
             any(not _MAKES_CURSORS.isdisjoint(vars(base)) for base in mro[:place])
             or getattr(super()._cursor, "__func__", None) is not _djangos_cursor
         )
+        #: A subclass or the base backend computes the driver's parameters.
+        self.foreign_params = (
+            type(self).get_connection_params is not RecycleMixin.get_connection_params
+            or getattr(super().get_connection_params, "__func__", None)
+            is not _djangos_get_connection_params
+        )
         #: Something has been put in the place of Django's ensure_connection(), and runs.
         self.connecting_elsewise = False
         #: The driver's cursors are unbuffered ones, whatever stands around them.
@@ -97,6 +104,7 @@ class RecycleMixin(Base):
         given_options(self.alias, self.settings_dict)  # raises before Django's AttributeError
         params: dict[str, Any] = super().get_connection_params()
         params.pop("recycle", None)
+        params.pop("pool", None)
         return connecting.with_connect_timeout(params)
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
@@ -176,7 +184,12 @@ class RecycleMixin(Base):
                 self.connecting_elsewise = False
 
     def connect(self) -> None:
-        connecting.connect(self, super().connect)
+        # Before Django adds whatever CONN_MAX_AGE is to a clock and fails with a bare TypeError.
+        max_age = max_age_of(self.alias, self.settings_dict)
+        if max_age.pool is None:
+            connecting.connect(self, super().connect, max_age)
+        else:
+            pooling.connect(self, super().connect, max_age, max_age.pool)
         cursor_class = getattr(self.connection, "cursorclass", None)
         self.streams = isinstance(cursor_class, type) and issubclass(cursor_class, unbuffered)
 
@@ -234,7 +247,8 @@ class RecycleMixin(Base):
             inner = super().create_cursor(name) if foreign else raw.cursor()
             exchange.ours = False
         if is_connecting:
-            return inner
+            receiving = guard.calls.receiving and guard.calls.is_receiving()
+            return MarkingCursor(inner, self) if receiving else inner
         made_by_driver = getattr(inner, "cursor", inner) if foreign else inner
         streams = self.streams or isinstance(made_by_driver, unbuffered)
         cursor = (StreamingCursor if streams else RecyclingCursor)(inner, self)
@@ -284,7 +298,7 @@ class RecycleMixin(Base):
             if (
                 guard.calls.connecting
                 and guard.calls.is_connecting()
-                and guard.replacement.state is not None
+                and (guard.replacement.state is not None or (guard.lease and guard.takes_over))
             ):
                 self._set_autocommit(autocommit)  # the log would show it as the application's
                 self.autocommit = autocommit
@@ -301,6 +315,8 @@ class RecycleMixin(Base):
                 self.autocommit = autocommit
             else:
                 super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
+                if autocommit and guard.lease is not None:
+                    guard.left_transaction()
         except BaseException as error:
             transactions.mode_cut_short(self, error, autocommit, was)
             raise
@@ -372,14 +388,38 @@ class RecycleMixin(Base):
         boundary.close(self, super().close)
 
     def _close(self) -> None:
-        connection = self.guard.connection
-        if connection is NO_CONNECTION or connection.raw is not self.connection:
-            super()._close()
-        elif not connection.usable:
-            connection.discard()
-        else:
-            super()._close()
-            connection.discarded()
+        lease = self.guard.lease
+        if lease is not None and pooling.give_back(self, lease):
+            return
+        try:
+            connection = self.guard.connection
+            if connection is NO_CONNECTION or connection.raw is not self.connection:
+                super()._close()
+            elif not connection.usable:
+                connection.discard()
+            else:
+                super()._close()
+                connection.discarded()
+        finally:
+            if lease is not None:
+                pooling.end(self, lease)
+
+    def close_pool(self) -> None:
+        """Close the connections of this alias's pool that are idle.
+
+        Those in use are closed when they are returned, and threads that wait for one get
+        PoolClosed. The next use opens new connections: after a GRANT or SET GLOBAL, for example.
+        Does nothing without ``OPTIONS["pool"]``. Raises nothing.
+        """
+        pooling.close_pool(self.alias)
+
+    def pool_stats(self) -> dict[str, float]:
+        """The statistics of this alias's pool in this process, by psycopg_pool's names.
+
+        Times are milliseconds (``..._ms``), all else are counts; see docs/pool.md. Empty without
+        ``OPTIONS["pool"]``, and before the first use.
+        """
+        return pooling.statistics(self.alias)
 
 
 _ensure_connection = RecycleMixin.ensure_connection

@@ -41,10 +41,14 @@ def is_usable(wrapper: Wrapper) -> bool:
         return False
     if connection.ledger.pending_result is not None or guard.in_the_middle(connection):
         return True  # a ping would fail or destroy the rows
+    if connection.lease is not None and not connection.lease.claim():
+        return False  # another borrower of the pool has it
     try:
         connection.ask(b"DO 0")
     except (NoAnswer, connection.driver.error):
         return connection.usable and not connection.wrong_node
+    finally:
+        guard.rest()
     return True
 
 
@@ -94,6 +98,8 @@ def close_if_unusable_or_obsolete(wrapper: Wrapper, djangos: Callable[[], None])
         return
     if guard.in_the_middle(connection):
         return  # a signal handler in the middle of a statement
+    if guard.lease is not None and (guard.held_by_hand or wrapper._thread_sharing_count):
+        return  # others rely on it; whatever its age, the pool gets all the others back
     held: tuple[str, ...] = ()
     if pinned and too_old:
         held = _held_past_max_age(wrapper, connection)

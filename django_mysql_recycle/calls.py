@@ -48,6 +48,8 @@ class Calls:
         """In a child after fork(): the calls are the parent's."""
         #: The call of connect(), in which nothing is decided, repeated or pinned.
         self.connecting: FrameType | None = None
+        #: The call of connect() in which receivers of connection_created run, on a pooled connection.
+        self.receiving: FrameType | None = None
         #: Django's own check of the connection between two units of work.
         self.django_check: FrameType | None = None
         #: The call of the receivers of connection_recycled.
@@ -59,6 +61,11 @@ class Calls:
         if self.connecting is not None and not runs(self.connecting):
             self.connecting = None
         return self.connecting is not None
+
+    def is_receiving(self) -> bool:
+        if self.receiving is not None and not runs(self.receiving):
+            self.receiving = None
+        return self.receiving is not None
 
     def in_django_check(self) -> bool:
         if self.django_check is not None and not runs(self.django_check):

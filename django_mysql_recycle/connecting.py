@@ -13,7 +13,7 @@ from . import events, network_path, option_files, processes, what_ran
 from .drivers import Attempt, Driver
 from .errors import NOT_NOW, code_of
 from .liveness import clock
-from .options import DEFAULT_CONNECT_TIMEOUT, is_number, max_age_of
+from .options import DEFAULT_CONNECT_TIMEOUT, MaxAge, is_number
 from .session_state import examine
 
 if TYPE_CHECKING:
@@ -24,14 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["connect", "open_in_time", "with_connect_timeout"]
 
 
-def connect(wrapper: Wrapper, djangos: Callable[[], None]) -> None:
+def connect(wrapper: Wrapper, djangos: Callable[[], None], max_age: MaxAge) -> None:
     """Django's connect(), whether for the first time or for a replacement.
 
     Until it returns nothing is decided, repeated or pinned: a failure is a connect error. A
     connection that was opened but could not be set up (isolation level, receivers) is dropped.
     """
-    # Before Django adds whatever CONN_MAX_AGE is to a clock and fails with a bare TypeError.
-    max_age = max_age_of(wrapper.alias, wrapper.settings_dict)
     if not processes.mark[0]:
         processes.look()
     guard = wrapper.guard
@@ -120,6 +118,9 @@ def _carry_over(
 
 
 def _connected(wrapper: Wrapper, guard: Guard) -> None:
+    if guard.lease is not None and guard.takes_over:
+        guard.losses.watch()  # of the pool's connection all else is known
+        return
     options = wrapper.settings_dict.get("OPTIONS") or {}
     command = options.get("init_command")
     guard.connection.connected(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from . import evidence, liveness, network_path
 from .calls import runs
-from .drivers import Outcome
+from .drivers import Exchange, Outcome
 from .errors import NoAnswer, Proof, code_of
 from .ledger import Ledger
 from .options import Options
@@ -24,6 +24,7 @@ from .session_state.effects import may_touch_tables
 if TYPE_CHECKING:
     from .cursors import RecyclingCursor
     from .drivers import Driver, DriverConnection
+    from .pool import Lease
 
 __all__ = ["CLOSED", "NO_CONNECTION", "Condition", "PhysicalConnection"]
 
@@ -53,7 +54,7 @@ class PhysicalConnection:
     # More attributes than an instance keeps in place without this.
     # fmt: off
     __slots__ = (
-        "code", "condition", "descriptor", "dirty", "driver", "exchange", "executing",
+        "__weakref__", "code", "condition", "descriptor", "dirty", "driver", "exchange", "executing",
         "expires_at", "idle_limit", "kept_until", "last_activity", "ledger", "limit_due",
         "limit_pause", "limit_unread", "mariadb", "max_age", "network_timeout_lifted",
         "opened_at", "opened_in", "options", "path_options", "peer_closed", "ran_since", "raw",
@@ -62,6 +63,11 @@ class PhysicalConnection:
         "watched", "wrong_node",
     )
     # fmt: on
+
+    #: The borrowing of a connection of a pool (pooled.py).
+    lease: Lease | None = None
+    #: An earlier borrower has used the session.
+    was_used = False
 
     def __init__(
         self,
@@ -150,6 +156,9 @@ class PhysicalConnection:
             and (idle < WINDOW or (idle < self.short_idle and not self.peer_closed()))
         )
 
+    #: The same before the statement is sent, which of a connection of a pool takes possession.
+    may_run = needs_no_decision
+
     def ordinary_succeeded(self, statement: Statement) -> None:
         """An ordinary statement has succeeded, with autocommit on and outside of a block."""
         self.exchange.under_way = False
@@ -205,6 +214,11 @@ class PhysicalConnection:
         nothing of what the application did before, and no transaction."""
         self.reconnected = True
         self._worsen(Condition.INTERRUPTED, "closed")
+
+    def mark_returned(self) -> None:
+        """It belongs to another borrower of the pool now: nothing here may touch it."""
+        self.exchange = Exchange()
+        self.discarded()
 
     def mark_unanswered(self) -> None:
         """A round trip of the backend's own got no answer in time; it may still come.
@@ -278,6 +292,9 @@ class PhysicalConnection:
         if ansi or not escapes:
             self.reads_literals(escapes=escapes, ansi=ansi)
         self.ledger.forget_answers(self.last_activity)
+
+    def opened(self) -> None:
+        """It has been set up, and receivers of connection_created come next."""
 
     def contacted(self) -> None:
         """It has talked to the server on the application's account."""
@@ -612,10 +629,10 @@ class _NoConnection:
     reason = "closed"
     raw = CLOSED
     reading = USUAL
+    lease = None
+    was_used = False
 
     def __init__(self) -> None:
-        from .drivers import Exchange
-
         self.exchange = Exchange()
         self.ledger = Ledger(0.0)
 

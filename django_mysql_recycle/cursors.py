@@ -27,7 +27,31 @@ from .stock import CursorWrapper
 if TYPE_CHECKING:
     from .wrapper import Wrapper
 
-__all__ = ["RecyclingCursor", "StreamingCursor", "UnloggedCursorWrapper"]
+__all__ = ["MarkingCursor", "RecyclingCursor", "StreamingCursor", "UnloggedCursorWrapper"]
+
+
+class MarkingCursor(utils.CursorWrapper):
+    """For receivers of connection_created, on a connection of a pool.
+
+    What they set is not there for a borrower whose receivers set nothing: it marks the connection.
+    """
+
+    def execute(self, sql: Any, params: Any = None) -> Any:
+        self._marks(examine(sql))
+        return self.cursor.execute(sql, params)
+
+    def executemany(self, sql: Any, param_list: Any) -> Any:
+        self._marks(examine(sql))
+        return self.cursor.executemany(sql, param_list)
+
+    def callproc(self, procname: Any, *args: Any, **kwargs: Any) -> Any:
+        self._marks(examine_callproc(procname))
+        return self.cursor.callproc(procname, *args, **kwargs)
+
+    def _marks(self, statement: Statement) -> None:
+        connection = self.db.guard.connection
+        connection.ledger.mark(statement)
+        connection.contacted()
 
 
 class UnloggedCursorWrapper(utils.CursorWrapper):
@@ -85,7 +109,7 @@ class RecyclingCursor(CursorWrapper):
                     return result
             elif db.autocommit and not db._thread_sharing_count:
                 now = clock()
-                if connection.needs_no_decision(now):
+                if connection.may_run(now):
                     idle = now - connection.last_activity
                     try:
                         result = self.cursor.execute(query, args)
@@ -138,12 +162,14 @@ class RecyclingCursor(CursorWrapper):
         if not mark[0]:
             look()
         guard = self._db.guard
-        if not self.is_current():
+        lease = self._connection.lease
+        if not self.is_current() or not (lease is None or lease.claim()):
             raise guard.driver.programming_error(
                 "the connection of this cursor has been replaced; its result sets are lost"
             )
         more = guard.fetch(self._connection, self.cursor.nextset)
         guard.note_pending(self, doubtful=bool(more))
+        guard.rest()
         return more
 
     def close(self) -> None:
@@ -163,7 +189,11 @@ class RecyclingCursor(CursorWrapper):
                 # only dropped has left nothing at the server.
                 pass
             elif connection.ready and not ledger.may_be_pending:
-                self.cursor.close()
+                if connection.lease is None or connection.lease.held:
+                    self.cursor.close()
+                elif connection.lease.claim():
+                    self.cursor.close()
+                    guard.rest()
             elif self.is_current() and connection.usable:
                 # A connection that is lost or no longer in use has nothing left to read;
                 # mysqlclient's close() would raise a bare 2006.
@@ -239,4 +269,5 @@ class StreamingCursor(RecyclingCursor):
         result = guard.fetch(self._connection, fetch)
         if self._connection.ledger.pending_result is self and is_last(result):
             guard.note_pending(self, rows_read=True)
+            guard.rest()
         return result

@@ -15,8 +15,11 @@ __all__ = [
     "NOT_NOW",
     "PASSING",
     "NoAnswer",
+    "PoolClosed",
+    "PoolTimeout",
     "Proof",
     "SessionStateLost",
+    "TooManyRequests",
     "classify",
     "code_of",
     "is_of_the_server",
@@ -34,6 +37,23 @@ class SessionStateLost(OperationalError):
 
     A named lock that was held is free now, and another session may have taken it.
     """
+
+
+class PoolTimeout(OperationalError):
+    """No connection of the pool was free within ``OPTIONS["pool"]["timeout"]`` (seconds).
+
+    It is also raised at once where the thread that asks for a connection holds all of them itself.
+    The text names the alias, its limit, how many connections are in use, how many threads wait, and
+    the thread that holds one longest. It has no error number: nothing was sent to the server.
+    """
+
+
+class TooManyRequests(OperationalError):
+    """No connection of the pool is free, and ``OPTIONS["pool"]["max_waiting"]`` threads wait."""
+
+
+class PoolClosed(OperationalError):
+    """The pool was closed, by ``connection.close_pool()``, while the thread waited for it."""
 
 
 class NoAnswer(Exception):

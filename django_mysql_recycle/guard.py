@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.db.utils import OperationalError
 
-from . import events, processes, questions, rollbacks, what_ran
+from . import events, pooling, processes, questions, rollbacks, what_ran
 from .calls import Calls, is_in_a_statement
 from .connection import CLOSED, NO_CONNECTION, Condition, PhysicalConnection
 from .drivers import ANSWERED, Driver, DriverConnection, Exchange, only_value, refuse
@@ -26,12 +26,15 @@ from .liveness import clock
 from .losses import Ending, Losses
 from .options import NO_MAX_AGE, Options, max_age_of
 from .policy import REST, Action, Facts, decide
+from .pooled import PooledConnection
 from .replacement import Replacement, WrapperState
 from .session_state import PLAIN, Statement, examine, transactions_only
 from .session_state.effects import commits, may_touch_tables
 
 if TYPE_CHECKING:
     from .cursors import RecyclingCursor
+    from .ledger import Ledger
+    from .pool import Lease
     from .retrying import Journal
     from .wrapper import Wrapper
 
@@ -69,7 +72,18 @@ class Guard:
         self.off_for_atomic = False
         #: What the transaction has done that run_transaction() may have to run again.
         self.journal: Journal | None = None
+        #: The borrowing of the connection in use, if it belongs to a pool.
+        self.lease: Lease | None = None
+        #: A transaction has begun where the lease was held already: in the middle of a statement.
+        self.in_a_lease = False
+        #: Blocks of pinned() that have not ended.
+        self.held_by_hand = 0
         processes.track(self)
+
+    def __del__(self) -> None:
+        # Of a thread that has ended without closing its connection.
+        if self.lease is not None:
+            self.lease.drop()
 
     # ##### The connection in use #####
 
@@ -106,7 +120,35 @@ class Guard:
             connection = found
         if connection.exchange.under_way:
             self.refuse_in_the_middle(connection)
+        if connection.lease is not None and not connection.lease.claim():
+            pooling.called_in(self.wrapper())
+            self.wrapper().ensure_connection()
+            return self.to_send()
         return connection
+
+    @property
+    def takes_over(self) -> bool:
+        """Django's connect() is under way, with a connection that the pool had."""
+        connection = self.connection
+        return self.lease is not None and connection.lease is self.lease and connection.was_used
+
+    def left_transaction(self) -> None:
+        """Autocommit is on again."""
+        if self.lease is not None and not (self.in_a_lease and is_in_a_statement()):
+            self.rest()
+
+    def rest(self) -> None:
+        """Between two statements: let a waiting borrower of the pool take the connection."""
+        lease, connection = self.lease, self.connection
+        if (
+            lease is not None
+            and connection.lease is lease
+            and self.wrapper().autocommit
+            and self.is_safe(connection)
+            and not connection.ledger.pins.pinned
+            and not connection.ledger.may_be_pending
+        ):
+            lease.rest()
 
     def options(self) -> Options:
         """The settings, for a connection that was not opened by get_new_connection()."""
@@ -124,7 +166,13 @@ class Guard:
         connecting = self.calls.is_connecting()
         limit = self.max_age if connecting else max_age_of(wrapper.alias, wrapper.settings_dict)
         max_age = limit.drawn(options.jitter)
-        connection = PhysicalConnection(self.driver, raw, options, max_age, opened_in)
+        if connecting and self.lease is not None:
+            connection: PhysicalConnection = PooledConnection(
+                self.driver, raw, options, max_age, opened_in, lease=self.lease
+            )
+            self.lease.use(connection)
+        else:
+            connection = PhysicalConnection(self.driver, raw, options, max_age, opened_in)
         connection.exchange.wrapper = self.wrapper
         if connecting:  # else it is one of the application's own, beside the one in use
             self.connection = self.replacement.made = connection
@@ -203,6 +251,8 @@ class Guard:
         statement is left to it.
         """
         connection, losses = self.current(), self.losses
+        if connection is not None and connection.lease is not None:
+            connection = self._possess(connection)
         if (
             connection is None
             or self.calls.is_connecting()
@@ -389,11 +439,12 @@ class Guard:
             call = partial(self._without_network_timeout, statement, call)
         wrapper = self.wrapper()
         connection = self.current()
-        if connection is None:
-            wrapper.ensure_connection()
-            connection = self.connection
+        outermost = self.lease is None or not self.lease.held or not is_in_a_statement()
+        if connection is None or connection.lease is not None:
+            connection = self._possess(connection)
         if connection.exchange.under_way:
             self.refuse_in_the_middle(connection)
+        given = statement
         ledger = connection.ledger
         if statement.changes and not connection.options.pin_session_state:
             statement = transactions_only(statement)
@@ -407,6 +458,8 @@ class Guard:
         cursor.bring_up_to_date()
         connection = self.connection
         ledger = connection.ledger
+        if connection.lease is not None:
+            ledger.mark(given)
         safe = self.is_safe(connection) and not (
             ledger.may_be_pending and connection.has_pending_result(cursor)
         )
@@ -431,7 +484,19 @@ class Guard:
             return result
         finally:
             connection.executing_ends(outer)
+            if self.lease is not None and outermost:
+                self.rest()
         return self.run(cursor, statement, args, call, again=True, sql=sql)
+
+    def _possess(self, connection: PhysicalConnection | None) -> PhysicalConnection:
+        """The connection in use, which no other borrower of the pool can take from here on."""
+        wrapper = self.wrapper()
+        while connection is None or not (connection.lease is None or connection.lease.claim()):
+            if connection is not None:
+                pooling.called_in(wrapper)
+            wrapper.ensure_connection()
+            connection = self.connection
+        return connection
 
     def _without_network_timeout(self, statement: Statement, call: Callable[[], T]) -> T:
         """Run a statement during which the server may take no data for a long time.
@@ -663,6 +728,7 @@ class Guard:
         ):
             return False
         statement = examine(sql, connection.reading)
+        connection.ledger.mark(statement)
         if statement.changes and not connection.options.pin_session_state:
             statement = transactions_only(statement)
         if self.journal is not None:
@@ -684,6 +750,7 @@ class Guard:
         """The application has made the session another one, for as long as it lives."""
         connection = self.connection
         if connection.exchange is exchange and not self.calls.is_connecting():
+            connection.ledger.marked = True
             connection.ledger.hold(reason, clock())
 
     def reconnected_directly(self, exchange: Exchange) -> None:
@@ -694,11 +761,16 @@ class Guard:
 
     def hold(self, reason: str) -> Callable[[], None]:
         """Pin by hand (see pinning.py). Returns the function that ends it."""
-        if self.current() is None:
-            self.wrapper().ensure_connection()
+        self._possess(self.current())
         self.decide()  # a connection that is stale already carries nothing to hold
         ledger = self.connection.ledger
-        return partial(ledger.release, ledger.hold(reason, clock()))
+        self.held_by_hand += 1
+        return partial(self._release, ledger, ledger.hold(reason, clock()))
+
+    def _release(self, ledger: Ledger, token: object) -> None:
+        ledger.release(token)
+        self.held_by_hand -= 1
+        self.rest()
 
     @contextmanager
     def writing(self, journal: Journal) -> Iterator[None]:
@@ -743,8 +815,7 @@ class Guard:
         if wrapper is None:
             return
         losses, replacement = self.losses, self.replacement
-        losses.unset = None
-        self.journal = None
+        losses.unset = self.journal = self.lease = None
         self.current()  # of a connection, too, that was put in its place without connect()
         connection = self.connection
         if connection is NO_CONNECTION:
@@ -757,6 +828,7 @@ class Guard:
         self.connection = NO_CONNECTION
         losses.forget()
         self.calls.forget()
+        self.held_by_hand = 0
         replacement.state = None
         replacement.forks += 1
         wrapper.run_on_commit = []

@@ -11,7 +11,7 @@ import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .session_state import SessionState, Statement, begins_of
+from .session_state import SessionState, Statement, begins_of, marks
 
 if TYPE_CHECKING:
     from .cursors import RecyclingCursor
@@ -36,6 +36,9 @@ class Ledger:
         self.arguments: tuple[str, ...] = ()
         #: The last activity up to which nothing has run that a later statement may ask for.
         self.nothing_left_at = now
+        #: The session may have something that a new one has not, and no end of it is known: a pool
+        #: hands it to no other borrower.
+        self.marked = False
 
     # ##### Pins #####
 
@@ -102,6 +105,13 @@ class Ledger:
         """What has run so far is over: a later statement has nothing to ask for."""
         self.left, self.arguments = 0, ()
         self.nothing_left_at = last_activity
+
+    # ##### The next borrower of a pool #####
+
+    def mark(self, statement: Statement) -> None:
+        """A statement is about to run, or has run."""
+        if statement.calls or any(marks(change) for change in statement.changes):
+            self.marked = True
 
     # ##### The pending result #####
 

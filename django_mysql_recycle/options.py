@@ -19,6 +19,7 @@ __all__ = [
     "NO_MAX_AGE",
     "MaxAge",
     "Options",
+    "PoolOptions",
     "given_options",
     "is_number",
     "max_age_of",
@@ -90,6 +91,77 @@ class Options:
 _DEFAULTS = Options()
 
 
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """``OPTIONS["pool"]`` of one alias. The names are psycopg_pool's. Seconds and counts."""
+
+    #: Most connections that this process has open at a time, in use and idle together.
+    max_size: int = 10
+    #: Idle connections that `max_idle` leaves open. None is opened in advance.
+    min_size: int = 0
+    #: How long a borrower waits for a connection.
+    timeout: float = 10
+    #: Most borrowers that wait at a time; 0 is no limit.
+    max_waiting: int = 0
+    #: Max age of a connection, if CONN_MAX_AGE is not shorter.
+    max_lifetime: float = 3600
+    #: How long a connection may be idle in the pool before it is closed.
+    max_idle: float = 600
+
+    @classmethod
+    def of(cls, alias: str, settings: Mapping[str, Any]) -> PoolOptions | None:
+        """The settings of the pool of `alias`; None if it has none.
+
+        Raises ImproperlyConfigured naming the setting, what was expected and what was given.
+        """
+        given = given_options(alias, settings).get("pool")
+        if not given and not isinstance(given, Mapping):
+            return None
+        if given is True:
+            return _POOL_DEFAULTS
+        path = f"DATABASES[{alias!r}]['OPTIONS']['pool']"
+        if not isinstance(given, Mapping):
+            shown = "str" if isinstance(given, str) else _shown(given)
+            raise _improper(path, "True, False or a dict", shown)
+        valid = [field.name for field in fields(cls)]
+        for key in given:
+            if key not in valid:
+                why = _NOT_IN_POOL.get(key, f"unknown key; the valid keys are {', '.join(valid)}")
+                raise ImproperlyConfigured(f"{path}[{key!r}]: {why}")
+        pool = cls(**{key: _checked_of_pool(f"{path}[{key!r}]", key, given[key]) for key in given})
+        if pool.min_size > pool.max_size:
+            raise _improper(
+                f"{path}['min_size']", f"at most max_size ({pool.max_size})", str(pool.min_size)
+            )
+        return pool
+
+
+_POOL_DEFAULTS = PoolOptions()
+
+#: Settings of psycopg_pool that this pool has no use for.
+_NOT_IN_POOL = {
+    "num_workers": "this pool starts no threads. Remove the key",
+    "check": "each connection is checked before its next statement. Remove the key",
+    "configure": "use the signal connection_created. Remove the key",
+    "reset": "a connection with session state is closed and not reset. Remove the key",
+    "reconnect_timeout": "OPTIONS['connect_timeout'] bounds connecting. Remove the key",
+    "open": "the pool opens connections when they are wanted. Remove the key",
+    "name": "the alias is the name of the pool. Remove the key",
+}
+
+
+def _checked_of_pool(path: str, key: str, value: Any) -> Any:
+    expected, suits = "seconds > 0", is_number(value) and value > 0
+    if key in ("max_size", "min_size", "max_waiting"):
+        least = 1 if key == "max_size" else 0
+        expected = f"a whole number >= {least}"
+        suits = suits or value == least == 0
+        suits = suits and isinstance(value, Integral) and int(value) >= least
+    if not suits:
+        raise _improper(path, expected, _shown(value))
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
 def given_options(alias: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """OPTIONS of an entry in DATABASES. Raises ImproperlyConfigured where it is no dict."""
     options = settings.get("OPTIONS", {})
@@ -115,11 +187,13 @@ class MaxAge(NamedTuple):
     #: The limit between two statements, without jitter. ``None`` is no limit.
     between_statements: float | None
     setting: str = "CONN_MAX_AGE"
+    #: The settings of the pool, if there is one.
+    pool: PoolOptions | None = None
 
     @property
     def closes_at_boundary(self) -> bool:
         """Whether every end of a request closes the connection, however old it is."""
-        return self.at_boundary is not None and self.between_statements is None
+        return self.at_boundary is not None and self.at_boundary <= 0
 
     def drawn(self, jitter: float | None, draw: Callable[[], float] = random) -> float | None:
         """The limit between statements for one connection, shortened at random by the jitter."""
@@ -137,10 +211,22 @@ def max_age_of(alias: str, settings: Mapping[str, Any]) -> MaxAge:
     """
     value = settings.get("CONN_MAX_AGE", 0)
     if value is None or value == inf:  # Django takes either
-        return NO_MAX_AGE
-    if not is_number(value):
+        limit = NO_MAX_AGE
+    elif not is_number(value):
         raise _improper(f"DATABASES[{alias!r}]['CONN_MAX_AGE']", "seconds or None", _shown(value))
-    return MaxAge(float(value), float(value) if value > 0 else None)
+    else:
+        limit = MaxAge(float(value), float(value) if value > 0 else None)
+    options = settings.get("OPTIONS")
+    if not isinstance(options, Mapping) or not options.get("pool"):
+        return limit
+    pool = PoolOptions.of(alias, settings)
+    if pool is None:
+        return limit
+    # The end of a request returns each connection to the pool, whatever its age.
+    own = limit.between_statements
+    if own is not None and own < pool.max_lifetime:
+        return MaxAge(0.0, own, pool=pool)
+    return MaxAge(0.0, pool.max_lifetime, "OPTIONS['pool']['max_lifetime']", pool)
 
 
 def _checked(alias: str, key: str, value: Any) -> Any:

@@ -78,6 +78,7 @@ def _send(
 def enter(wrapper: Wrapper, below: Callable[[bool], None]) -> None:
     """Switch autocommit off. Nothing has been done yet, so a loss here is repeated."""
     guard = wrapper.guard
+    guard.in_a_lease = guard.lease is not None and guard.lease.held
     connection = guard.to_send()
     if connection is None:
         below(False)

@@ -60,6 +60,16 @@ class MySQLClient(Common):
     def in_transaction(self, connection: Any) -> bool:  # noqa: ARG002
         return False  # it keeps the server's status to itself
 
+    def settings_of(self, connection: Any) -> tuple[object, ...]:
+        return (
+            connection.cursorclass,
+            connection.encoding,
+            id(connection.converter),
+            len(connection.converter),
+            id(connection.encoders),
+            len(connection.encoders),
+        )
+
     def escapes(self, connection: Any) -> bool:
         # It keeps the flag to itself, and escapes a quote as the server will read it.
         with suppress(Exception):  # a proxy object of the application's, or it was closed

@@ -71,6 +71,17 @@ class PyMySQL(Common):
     def in_transaction(self, connection: Any) -> bool:
         return bool(connection.server_status & 1)  # SERVER_STATUS_IN_TRANS
 
+    def settings_of(self, connection: Any) -> tuple[object, ...]:
+        return (
+            connection.cursorclass,
+            connection.encoding,
+            connection.db,
+            id(connection.decoders),
+            len(connection.decoders),
+            id(connection.encoders),
+            len(connection.encoders),
+        )
+
     def origin(self, error: BaseException) -> Origin:
         """By the traceback: one function raises what the server says, another one sends."""
         link: BaseException | None = error

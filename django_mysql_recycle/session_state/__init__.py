@@ -19,6 +19,7 @@ from .statements import (
     Read,
     Statement,
     begins_of,
+    marks,
     transactions_only,
 )
 
@@ -41,6 +42,7 @@ __all__ = [
     "cache_get",
     "examine",
     "examine_callproc",
+    "marks",
     "transactions_only",
 ]
 

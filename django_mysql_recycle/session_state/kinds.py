@@ -32,6 +32,7 @@ class _State:
     boundary: Boundary
     always: bool  #: `pin_session_state = False` does not give it up
     settable: bool  #: a statement can set it again after a loss, so that nothing is lost
+    marks: bool  #: it may outlast its pin: a pool hands the connection to no other borrower
     in_expressions: bool  #: a call or a variable in an expression begins it: it survives an error
 
 
@@ -45,6 +46,7 @@ class Kind(Enum):
         boundary=Boundary.KEPT,
         always=False,
         settable=False,
+        marks=False,
         in_expressions=True,
     )
     SERVICE_LOCK = _State(
@@ -54,6 +56,7 @@ class Kind(Enum):
         boundary=Boundary.KEPT,
         always=False,
         settable=False,
+        marks=False,
         in_expressions=False,
     )
     TABLE_LOCK = _State(
@@ -63,6 +66,7 @@ class Kind(Enum):
         boundary=Boundary.KEPT,
         always=False,
         settable=False,
+        marks=False,
         in_expressions=False,
     )
     TRANSACTION = _State(
@@ -73,6 +77,7 @@ class Kind(Enum):
         boundary=Boundary.ROLLED_BACK,
         always=True,
         settable=False,
+        marks=False,
         in_expressions=False,
     )
     AUTOCOMMIT_OFF = _State(
@@ -82,6 +87,7 @@ class Kind(Enum):
         boundary=Boundary.ROLLED_BACK,
         always=True,
         settable=False,
+        marks=False,
         in_expressions=False,
     )
     TEMPORARY_TABLE = _State(
@@ -91,6 +97,7 @@ class Kind(Enum):
         boundary=Boundary.CLOSED,
         always=False,
         settable=True,
+        marks=False,
         in_expressions=False,
     )
     BY_HAND = _State(
@@ -100,6 +107,7 @@ class Kind(Enum):
         boundary=Boundary.KEPT,
         always=False,
         settable=False,
+        marks=False,
         in_expressions=False,
     )
     PREPARED = _State(
@@ -109,6 +117,7 @@ class Kind(Enum):
         boundary=Boundary.CLOSED,
         always=False,
         settable=False,
+        marks=False,
         in_expressions=False,
     )
     HANDLER = _State(
@@ -118,6 +127,7 @@ class Kind(Enum):
         boundary=Boundary.CLOSED,
         always=False,
         settable=False,
+        marks=False,
         in_expressions=False,
     )
     #: Selected by USE. It pins only while its name is not known: a new connection can select it
@@ -129,6 +139,7 @@ class Kind(Enum):
         boundary=Boundary.CLOSED,
         always=True,
         settable=False,
+        marks=True,
         in_expressions=False,
     )
     SESSION_VARIABLE = _State(
@@ -139,6 +150,7 @@ class Kind(Enum):
         boundary=Boundary.FORGOTTEN,
         always=False,
         settable=True,
+        marks=True,
         in_expressions=False,
     )
     USER_VARIABLE = _State(
@@ -148,6 +160,7 @@ class Kind(Enum):
         boundary=Boundary.FORGOTTEN,
         always=False,
         settable=True,
+        marks=True,
         in_expressions=True,
     )
     #: What a statement leaves behind whose text is not known.
@@ -158,6 +171,7 @@ class Kind(Enum):
         boundary=Boundary.FORGOTTEN,
         always=True,
         settable=False,
+        marks=True,
         in_expressions=False,
     )
 

@@ -14,7 +14,7 @@ from .kinds import INSERTED, Answer, End, Kind
 __all__ = [
     *("NEXT_ACCESS_MODE", "NEXT_ISOLATION", "PLAIN", "PLAIN_INSERT"),
     *("RUNS_UNKNOWN", "Action", "Change", "Key", "Parameter", "Read", "Statement"),
-    *("begins_of", "in_doubt", "in_turn", "together", "transactions_only"),
+    *("begins_of", "in_doubt", "in_turn", "marks", "together", "transactions_only"),
 ]
 
 
@@ -140,6 +140,11 @@ class Statement:
 
 PLAIN = Statement()
 PLAIN_INSERT = Statement(leaves=INSERTED)
+
+
+def marks(change: Change) -> bool:
+    """Whether it may leave something in the session of which no end is known."""
+    return change.kind.value.marks or change.action is Action.RUN
 
 
 def begins_of(changes: Iterable[Change]) -> tuple[Change, ...]:

@@ -1,0 +1,350 @@
+"""The connection pool's seam in the backend: borrowing in connect(), returning in close().
+
+pool.py keeps the account, pooled.py says what makes a connection fit for the next borrower.
+"""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from django.db.backends.signals import connection_created
+
+from . import connecting, processes
+from .calls import runs
+from .errors import NoAnswer, PoolClosed, PoolTimeout, TooManyRequests
+from .liveness import clock
+from .losses import Ending
+from .options import MaxAge, PoolOptions
+from .pool import Account, Lease, Limits, Refusal, Refused, State
+from .pooled import PooledConnection
+
+if TYPE_CHECKING:
+    from .wrapper import Wrapper
+
+__all__ = ["called_in", "close_pool", "connect", "end", "give_back", "statistics"]
+
+#: Django's connections for CREATE DATABASE, which have no database and are not kept.
+_NO_DB_ALIAS = "__no_db__"
+
+#: What Django caches of the server on the wrapper, and what its get_connection_params() leaves.
+_FACTS = ("isolation_level", "mysql_server_data")
+
+
+class _Pools:
+    """The accounts of this process, by alias."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, Account] = {}
+        #: What connections are opened with, and the keys of their lists in the accounts.
+        self.keys: dict[tuple[object, ...], list[tuple[dict[str, Any], object]]] = {}
+        self.facts: dict[object, dict[str, Any]] = {}
+
+    def after_fork_in_child(self) -> None:
+        """The connections are the parent's, and are not closed here."""
+        for account in list(self.accounts.values()):
+            for connections in list(account.idle.values()):
+                for connection in list(connections):
+                    connection.discard_inherited()
+                    processes.leave(connection.raw)
+        self.accounts = {}
+
+
+_pools = _Pools()
+processes.track(_pools)
+
+
+# ##### Borrowing #####
+
+
+def connect(
+    wrapper: Wrapper, djangos: Callable[[], None], max_age: MaxAge, options: PoolOptions
+) -> None:
+    """Django's connect(), for which the pool may have a connection.
+
+    Raises PoolTimeout, TooManyRequests and PoolClosed, and what connecting raises.
+    """
+    guard = wrapper.guard
+    if wrapper.alias == _NO_DB_ALIAS:
+        connecting.connect(wrapper, djangos, max_age)
+        return
+    frame = sys._getframe()
+    lease = guard.lease
+    if lease is not None and not (lease.state is State.HELD and lease.claim()):
+        lease = None
+    try:
+        if lease is None:
+            account = _account_of(wrapper.alias, options)
+            lease = Lease(account, _key_of(wrapper), frame)
+            former, guard.lease = guard.lease, lease
+            if former is not None:
+                _finish(former.account, former.account.end(former))
+            _borrow(wrapper, account, lease)
+            _finish(account, lease.gone)
+        else:
+            # A replacement keeps its slot.
+            lease.opening, lease.connection = frame, None
+        _connect(wrapper, partial(connecting.connect, wrapper, djangos, max_age), lease, frame)
+    except BaseException:
+        if guard.lease is not None:
+            lease, guard.lease = guard.lease, None
+            _finish(lease.account, lease.account.end(lease))
+        raise
+    finally:
+        if lease is not None:
+            lease.opening = None
+    guard.rest()
+
+
+def _borrow(wrapper: Wrapper, account: Account, lease: Lease) -> None:
+    try:
+        account.borrow(lease)
+    except Refused as refused:
+        raise _as_error(wrapper.alias, account, *refused.args) from None
+    if lease.connection is not None and connection_created.has_listeners(type(wrapper)):
+        # A receiver may run a statement before anything else is decided.
+        _judge(lease)
+
+
+def _judge(lease: Lease) -> None:
+    """Close the idle connection that was borrowed, unless it is known to be alive."""
+    connection: PooledConnection = lease.connection
+    now = clock()
+    if connection.needs_no_decision(now):
+        return
+    limit = connection.idle_limit
+    stale = now >= connection.expires_at or connection.peer_closed()
+    if not stale and (limit is None or now - connection.last_activity < limit):
+        try:
+            connection.ask(b"DO 0")
+        except (NoAnswer, connection.driver.error):
+            pass
+        else:
+            return
+    lease.connection = None
+    connection.close()
+    lease.account.counts["connections_lost"] += 1
+
+
+def _connect(
+    wrapper: Wrapper, connects: Callable[[], None], lease: Lease, frame: FrameType
+) -> None:
+    """Django's connect(), with the methods that it calls put in order for this borrower.
+
+    They are shadowed rather than overridden, for subclasses override them as well.
+    """
+    guard = wrapper.guard
+    idle: PooledConnection | None = lease.connection
+    set_up = wrapper.init_connection_state
+    began = clock()
+
+    def init_connection_state() -> None:
+        if idle is None:
+            set_up()
+            if guard.replacement.made is None:
+                guard.adopt(wrapper.connection, guard.options())
+            guard.connection.opened()
+        # From here on receivers of connection_created run, whose state is not a new connection's.
+        guard.calls.receiving = frame
+
+    shadows: dict[str, Callable[..., Any]] = {"init_connection_state": init_connection_state}
+    if idle is not None:
+        wrapper.__dict__.update(_pools.facts.get(lease.key, {}))
+        shadows["get_connection_params"] = dict
+        shadows["get_new_connection"] = lambda _: _take_over(wrapper, lease, idle)
+    try:
+        for name, instead in shadows.items():
+            wrapper.__dict__[name] = _while_it_runs(wrapper, name, frame, instead)
+        connects()
+    except BaseException:
+        if idle is None:
+            lease.account.counts["connections_errors"] += 1
+        raise
+    finally:
+        guard.calls.receiving = None
+        for name in shadows:
+            wrapper.__dict__.pop(name, None)
+    if idle is None:
+        lease.account.counts["connections_num"] += 1
+        lease.account.counts["connections_ms"] += 1000 * (clock() - began)
+
+
+def _while_it_runs(
+    wrapper: Wrapper, name: str, frame: FrameType, instead: Callable[..., Any]
+) -> Callable[..., Any]:
+    """A shadow of a method that does nothing once `frame` has ended, however it did."""
+
+    def call(*args: Any) -> Any:
+        if runs(frame):
+            return instead(*args)
+        wrapper.__dict__.pop(name, None)
+        return getattr(wrapper, name)(*args)
+
+    return call
+
+
+def _take_over(wrapper: Wrapper, lease: Lease, connection: PooledConnection) -> Any:
+    guard = wrapper.guard
+    connection.lent_to(lease, guard.wrapper)
+    guard.connection = guard.replacement.made = connection
+    lease.use(connection)
+    wrapper.close_at = 0.0  # the end of the request returns it, whatever its age
+    return connection.raw
+
+
+def _account_of(alias: str, options: PoolOptions) -> Account:
+    account = _pools.accounts.get(alias)
+    limits = Limits(
+        options.max_size, options.min_size, options.timeout, options.max_waiting, options.max_idle
+    )
+    if account is None:
+        account = _pools.accounts.setdefault(alias, Account(limits, clock))
+    account.limits = limits
+    return account
+
+
+def _key_of(wrapper: Wrapper) -> object:
+    """The list that a connection belongs to: what it is opened with, without the password."""
+    settings: Mapping[str, Any] = wrapper.settings_dict
+    options = settings.get("OPTIONS") or {}
+    if wrapper.foreign_params:
+        options = wrapper.get_connection_params()
+    names = tuple(settings.get(name) for name in ("HOST", "PORT", "USER", "NAME", "AUTOCOMMIT"))
+    known = _pools.keys.setdefault(names, [])
+    secrets = {"passwd": None, "password": None}
+    options = {**options, **secrets}
+    for snapshot, key in known:
+        if snapshot == options:
+            return key
+    # Settings in a dict of their own may be changed in place.
+    snapshot = {k: dict(v) if isinstance(v, dict) else v for k, v in options.items()}
+    known.append((snapshot, (names, len(known))))
+    return known[-1][1]
+
+
+def _as_error(alias: str, account: Account, refusal: Refusal, holder: Lease | None) -> Exception:
+    waiting, limits = len(account.queue), account.limits
+    facts = f"{len(account.leases)} of {limits.max_size} are in use, and {waiting} wait"
+    if holder is not None:
+        now = clock()
+        connection = holder.in_use()
+        idle = "" if connection is None else f", idle {now - connection.last_activity:.1f} s"
+        facts += (
+            f". The longest in use is held by thread {holder.thread.name!r} "
+            f"for {now - holder.since:.1f} s{idle}"
+        )
+    if refusal is Refusal.CLOSED:
+        return PoolClosed(f"the pool of {alias!r} was closed while this thread waited")
+    if refusal is Refusal.TOO_MANY:
+        return TooManyRequests(
+            f"no connection of {alias!r} is free, and OPTIONS['pool']['max_waiting'] "
+            f"({limits.max_waiting}) allows no further thread to wait: {facts}"
+        )
+    if refusal is Refusal.OWN:
+        return PoolTimeout(
+            f"this thread asks for another connection of {alias!r} and holds all of them itself: "
+            f"{facts}"
+        )
+    return PoolTimeout(
+        f"no connection of {alias!r} was free within OPTIONS['pool']['timeout'] "
+        f"({limits.timeout:g} s): {facts}"
+    )
+
+
+# ##### Returning #####
+
+
+def give_back(wrapper: Wrapper, lease: Lease) -> bool:
+    """Return the connection to the pool. False: it is to be closed, and then `end` is called."""
+    connection = wrapper.guard.connection
+    if not lease.claim():
+        end(wrapper, lease)  # another borrower has it
+        return True
+    if not (
+        isinstance(connection, PooledConnection)
+        and connection.raw is wrapper.connection
+        and not wrapper.in_atomic_block
+        and not wrapper.errors_occurred
+        and _roll_back(wrapper, connection)
+        and connection.is_clean()
+    ):
+        return False
+    _remember_facts(wrapper, lease)
+    end(wrapper, lease, connection.handed_on())
+    return True
+
+
+def end(wrapper: Wrapper, lease: Lease, fit: PooledConnection | None = None) -> None:
+    """End a lease. `fit` is the connection, if another borrower may use it."""
+    wrapper.guard.lease = None
+    _finish(lease.account, lease.account.give_back(lease, fit))
+
+
+def _roll_back(wrapper: Wrapper, connection: PooledConnection) -> bool:
+    """With AUTOCOMMIT = False, end the transaction. Whether the connection can still be used."""
+    if wrapper.settings_dict["AUTOCOMMIT"]:
+        return True
+    try:
+        connection.ask(b"ROLLBACK")
+    except (NoAnswer, connection.driver.error):
+        return False
+    connection.transaction_ended()
+    return True
+
+
+def _remember_facts(wrapper: Wrapper, lease: Lease) -> None:
+    known = _pools.facts.setdefault(lease.key, {})
+    if len(known) < len(_FACTS):
+        known.update((name, vars(wrapper)[name]) for name in _FACTS if name in vars(wrapper))
+
+
+def called_in(wrapper: Wrapper) -> None:
+    """Another borrower has taken the connection while its holder rested: forget it here."""
+    guard = wrapper.guard
+    lease, connection = guard.lease, guard.connection
+    guard.losses.connection_replaced(connection, Ending.of(connection, "called in", signal=False))
+    if guard.is_in_use(guard.connection):
+        wrapper.connection = None
+    guard.connection.forget_raw()
+    if lease is not None:
+        end(wrapper, lease)
+
+
+def _finish(account: Account, connections: list[PooledConnection]) -> None:
+    """Close what the account has no use for."""
+    while connections:
+        connection = connections[-1]
+        try:
+            connection.close()
+        finally:
+            connections.pop()
+            account.closed(connection)
+
+
+# ##### The pool as a whole #####
+
+
+def close_pool(alias: str) -> None:
+    """Close the idle connections; those in use are closed when they are returned."""
+    account = _pools.accounts.get(alias)
+    if account is not None:
+        _finish(account, account.clear())
+
+
+def statistics(alias: str) -> dict[str, float]:
+    """The statistics of the pool of an alias; empty where none was used in this process."""
+    account = _pools.accounts.get(alias)
+    return {} if account is None else account.statistics()
+
+
+def _close_all() -> None:
+    processes.look()
+    for alias in list(_pools.accounts):
+        close_pool(alias)
+
+
+atexit.register(_close_all)

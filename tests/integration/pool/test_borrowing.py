@@ -1,0 +1,193 @@
+"""`OPTIONS["pool"]`: borrowing, returning and waiting, on real servers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import connections, transaction
+from django.db.utils import OperationalError
+
+from django_mysql_recycle import PoolClosed, PoolTimeout, TooManyRequests
+
+from ..admin import Admin
+from ..connections import Connection, ConnectionFactory
+from ..queries import connection_id, kill, value
+
+Pooled = Callable[..., Connection]
+
+
+@pytest.fixture
+def pooled(make_connection: ConnectionFactory) -> Iterator[Pooled]:
+    """`pooled(**pool settings)`: a connection whose alias has a pool."""
+    made: list[Any] = []
+
+    def make(*, options: dict[str, Any] | None = None, **pool: Any) -> Connection:
+        connection = make_connection(options={**(options or {}), "pool": pool or True})
+        made.append(connection)
+        return connection
+
+    yield make
+    for connection in made:
+        connection.close_pool()
+
+
+def in_thread(alias: str, call: Callable[[Any], Any]) -> Any:
+    """Run `call` with the connection of another thread, and return what it returns."""
+    results: list[Any] = []
+
+    def run() -> None:
+        try:
+            results.append(call(connections[alias]))
+        except BaseException as error:
+            results.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(30)
+    assert results, "the thread hangs"
+    if isinstance(results[0], BaseException):
+        raise results[0]
+    return results[0]
+
+
+def test_a_closed_connection_goes_to_the_next_thread(pooled: Pooled) -> None:
+    connection = pooled()
+    first = connection_id(connection)
+    connection.close()
+
+    def use(other: Any) -> int:
+        number = connection_id(other)
+        other.close()
+        return number
+
+    assert in_thread(connection.alias, use) == first
+    assert connection_id(connection) == first
+
+
+def test_the_end_of_a_request_returns_it(pooled: Pooled) -> None:
+    connection = pooled()
+    first = connection_id(connection)
+    connection.close_if_unusable_or_obsolete()
+    assert connection.connection is None
+    assert connection.pool_stats()["pool_available"] == 1
+    assert connection_id(connection) == first
+
+
+def test_borrowing_sends_nothing(pooled: Pooled, admin: Admin) -> None:
+    connection = pooled()
+    connection_id(connection)
+    connection.close()
+    # The question is a statement itself.
+    asked = "SHOW GLOBAL STATUS LIKE 'Questions'"
+    before = int(admin.rows(asked)[0][1])
+    connection.ensure_connection()
+    connection.close()
+    assert int(admin.rows(asked)[0][1]) == before + 1
+
+
+def test_a_session_variable_is_not_handed_on(pooled: Pooled) -> None:
+    connection = pooled()
+    with connection.cursor() as cursor:
+        cursor.execute("SET @tenant = 'alice'")
+    first = connection_id(connection)
+    connection.close()
+    assert value(connection, "SELECT @tenant") is None
+    assert connection_id(connection) != first
+
+
+def test_no_more_than_max_size_are_open(pooled: Pooled) -> None:
+    connection = pooled(max_size=1, timeout=0.3)
+    with transaction.atomic(using=connection.alias):
+        connection_id(connection)
+        with pytest.raises(PoolTimeout, match=r"within OPTIONS\['pool'\]\['timeout'\] \(0.3 s\)"):
+            in_thread(connection.alias, connection_id)
+
+
+def test_the_queue_is_limited(pooled: Pooled) -> None:
+    connection = pooled(max_size=1, timeout=5, max_waiting=1)
+    waiting = threading.Thread(
+        target=in_thread,
+        args=(connection.alias, lambda other: (connection_id(other), other.close())),
+    )
+    with transaction.atomic(using=connection.alias):
+        connection_id(connection)
+        waiting.start()
+        while not connection.pool_stats()["requests_waiting"]:
+            pass
+        with pytest.raises(TooManyRequests):
+            in_thread(connection.alias, connection_id)
+    connection.close()
+    waiting.join(10)
+    assert not waiting.is_alive()
+
+
+def test_a_thread_that_holds_all_of_them_does_not_wait_for_itself(pooled: Pooled) -> None:
+    connection = pooled(max_size=1, timeout=30)
+    copy: Any = connection.copy()
+    with transaction.atomic(using=connection.alias):
+        connection_id(connection)
+        with pytest.raises(PoolTimeout, match="holds all of them itself"):
+            connection_id(copy)
+
+
+def test_a_connection_that_rests_is_called_in(pooled: Pooled) -> None:
+    connection = pooled(max_size=1, timeout=10)
+    first = connection_id(connection)
+
+    def use(other: Any) -> int:
+        number = connection_id(other)
+        other.close()
+        return number
+
+    assert in_thread(connection.alias, use) == first
+    assert connection.pool_stats()["called_in"] == 1
+    assert connection_id(connection) == first
+
+
+def test_nobody_is_called_in_out_of_a_transaction(pooled: Pooled) -> None:
+    connection = pooled(max_size=1, timeout=2)
+    with transaction.atomic(using=connection.alias):
+        connection_id(connection)
+        with pytest.raises(PoolTimeout):
+            in_thread(connection.alias, connection_id)
+        connection_id(connection)
+
+
+def test_a_waiting_thread_learns_that_the_pool_was_closed(pooled: Pooled) -> None:
+    connection: Any = pooled(max_size=1, timeout=20)
+    errors: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            in_thread(connection.alias, connection_id)
+        except OperationalError as error:
+            errors.append(error)
+
+    waiting = threading.Thread(target=wait)
+    with transaction.atomic(using=connection.alias):
+        connection_id(connection)
+        waiting.start()
+        while not connection.pool_stats()["requests_waiting"]:
+            pass
+        connection.close_pool()
+        waiting.join(10)
+    assert [type(error) for error in errors] == [PoolClosed]
+
+
+def test_the_connection_of_a_thread_that_has_ended_frees_its_slot(pooled: Pooled) -> None:
+    connection = pooled(max_size=1, timeout=5)
+    in_thread(connection.alias, connection_id)
+    connection_id(connection)
+    assert connection.pool_stats()["pool_size"] == 1
+
+
+def test_a_killed_idle_connection_is_replaced(pooled: Pooled, admin: Admin) -> None:
+    connection = pooled(max_size=1)
+    first = connection_id(connection)
+    kill(admin, connection)
+    connection.close()
+    assert connection_id(connection) != first
+    assert connection.pool_stats()["pool_size"] == 1

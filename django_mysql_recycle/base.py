@@ -40,6 +40,7 @@ _djangos_cursor = djangos_own(MySQLDatabaseWrapper._cursor)  # type: ignore[attr
 _djangos_create_cursor = djangos_own(MySQLDatabaseWrapper.create_cursor)
 _djangos_get_new_connection = djangos_own(MySQLDatabaseWrapper.get_new_connection)
 _djangos_get_connection_params = djangos_own(MySQLDatabaseWrapper.get_connection_params)
+_djangos_check = djangos_own(BaseDatabaseWrapper.close_if_unusable_or_obsolete)
 _djangos_ensure_connection = djangos_own(BaseDatabaseWrapper.ensure_connection)
 _djangos_get_autocommit = djangos_own(BaseDatabaseWrapper.get_autocommit)
 _djangos_set_autocommit = djangos_own(BaseDatabaseWrapper.set_autocommit)
@@ -85,6 +86,11 @@ class RecycleMixin(Base):
         self.sets_up_with_cursors = (
             any(not _MAKES_CURSORS.isdisjoint(vars(base)) for base in mro[:place])
             or getattr(super()._cursor, "__func__", None) is not _djangos_cursor
+        )
+        own = ("connect", "set_autocommit", "close")
+        #: No subclass does something of its own where a connection is borrowed or returned.
+        self.plain_connecting = all(
+            getattr(type(self), name) is getattr(RecycleMixin, name) for name in own
         )
         #: A subclass or the base backend computes the driver's parameters.
         self.foreign_params = (
@@ -382,10 +388,18 @@ class RecycleMixin(Base):
         boundary.close_if_health_check_failed(self, super().close_if_health_check_failed)
 
     def close_if_unusable_or_obsolete(self) -> None:
-        boundary.close_if_unusable_or_obsolete(self, super().close_if_unusable_or_obsolete)
+        guard, djangos = self.guard, super().close_if_unusable_or_obsolete
+        if guard.lease is None or not (
+            getattr(djangos, "__func__", None) is _djangos_check
+            and not guard.held_by_hand
+            and pooling.returned(self, guard.lease, super().close)
+        ):
+            boundary.close_if_unusable_or_obsolete(self, djangos)
 
     def close(self) -> None:
-        boundary.close(self, super().close)
+        lease, djangos = self.guard.lease, super().close
+        if lease is None or not pooling.returned(self, lease, djangos):
+            boundary.close(self, djangos)
 
     def _close(self) -> None:
         lease = self.guard.lease

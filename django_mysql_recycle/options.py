@@ -119,6 +119,9 @@ class PoolOptions:
             return None
         if given is True:
             return _POOL_DEFAULTS
+        known, pool = _pools.get(alias, (None, _POOL_DEFAULTS))
+        if known == given:  # which each borrowing of a connection asks
+            return pool
         path = f"DATABASES[{alias!r}]['OPTIONS']['pool']"
         if not isinstance(given, Mapping):
             shown = "str" if isinstance(given, str) else _shown(given)
@@ -133,10 +136,12 @@ class PoolOptions:
             raise _improper(
                 f"{path}['min_size']", f"at most max_size ({pool.max_size})", str(pool.min_size)
             )
+        _pools[alias] = (dict(given), pool)
         return pool
 
 
 _POOL_DEFAULTS = PoolOptions()
+_pools: dict[str, tuple[Mapping[str, Any] | None, PoolOptions]] = {}
 
 #: Settings of psycopg_pool that this pool has no use for.
 _NOT_IN_POOL = {

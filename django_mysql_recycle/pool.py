@@ -13,7 +13,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from enum import Enum, auto
 from types import FrameType
 from typing import Any, Protocol
@@ -49,15 +48,19 @@ class Poolable(Protocol):
         """Whether other threads than its holder's may use it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The limits of one account. Seconds and counts, as `PoolOptions` describes them."""
+class Limits(Protocol):
+    """The limits of one account. Seconds and counts, as `options.PoolOptions` describes them."""
 
-    max_size: int
-    min_size: int
-    timeout: float
-    max_waiting: int
-    max_idle: float
+    @property
+    def max_size(self) -> int: ...
+    @property
+    def min_size(self) -> int: ...
+    @property
+    def timeout(self) -> float: ...
+    @property
+    def max_waiting(self) -> int: ...
+    @property
+    def max_idle(self) -> float: ...
 
 
 class Refusal(Enum):

@@ -69,8 +69,8 @@ class PooledConnection(PhysicalConnection):
     def handed_on(self) -> PooledConnection:
         """The same session for another borrower. This object has no connection from now on."""
         other = object.__new__(PooledConnection)
-        for name, value in zip(_SLOTS, _values(self), strict=True):
-            setattr(other, name, value)
+        for give, value in zip(_setters, _values(self), strict=True):
+            give(other, value)
         other.ledger = Ledger(self.last_activity)
         other.touched = other.watched = False
         other.unit_ended_at = self.last_activity
@@ -141,3 +141,4 @@ _SLOTS = tuple(
     if name != "__weakref__"
 )
 _values = attrgetter(*_SLOTS)
+_setters = [getattr(PooledConnection, name).__set__ for name in _SLOTS]

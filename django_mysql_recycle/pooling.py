@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import atexit
 import sys
+from _thread import get_ident
 from collections.abc import Callable, Mapping
 from functools import partial
+from operator import itemgetter
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from . import connecting, processes
@@ -20,16 +23,25 @@ from .errors import NoAnswer, PoolClosed, PoolTimeout, TooManyRequests
 from .liveness import clock
 from .losses import Ending
 from .options import MaxAge, PoolOptions
-from .pool import Account, Lease, Limits, Refusal, Refused, State
+from .pool import Account, Lease, Refusal, Refused, State
 from .pooled import PooledConnection
+from .stock import djangos_own
 
 if TYPE_CHECKING:
     from .wrapper import Wrapper
 
-__all__ = ["called_in", "close_pool", "connect", "end", "give_back", "statistics"]
+__all__ = ["called_in", "close_pool", "connect", "end", "give_back", "returned", "statistics"]
 
 #: Django's connections for CREATE DATABASE, which have no database and are not kept.
 _NO_DB_ALIAS = "__no_db__"
+
+_djangos_connect = djangos_own(BaseDatabaseWrapper.connect)
+
+_djangos_close = djangos_own(BaseDatabaseWrapper.close)
+
+_names_of = itemgetter("HOST", "PORT", "USER", "NAME", "AUTOCOMMIT")
+
+_Params = dict[str, Any]
 
 #: What Django caches of the server on the wrapper, and what its get_connection_params() leaves.
 _FACTS = ("isolation_level", "mysql_server_data")
@@ -40,8 +52,9 @@ class _Pools:
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
-        #: What connections are opened with, and the keys of their lists in the accounts.
-        self.keys: dict[tuple[object, ...], list[tuple[dict[str, Any], object]]] = {}
+        #: What connections are opened with: OPTIONS as they were, and without their passwords, and
+        #: the keys of the lists in the accounts.
+        self.keys: dict[tuple[object, ...], list[tuple[_Params, _Params, object]]] = {}
         self.facts: dict[object, dict[str, Any]] = {}
 
     def after_fork_in_child(self) -> None:
@@ -88,7 +101,17 @@ def connect(
         else:
             # A replacement keeps its slot.
             lease.opening, lease.connection = frame, None
-        _connect(wrapper, partial(connecting.connect, wrapper, djangos, max_age), lease, frame)
+        if (
+            lease.connection is not None
+            and wrapper.plain_connecting
+            and getattr(djangos, "__func__", None) is _djangos_connect
+            and guard.replacement.state is None
+            and guard.replacement.database is None
+            and not _has_receivers(wrapper)
+        ):
+            _take_over_in_place(wrapper, lease, max_age)
+        else:
+            _connect(wrapper, partial(connecting.connect, wrapper, djangos, max_age), lease, frame)
     except BaseException:
         if guard.lease is not None:
             lease, guard.lease = guard.lease, None
@@ -105,9 +128,14 @@ def _borrow(wrapper: Wrapper, account: Account, lease: Lease) -> None:
         account.borrow(lease)
     except Refused as refused:
         raise _as_error(wrapper.alias, account, *refused.args) from None
-    if lease.connection is not None and connection_created.has_listeners(type(wrapper)):
+    if lease.connection is not None and _has_receivers(wrapper):
         # A receiver may run a statement before anything else is decided.
         _judge(lease)
+
+
+def _has_receivers(wrapper: Wrapper) -> bool:
+    # Most projects have none, and the second question takes a microsecond.
+    return bool(connection_created.receivers) and connection_created.has_listeners(type(wrapper))
 
 
 def _judge(lease: Lease) -> None:
@@ -187,6 +215,30 @@ def _while_it_runs(
     return call
 
 
+def _take_over_in_place(wrapper: Wrapper, lease: Lease, max_age: MaxAge) -> None:
+    """What Django's connect() does where the connection is set up and no receiver waits for it.
+
+    tests/unit/test_pooling.py notices when Django changes it.
+    https://github.com/django/django/blob/6.1/django/db/backends/base/base.py#L236
+    """
+    guard, settings = wrapper.guard, wrapper.settings_dict
+    wrapper.in_atomic_block = wrapper.needs_rollback = False
+    wrapper.savepoint_ids, wrapper.atomic_blocks = [], []
+    wrapper.closed_in_transaction = wrapper.errors_occurred = False
+    wrapper.health_check_enabled = settings["CONN_HEALTH_CHECKS"]
+    wrapper.health_check_done = True
+    wrapper.autocommit = settings["AUTOCOMMIT"]
+    wrapper.run_commit_hooks_on_set_autocommit_on = False
+    wrapper.run_on_commit = []
+    facts = _pools.facts.get(lease.key)
+    if facts is not None:
+        wrapper.__dict__.update(facts)
+    guard.max_age = max_age
+    wrapper.connection = _take_over(wrapper, lease, lease.connection)
+    guard.replacement.made = None
+    guard.losses.watch()
+
+
 def _take_over(wrapper: Wrapper, lease: Lease, connection: PooledConnection) -> Any:
     guard = wrapper.guard
     connection.lent_to(lease, guard.wrapper)
@@ -198,32 +250,33 @@ def _take_over(wrapper: Wrapper, lease: Lease, connection: PooledConnection) -> 
 
 def _account_of(alias: str, options: PoolOptions) -> Account:
     account = _pools.accounts.get(alias)
-    limits = Limits(
-        options.max_size, options.min_size, options.timeout, options.max_waiting, options.max_idle
-    )
     if account is None:
-        account = _pools.accounts.setdefault(alias, Account(limits, clock))
-    account.limits = limits
+        account = _pools.accounts.setdefault(alias, Account(options, clock))
+    account.limits = options
     return account
 
 
 def _key_of(wrapper: Wrapper) -> object:
     """The list that a connection belongs to: what it is opened with, without the password."""
     settings: Mapping[str, Any] = wrapper.settings_dict
-    options = settings.get("OPTIONS") or {}
+    options = settings["OPTIONS"]
     if wrapper.foreign_params:
         options = wrapper.get_connection_params()
-    names = tuple(settings.get(name) for name in ("HOST", "PORT", "USER", "NAME", "AUTOCOMMIT"))
+    names = _names_of(settings)
     known = _pools.keys.setdefault(names, [])
-    secrets = {"passwd": None, "password": None}
-    options = {**options, **secrets}
-    for snapshot, key in known:
-        if snapshot == options:
+    for given, _, key in known:
+        if given == options:
             return key
     # Settings in a dict of their own may be changed in place.
-    snapshot = {k: dict(v) if isinstance(v, dict) else v for k, v in options.items()}
-    known.append((snapshot, (names, len(known))))
-    return known[-1][1]
+    given = {k: dict(v) if isinstance(v, dict) else v for k, v in options.items()}
+    kept = {k: v for k, v in given.items() if k not in ("passwd", "password")}
+    for index, (_, other, key) in enumerate(known):
+        if other == kept:  # the password is another one
+            known[index] = (given, kept, key)
+            return key
+    key = (names, len(known))
+    known.append((given, kept, key))
+    return key
 
 
 def _as_error(alias: str, account: Account, refusal: Refusal, holder: Lease | None) -> Exception:
@@ -256,6 +309,44 @@ def _as_error(alias: str, account: Account, refusal: Refusal, holder: Lease | No
 
 
 # ##### Returning #####
+
+
+def returned(wrapper: Wrapper, lease: Lease, djangos: Callable[[], None]) -> bool:
+    """Do what Django's close() does where there is nothing but a connection to be returned.
+
+    False: nothing was done.
+    """
+    guard = wrapper.guard
+    connection, losses, replacement = guard.connection, guard.losses, guard.replacement
+    if (
+        not (connection.ready and isinstance(connection, PooledConnection))
+        or connection.raw is not wrapper.connection
+        or getattr(djangos, "__func__", None) is not _djangos_close
+        or not wrapper.plain_connecting
+        or not processes.mark[0]
+        or wrapper.in_atomic_block
+        or wrapper.closed_in_transaction
+        or wrapper.errors_occurred
+        or wrapper._thread_sharing_count
+        or wrapper._thread_ident != get_ident()
+        or guard.calls.connecting is not None
+        or guard.calls.notifying is not None
+        or connection.watched
+        or replacement.state is not None
+        or replacement.database is not None
+        or not (wrapper.autocommit and wrapper.settings_dict["AUTOCOMMIT"])
+        or not lease.claim()
+        or not connection.is_clean()
+    ):
+        return False
+    losses.unanswerable = {}
+    wrapper.run_on_commit = []
+    _remember_facts(wrapper, lease)
+    fit = connection.handed_on()
+    wrapper.connection = None
+    connection.forget_raw()
+    end(wrapper, lease, fit)
+    return True
 
 
 def give_back(wrapper: Wrapper, lease: Lease) -> bool:

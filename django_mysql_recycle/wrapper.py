@@ -28,6 +28,8 @@ class Wrapper(Protocol):
     in_atomic_block: bool
     atomic_blocks: list[Any]
     needs_rollback: bool
+    savepoint_ids: list[str]
+    health_check_enabled: bool
     rollback_exc: BaseException | None
     closed_in_transaction: bool
     errors_occurred: bool
@@ -44,6 +46,8 @@ class Wrapper(Protocol):
     _thread_ident: int
     #: The base backend may run statements of its own where transactions begin and end.
     foreign_transactions: bool
+    #: No subclass does something of its own where a connection is borrowed or returned.
+    plain_connecting: bool
     #: A subclass or the base backend computes the driver's parameters.
     foreign_params: bool
 

@@ -14,7 +14,7 @@ from django.core import checks
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.asyncio import async_unsafe
 
-from . import boundary, connecting, pooling, processes, transactions
+from . import boundary, connecting, opening, pooling, processes, transactions
 from .checks import check_settings
 from .checks.server import with_server_checks
 from .connection import NO_CONNECTION
@@ -124,12 +124,12 @@ class RecycleMixin(Base):
             # was off does turning it on commit what init_command has begun.
             conn_params = {"autocommit": driver.leaves_autocommit, **conn_params}
         theirs = super().get_new_connection
-        connection = connecting.open_in_time(
+        connection = opening.open_in_time(
             self._open if _only_calls_the_driver(theirs) else lambda given, *_: theirs(given),
             driver,
             self.alias,
             conn_params,
-            tries_left=options.connect_retries or 0,
+            retries=options.connect_retries or 0,
         )
         if not self.guard.calls.is_connecting():
             driver.finish_opening(connection)

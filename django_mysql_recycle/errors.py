@@ -12,8 +12,10 @@ from enum import Enum, auto
 from django.db.utils import OperationalError
 
 __all__ = [
+    "BUSY",
     "NOT_NOW",
     "PASSING",
+    "UNKNOWN_HOST",
     "NoAnswer",
     "PoolClosed",
     "PoolTimeout",
@@ -132,9 +134,15 @@ _MAY_ROLL_BACK = {
     1213,  # ER_LOCK_DEADLOCK: also a conflict of certification on Galera
 }
 
-#: Errors of connecting that say 'not now': refused, too many connections, shutting down, and
-#: 2013 or 2006 from a proxy whose server is down.
-NOT_NOW = frozenset({2002, 2003, 2006, 2013, 2055, 1040, 1053, 1203})
+#: Errors of connecting that say that the server has no room at the moment.
+BUSY = frozenset({1040, 1203})
+
+#: Errors of connecting that say 'not now': the former, refused, shutting down, offline, and 2013,
+#: 2006 or 2027 from a proxy whose server is down.
+NOT_NOW = BUSY | {2002, 2003, 2006, 2013, 2027, 2055, 1053, 3032}
+
+#: CR_UNKNOWN_HOST, which PyMySQL calls 2003: a name that cannot be resolved.
+UNKNOWN_HOST = 2005
 
 
 #: Refusals of a statement that say nothing about the next one of the same text.

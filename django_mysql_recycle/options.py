@@ -49,8 +49,8 @@ class Options:
     keepalive: float | None = 10
     #: How long sent data, and probes, may stay unanswered (TCP).
     network_timeout: float | None = 30
-    #: Further tries if the server refuses a connection for the moment. A count.
-    connect_retries: int | None = 1
+    #: Most further tries if the server refuses a connection for the moment. A count.
+    connect_retries: int | None = 4
     #: Never replace a connection that carries session state without an error.
     pin_session_state: bool = True
     #: Leave a node that has turned read-only.

@@ -188,6 +188,9 @@ class Common:
         if type(connection) is self._connecting.__base__:
             connection.__class__ = self._connecting
             connection.deadline = deadline
+        elif type(connection) is self._connecting:
+            # PyMySQL's has added to it the time for looking the name up.
+            connection.deadline = max(connection.deadline, deadline)
 
     def finish_opening(self, connection: Any) -> None:
         if type(connection) is self._connecting:

@@ -30,7 +30,7 @@ def test_the_defaults_are_those_of_the_design():
         ping_timeout=5,
         keepalive=10,
         network_timeout=30,
-        connect_retries=1,
+        connect_retries=4,
         pin_session_state=True,
         recycle_read_only=True,
     )

@@ -19,6 +19,7 @@ from django.db.backends.signals import connection_created
 
 from . import connecting, processes
 from .calls import runs
+from .connection import NO_CONNECTION
 from .errors import NoAnswer, PoolClosed, PoolTimeout, TooManyRequests
 from .liveness import clock
 from .losses import Ending
@@ -128,6 +129,14 @@ def _borrow(wrapper: Wrapper, account: Account, lease: Lease) -> None:
         account.borrow(lease)
     except Refused as refused:
         raise _as_error(wrapper.alias, account, *refused.args) from None
+    connection: PooledConnection | None = lease.connection
+    if connection is not None and connection.lease.taken:
+        # It was called in: what its former holder still has is as a closed connection from here on.
+        if connection.is_clean():
+            lease.connection = connection.handed_on()
+        else:
+            lease.connection = None
+            connection.close()
     if lease.connection is not None and _has_receivers(wrapper):
         # A receiver may run a statement before anything else is decided.
         _judge(lease)
@@ -400,7 +409,7 @@ def called_in(wrapper: Wrapper) -> None:
     guard.losses.connection_replaced(connection, Ending.of(connection, "called in", signal=False))
     if guard.is_in_use(guard.connection):
         wrapper.connection = None
-    guard.connection.forget_raw()
+    guard.connection = NO_CONNECTION
     if lease is not None:
         end(wrapper, lease)
 

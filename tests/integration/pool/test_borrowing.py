@@ -191,3 +191,48 @@ def test_a_killed_idle_connection_is_replaced(pooled: Pooled, admin: Admin) -> N
     connection.close()
     assert connection_id(connection) != first
     assert connection.pool_stats()["pool_size"] == 1
+
+
+def test_two_threads_take_turns_on_one_connection(pooled: Pooled) -> None:
+    connection = pooled(max_size=1, timeout=10)
+    first = connection_id(connection)
+    turn = threading.Event()
+    done = threading.Event()
+
+    def use(other: Any) -> int:
+        number = connection_id(other)
+        turn.set()
+        done.wait(10)
+        return number
+
+    threads: list[threading.Thread] = []
+    numbers: list[int] = []
+    for _ in range(2):
+        turn.clear()
+        thread = threading.Thread(target=lambda: numbers.append(in_thread(connection.alias, use)))
+        thread.start()
+        threads.append(thread)
+        assert turn.wait(10)
+        # Its former holder, whose cursor and connection are still there, takes it back.
+        assert connection_id(connection) == first
+    done.set()
+    for thread in threads:
+        thread.join(10)
+    assert numbers == [first, first]
+    assert connection.pool_stats()["called_in"] == 4
+
+
+def test_a_connection_that_is_called_in_brings_no_session_state(pooled: Pooled) -> None:
+    connection = pooled(max_size=1, timeout=10)
+    with connection.cursor() as cursor:
+        cursor.execute("SET @tenant = 'alice'")
+    connection.guard.unit_of_work_ended()  # the variable does not pin any more
+    connection.ensure_connection()
+    value(connection, "SELECT 1")
+
+    def use(other: Any) -> Any:
+        tenant = value(other, "SELECT @tenant")
+        other.close()
+        return tenant
+
+    assert in_thread(connection.alias, use) is None

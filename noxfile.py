@@ -72,6 +72,14 @@ def package(session: nox.Session) -> None:
     session.run("python", "scripts/package.py", *session.posargs)
 
 
+@nox.session(python=PYTHONS[NEWEST])
+def docs(session: nox.Session) -> None:
+    """Build the documentation site into build/site. Every warning is an error."""
+    session.install("--quiet", "pip>=25.1")
+    session.install("--quiet", "-e", ".", "--group", "docs")
+    session.run("python", "scripts/docs_site.py", *session.posargs)
+
+
 @nox.session
 @nox.parametrize(
     "python,django",

@@ -34,8 +34,8 @@ class SessionStateLost(OperationalError):
 
     It is raised once. The next statement gets a new connection. ``args[0]`` is the error number of
     the driver, or 2006 if the liveness check found the loss before the driver did. ``args[1]``
-    says which state was lost, how long ago it was set, and how long the connection was idle
-    (seconds).
+    says which state was lost, how long ago it was set, how long the connection was idle (seconds),
+    what the application can do, and where that is explained.
 
     A named lock that was held is free now, and another session may have taken it.
     """

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from . import events
+from . import documents, events
 from .calls import Calls, has_left, runs
 from .connection import NO_CONNECTION, PhysicalConnection
 from .errors import NoAnswer, SessionStateLost
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from .wrapper import Wrapper
 
 __all__ = ["Ending", "Losses", "RefusedDatabase", "UnsetState"]
+
+_ASK_IN_TIME = (
+    "Ask right after the statement that the question is about, in one transaction with it."
+)
 
 #: Answers whose end is not seen on the common path of the cursor.
 _END_SEEN_BY_GUARD = {
@@ -91,6 +95,10 @@ class RefusedDatabase:
     name: str
     code: int | None
     ending: Ending | None
+
+
+def _state_lost(code: int | None, loss: str, advice: str) -> SessionStateLost:
+    return SessionStateLost(code, f"{loss}. {advice} {documents.SESSION_STATE_LOST}")
 
 
 #: What an error is about: a connection, or what connections that were replaced have left behind.
@@ -224,14 +232,16 @@ class Losses:
         """
         pins = connection.ledger.pins
         kinds, description = pins.kinds(), pins.describe(clock())
+        advice = pins.after_loss() or _ASK_IN_TIME
         if not kinds:
             kinds = tuple(str(read) for read in statement.reads if connection.has_left(read))
             description = "what an earlier statement left for " + ", ".join(kinds)
         ending = replace(Ending.of(connection, connection.reason or reason), idle=idle)
-        error = SessionStateLost(
+        error = _state_lost(
             connection.code or 2006,
             f"the connection of {self.wrapper().alias!r} was lost ({ending.summary}), and "
             f"session state with it: {description}",
+            advice,
         )
         if raised:
             self._set_pending(error, connection)
@@ -259,10 +269,11 @@ class Losses:
         pins = unset.pins.copy()
         pins.absorb(wrapper.guard.connection.ledger.pins, unset.waiting)
         description = pins.describe(clock())
-        error = SessionStateLost(
+        error = _state_lost(
             unset.code or 2006,
             f"the connection of {wrapper.alias!r} was replaced ({ending.summary}); this session state "
             f"has not been set again: {description}",
+            pins.after_loss(),
         )
         self._set_pending(error, unset)
         return self._report(error, ending, pins.kinds(), description)
@@ -314,10 +325,11 @@ class Losses:
             f"default database `{refused.name}`, which cannot be selected again "
             f"(error {refused.code})"
         )
-        error = SessionStateLost(
+        error = _state_lost(
             refused.code,
             f"the connection of {self.wrapper().alias!r} was replaced ({ending.summary}) and the new "
             f"one is not in its {description}",
+            "Select a database that the account may use.",
         )
         self._set_pending(error, refused)
         raise self._report(error, ending, (Kind.DEFAULT_DATABASE.value.label,), description)
@@ -356,9 +368,10 @@ class Losses:
             if not connection.usable:
                 connection.ledger.forget_answers(connection.last_activity)
             description = f"{read} was left in a connection that has been replaced since"
-            error = SessionStateLost(
+            error = _state_lost(
                 2006,
                 f"{description}; the connection of {self.wrapper().alias!r} has no answer to it",
+                _ASK_IN_TIME,
             )
             # Reported once for all that was left there.
             self._set_pending(error, ending)

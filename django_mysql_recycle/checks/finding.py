@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from django.core import checks
 
+from .. import documents
+
 __all__ = ["ERROR", "NOTE", "WARNING", "Finding", "check"]
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
@@ -29,7 +31,8 @@ class Finding:
         return cls(str(message.id or ""), level, message.msg, message.hint or "")
 
     def as_check(self) -> checks.CheckMessage:
-        return _MESSAGES[self.level](self.message, hint=self.hint or None, id=self.id)
+        hint = f"{self.hint} {documents.of_check(self.id)}".lstrip()
+        return _MESSAGES[self.level](self.message, hint=hint, id=self.id)
 
 
 def check(code: str, message: str, hint: str = "") -> Finding:

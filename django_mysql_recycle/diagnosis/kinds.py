@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ..checks.finding import ERROR, NOTE, WARNING
 from ..checks.server import TLS_HINT
+from ..documents import TROUBLESHOOTING
 
 __all__ = ["CONNECT_HINTS", "KINDS", "OTHER_HINT", "Kind"]
 
@@ -54,7 +55,7 @@ CONNECT_HINTS = {
 
 OTHER_HINT = (
     "This is the driver's message. Check this entry of DATABASES, above all OPTIONS. "
-    "docs/troubleshooting.md lists the error numbers."
+    f"The error numbers: {TROUBLESHOOTING}"
 )
 
 KINDS = {

@@ -34,6 +34,13 @@ class _State:
     settable: bool  #: a statement can set it again after a loss, so that nothing is lost
     marks: bool  #: it may outlast its pin: a pool hands the connection to no other borrower
     in_expressions: bool  #: a call or a variable in an expression begins it: it survives an error
+    after_loss: str  #: for SessionStateLost: what the application can do
+
+
+_LOCK_FREE = (
+    "The lock is free, and another session may have taken it: take it again, and check the data "
+    "that it protects."
+)
 
 
 class Kind(Enum):
@@ -48,6 +55,7 @@ class Kind(Enum):
         settable=False,
         marks=False,
         in_expressions=True,
+        after_loss=_LOCK_FREE,
     )
     SERVICE_LOCK = _State(
         label="service lock",
@@ -58,6 +66,7 @@ class Kind(Enum):
         settable=False,
         marks=False,
         in_expressions=False,
+        after_loss=_LOCK_FREE,
     )
     TABLE_LOCK = _State(
         label="table lock",
@@ -68,6 +77,7 @@ class Kind(Enum):
         settable=False,
         marks=False,
         in_expressions=False,
+        after_loss=_LOCK_FREE,
     )
     TRANSACTION = _State(
         label="transaction",
@@ -79,6 +89,8 @@ class Kind(Enum):
         settable=False,
         marks=False,
         in_expressions=False,
+        after_loss="The server has rolled back the transaction, unless XA PREPARE had run: run all of it "
+        "again.",
     )
     AUTOCOMMIT_OFF = _State(
         label="autocommit off",
@@ -89,6 +101,7 @@ class Kind(Enum):
         settable=False,
         marks=False,
         in_expressions=False,
+        after_loss="The server has rolled back what was not committed: run it again.",
     )
     TEMPORARY_TABLE = _State(
         label="temporary table",
@@ -99,6 +112,7 @@ class Kind(Enum):
         settable=True,
         marks=False,
         in_expressions=False,
+        after_loss="Create and fill the temporary table again.",
     )
     BY_HAND = _State(
         label="held by hand",
@@ -109,6 +123,7 @@ class Kind(Enum):
         settable=False,
         marks=False,
         in_expressions=False,
+        after_loss="Run the whole block of pinned() again.",
     )
     PREPARED = _State(
         label="prepared statement",
@@ -119,6 +134,7 @@ class Kind(Enum):
         settable=False,
         marks=False,
         in_expressions=False,
+        after_loss="Prepare the statement again.",
     )
     HANDLER = _State(
         label="handler",
@@ -129,6 +145,7 @@ class Kind(Enum):
         settable=False,
         marks=False,
         in_expressions=False,
+        after_loss="Open the handler again.",
     )
     #: Selected by USE. It pins only while its name is not known: a new connection can select it
     #: again.
@@ -141,6 +158,7 @@ class Kind(Enum):
         settable=False,
         marks=True,
         in_expressions=False,
+        after_loss="Select the default database again with USE.",
     )
     SESSION_VARIABLE = _State(
         label="session variable",
@@ -152,6 +170,7 @@ class Kind(Enum):
         settable=True,
         marks=True,
         in_expressions=False,
+        after_loss="Set the session variable again.",
     )
     USER_VARIABLE = _State(
         label="user variable",
@@ -162,6 +181,7 @@ class Kind(Enum):
         settable=True,
         marks=True,
         in_expressions=True,
+        after_loss="Set the user variable again.",
     )
     #: What a statement leaves behind whose text is not known.
     UNKNOWN = _State(
@@ -173,6 +193,7 @@ class Kind(Enum):
         settable=False,
         marks=True,
         in_expressions=False,
+        after_loss="Run the unit of work again from its beginning.",
     )
 
 

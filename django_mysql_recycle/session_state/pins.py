@@ -370,6 +370,11 @@ class SessionState:
             shown.append(f"and {len(pins) - _SHOWN} more")
         return ", ".join(shown)
 
+    def after_loss(self) -> str:
+        """For a message: what the application can do once this state is lost."""
+        present = {pin.kind for pin in self._pins.values()}
+        return " ".join(dict.fromkeys(kind.value.after_loss for kind in Kind if kind in present))
+
     def _begin(self, change: Change, args: object, now: float, *, certain: bool = True) -> None:
         key = _key_of(change, args)
         pin = self._pins.get(key)

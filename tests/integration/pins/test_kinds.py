@@ -10,6 +10,8 @@ from django.db.backends.signals import connection_created
 from django.db.utils import OperationalError
 
 from django_mysql_recycle import SessionStateLost
+from django_mysql_recycle.documents import SESSION_STATE_LOST
+from django_mysql_recycle.session_state.kinds import Kind
 
 from ..acts import (
     assert_works,
@@ -110,6 +112,10 @@ def test_loss_of_session_state_is_told_once(
     assert isinstance(caught.value, OperationalError)
     assert isinstance(code_of(caught.value), int)
     assert len(told.lost) == 1 and told.lost[0]["raised"] is True
+    # The message says what to do about each kind, and where to read on.
+    advice = [one.value.after_loss for one in Kind if one.value.label in told.lost[0]["state"]]
+    assert advice
+    assert str(caught.value.args[1]).endswith(f". {' '.join(advice)} {SESSION_STATE_LOST}")
     insert(connection, "after")
     assert owners(admin) == ["after"]
     assert_works(connection, admin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from django.dispatch import Signal
@@ -40,6 +41,17 @@ LEVELS = {
 
 #: The names under which events are always counted; ``kept`` is there once it has happened.
 EVENTS = ("recycled", "repeated", "state_lost")
+
+#: What is counted, in words that a metric can show.
+DESCRIPTIONS = {
+    "recycled": "Stale connections that were replaced",
+    "repeated": "Statements that never ran and were run once more",
+    "state_lost": "Losses of session state",
+    "kept": "Warnings that a connection was kept open past its max age, by kind of session state",
+}
+
+#: Called with alias, event and reason after each count, by contrib/. Their errors are logged.
+listeners: list[Callable[[str, str, str], object]] = []
 
 Counts = dict[str, dict[str, int]]
 
@@ -100,6 +112,11 @@ def _count(alias: str, event: str, reason: str) -> None:
         events = _record.counts.setdefault(alias, {name: {} for name in EVENTS})
         reasons = events.setdefault(event, {})
         reasons[reason] = reasons.get(reason, 0) + 1
+    for listener in listeners:
+        try:
+            listener(alias, event, reason)
+        except Exception as error:
+            logger.error("a listener failed: %r", listener, exc_info=error)
 
 
 def _send(signal: Signal, connection: Any, **facts: Any) -> None:

@@ -18,13 +18,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def addresses() -> set[str]:
-    """What the package may name: each check, and the error numbers and pages of `documents`."""
+    """What the package and the alert rules may name."""
     source = "".join(
         path.read_text(encoding="utf-8") for path in (ROOT / "django_mysql_recycle").rglob("*.py")
     )
     checks = set(re.findall(r'\bcheck\(\s*"([EWI]\d{3})"', source))
     numbers = map(int, re.findall(r"\bof_error\((\d+)\)", source))
+    rules = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("docs/alerts/*.yml"))
     return {
+        *re.findall(rf"{re.escape(documents.SITE)}\S+", rules),
         documents.SITE,
         documents.TROUBLESHOOTING,
         documents.SESSION_STATE_LOST,

@@ -35,21 +35,54 @@ clock: Callable[[], float] = (
     else time.monotonic
 )
 
-# Taken at import, because eventlet removes it later. Windows has none. Without it there is no
-# liveness check, and only the driver limits the round trips of the backend.
-_poll = getattr(select, "poll", None)
+
+class Select:
+    """What is used of poll(), made of select(), for a system that has no poll(): Windows."""
+
+    def __init__(self, function: Callable[..., Any] = select.select) -> None:
+        self._select = function
+        self._descriptor = -1
+
+    def register(self, descriptor: int, _events: int) -> None:
+        self._descriptor = descriptor
+
+    def poll(self, milliseconds: int | None = None) -> list[int]:
+        """Wait until the socket is readable or in error. Empty if it is not."""
+        watched = [self._descriptor]
+        seconds = None if milliseconds is None else milliseconds / 1000
+        try:
+            readable, _, in_error = self._select(watched, [], watched, seconds)
+        except OSError:
+            return watched  # poll() reports a socket that is not open as well
+        except ValueError:
+            return []  # other systems than Windows refuse a high descriptor: nothing is known
+        return [*readable, *in_error]
 
 
-def _unpatched_poll() -> Any:
+def _waiting() -> Any:
+    # Taken at import, because eventlet removes poll() later. If it has done so already, its
+    # select() would let other code run before the statement.
+    if hasattr(select, "poll") or "eventlet" in sys.modules:
+        return getattr(select, "poll", None)
+    return Select
+
+
+def _looking() -> Any:
     # gevent's poll() takes 27 us and lets other greenlets run before the statement.
     patched_by = sys.modules.get("gevent.monkey")
-    return (
-        _poll if patched_by is None or _poll is None else patched_by.get_original("select", "poll")
-    )
+    if patched_by is None or _poll is None:
+        return _poll
+    if _poll is Select:
+        return partial(Select, patched_by.get_original("select", "select"))
+    return patched_by.get_original("select", "poll")
 
 
-_look = _unpatched_poll()
-_CLOSED = getattr(select, "POLLIN", 0) | getattr(select, "POLLRDHUP", 0)
+# None under eventlet: then there is no liveness check, and only the driver limits the round trips
+# of the backend.
+_poll = _waiting()
+_look = _looking()
+_READABLE = getattr(select, "POLLIN", 0)
+_CLOSED = _READABLE | getattr(select, "POLLRDHUP", 0)
 
 
 def can_look() -> bool:
@@ -79,7 +112,7 @@ def wait_until_readable(descriptor: int | None, seconds: float | None) -> bool:
     if _poll is None or descriptor is None:
         return True
     poll = _poll()
-    poll.register(descriptor, select.POLLIN)
+    poll.register(descriptor, _READABLE)
     return bool(poll.poll(None if seconds is None else milliseconds(seconds)))
 
 

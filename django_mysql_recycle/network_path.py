@@ -10,6 +10,7 @@ from __future__ import annotations
 import _socket
 import os
 import socket
+import sys
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from functools import lru_cache
@@ -23,6 +24,7 @@ __all__ = [
     "LINUX_PROBES",
     "PathOptions",
     "first_probe",
+    "has_option",
     "is_unix_socket",
     "options_of",
     "set_user_timeout",
@@ -47,8 +49,15 @@ _LONGEST = 32767
 _MOST_PROBES = 127
 
 
+#: On Windows the number of a socket is a handle, which os.dup() does not take.
+WINDOWS = os.name == "nt"
+
+#: <netinet/tcp.h> of macOS; Python has no name for it.
+_TCP_RXT_CONNDROPTIME = 0x80
+
+
 class PathOptions(NamedTuple):
-    """The options of one socket, named as in setsockopt(). None: this system has no such option."""
+    """The options of one socket, named as in Linux. None: this system has no such option."""
 
     SO_KEEPALIVE: int
     TCP_KEEPIDLE: int | None = None  #: seconds without a packet before the first probe
@@ -57,21 +66,40 @@ class PathOptions(NamedTuple):
     TCP_USER_TIMEOUT: int | None = None  #: milliseconds; 0 is no limit
 
 
-def _numbers() -> dict[str, tuple[int, int]]:
-    """Level and number of each option that this system has."""
+class _Option(NamedTuple):
+    """An option as this system has it."""
+
+    level: int
+    number: int
+    unit: int = 1  #: what one stands for, in the unit of PathOptions
+
+
+def options_of_system(platform: str, names: object) -> dict[str, _Option]:
+    """The options that a system has, by their names on Linux.
+
+    `platform`: as in sys.platform. `names`: the module socket, which has the numbers.
+    """
     found = {}
     for name in PathOptions._fields[1:]:
         # macOS calls the first one TCP_KEEPALIVE.
         other = "TCP_KEEPALIVE" if name == "TCP_KEEPIDLE" else name
-        number = getattr(socket, name, getattr(socket, other, None))
+        number = getattr(names, name, getattr(names, other, None))
         if number is not None:
-            found[name] = (socket.IPPROTO_TCP, number)
+            found[name] = _Option(socket.IPPROTO_TCP, number)
+    if platform == "darwin":
+        # Seconds of retransmissions after which it ends the connection; 0 is no limit.
+        found["TCP_USER_TIMEOUT"] = _Option(socket.IPPROTO_TCP, _TCP_RXT_CONNDROPTIME, 1000)
     # It comes last because a unix socket has it, too.
-    found["SO_KEEPALIVE"] = (socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    found["SO_KEEPALIVE"] = _Option(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     return found
 
 
-_NUMBERS = _numbers()
+_OPTIONS = options_of_system(sys.platform, socket)
+
+
+def has_option(name: str) -> bool:
+    """Whether this system has the option that Linux calls so."""
+    return name in _OPTIONS
 
 
 def watch_path(
@@ -82,14 +110,17 @@ def watch_path(
     `keepalive`: seconds without a packet before the first probe. `network_timeout`: seconds that
     sent data, and probes, may stay unanswered. Returns the options that were set.
     """
-    if descriptor is None or os.name == "nt" or (keepalive is None and network_timeout is None):
+    if descriptor is None or (keepalive is None and network_timeout is None):
+        return {}
+    if WINDOWS and _is_hidden():
         return {}
     with closing(_view(descriptor)) as sock, suppress(OSError):
         system = _options_of(sock)
         wanted = shortened(system, keepalive, network_timeout)
         for name, value in wanted.items():
             if value != getattr(system, name):
-                sock.setsockopt(*_NUMBERS[name], value)
+                level, number, unit = _OPTIONS[name]
+                sock.setsockopt(level, number, ceil(value / unit))
         return wanted
     # A unix socket has no such options. Some systems also answer so if the peer has just closed
     # the connection. `manage.py mysql_recycle` shows what the kernel has.
@@ -98,6 +129,8 @@ def watch_path(
 
 def options_of(descriptor: int) -> PathOptions | None:
     """The options of an open TCP socket, as the kernel reports them. None for any other socket."""
+    if WINDOWS and _is_hidden():
+        return None
     with closing(_view(descriptor)) as sock, suppress(OSError):
         return _options_of(sock)
     return None
@@ -105,7 +138,7 @@ def options_of(descriptor: int) -> PathOptions | None:
 
 def is_unix_socket(descriptor: int | None) -> bool:
     """Whether an open socket is a unix socket, whose other end is on the same machine."""
-    if descriptor is None:
+    if descriptor is None or WINDOWS:  # the drivers know none on Windows
         return False
     with closing(_view(descriptor)) as sock, suppress(OSError):
         return not isinstance(sock.getpeername(), tuple)
@@ -120,7 +153,8 @@ def set_user_timeout(
         return
     # An OSError means that the connection has been reset: there is nothing left to limit.
     with closing(_view(descriptor)) as sock, suppress(OSError):
-        sock.setsockopt(*_NUMBERS["TCP_USER_TIMEOUT"], milliseconds)
+        level, number, unit = _OPTIONS["TCP_USER_TIMEOUT"]
+        sock.setsockopt(level, number, ceil(milliseconds / unit))
 
 
 @lru_cache(maxsize=32)
@@ -132,7 +166,9 @@ def shortened(
     limit = _limit(system, network_timeout)
     if network_timeout is not None:
         has = system.TCP_USER_TIMEOUT or inf
-        wanted["TCP_USER_TIMEOUT"] = int(min(milliseconds(limit), has))
+        option = _OPTIONS.get("TCP_USER_TIMEOUT")
+        unit = option.unit if option else 1
+        wanted["TCP_USER_TIMEOUT"] = ceil(min(milliseconds(limit), has) / unit) * unit
     # If `keepalive` is None, the keepalive of the driver keeps to the limit as well.
     if keepalive is not None or (system.SO_KEEPALIVE and limit < inf):
         first = min(_or_inf(keepalive), _or_inf(system.TCP_KEEPIDLE))
@@ -177,7 +213,24 @@ def _or_inf(seconds: float | None) -> float:
 
 
 def _options_of(sock: _socket.socket) -> PathOptions:
-    return PathOptions(**{name: sock.getsockopt(*number) for name, number in _NUMBERS.items()})
+    return PathOptions(
+        **{
+            name: sock.getsockopt(level, number) * unit
+            for name, (level, number, unit) in _OPTIONS.items()
+        }
+    )
+
+
+class _Handle(_socket.socket):
+    """A view of a socket of Windows, which has no second number for it."""
+
+    def close(self) -> None:
+        self.detach()
+
+
+def _is_hidden() -> bool:
+    """Whether a view of a socket of Windows would make it non-blocking, with no way back."""
+    return socket.getdefaulttimeout() is not None
 
 
 def _view(descriptor: int) -> _socket.socket:
@@ -186,6 +239,8 @@ def _view(descriptor: int) -> _socket.socket:
     The socket must stay blocking, because the driver uses it. gevent's socket class would change
     that, and so does Python's own if socket.setdefaulttimeout() has been called.
     """
+    if WINDOWS:
+        return _Handle(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, descriptor)
     default = socket.getdefaulttimeout()
     blocking = default is None or os.get_blocking(descriptor)
     # The family that is given here need not be true: Python does not ask the kernel for it, and

@@ -94,8 +94,8 @@ def missing_guards() -> tuple[str, ...]:
     has = {
         "poll": liveness.can_look(),
         "POLLRDHUP": hasattr(select, "POLLRDHUP"),
-        "TCP_KEEPIDLE": hasattr(socket, "TCP_KEEPIDLE") or hasattr(socket, "TCP_KEEPALIVE"),
-        "TCP_USER_TIMEOUT": hasattr(socket, "TCP_USER_TIMEOUT"),
+        "TCP_KEEPIDLE": network_path.has_option("TCP_KEEPIDLE"),
+        "TCP_USER_TIMEOUT": network_path.has_option("TCP_USER_TIMEOUT"),
         "fork": hasattr(os, "register_at_fork"),
     }
     return tuple(name for name, present in has.items() if not present)
@@ -103,7 +103,7 @@ def missing_guards() -> tuple[str, ...]:
 
 def transport_of(descriptor: int | None) -> Transport:
     """The two ends of the open socket, whatever the settings say."""
-    if descriptor is None or os.name == "nt":
+    if descriptor is None or network_path.WINDOWS:
         return Transport("", "", None)
     with socket.socket(fileno=os.dup(descriptor)) as sock:
         peer = sock.getpeername()
@@ -155,7 +155,7 @@ def verified_by_library(options: Mapping[str, Any], library: str) -> str:
 
 def kernel_options(descriptor: int | None, asked: Mapping[str, int]) -> tuple[KernelOption, ...]:
     """What the kernel reports for the open socket, and what the backend has set."""
-    if descriptor is None or os.name == "nt":
+    if descriptor is None:
         return ()
     options = network_path.options_of(descriptor)
     found = {} if options is None else options._asdict()

@@ -484,7 +484,7 @@ def test_certificates_that_are_loaded_each_time_are_told_once(
 def test_system_that_lacks_something_is_a_note(
     make_connection: ConnectionFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(socket, "TCP_USER_TIMEOUT")
+    monkeypatch.delitem(network_path._OPTIONS, "TCP_USER_TIMEOUT")
     monkeypatch.setattr(liveness, "_look", None)
     outcome = Outcome(make_connection().alias, json=True)
     assert outcome.status == 0

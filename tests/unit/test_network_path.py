@@ -6,10 +6,13 @@ import socket
 
 import pytest
 
+from django_mysql_recycle import network_path
 from django_mysql_recycle.diagnosis.path import kernel_options
 from django_mysql_recycle.network_path import (
     PathOptions,
+    is_unix_socket,
     options_of,
+    options_of_system,
     set_user_timeout,
     shortened,
     watch_path,
@@ -110,3 +113,74 @@ def test_limit_is_not_set_on_another_socket_with_the_same_number() -> None:
         set_user_timeout(None, None, 5000)
         options = options_of(here.fileno())
         assert options is not None and options.TCP_USER_TIMEOUT == 0
+
+
+class MacSocket:
+    """The numbers that Python's module socket has on macOS."""
+
+    TCP_KEEPALIVE = 0x10
+    TCP_KEEPINTVL = 0x101
+    TCP_KEEPCNT = 0x102
+
+
+class WindowsSocket:
+    """The numbers that Python's module socket has on Windows."""
+
+    TCP_KEEPIDLE = 3
+    TCP_KEEPCNT = 16
+    TCP_KEEPINTVL = 17
+
+
+def test_options_of_macos_have_its_names_and_units() -> None:
+    found = options_of_system("darwin", MacSocket)
+    assert found["TCP_KEEPIDLE"] == (socket.IPPROTO_TCP, 0x10, 1)
+    assert found["TCP_KEEPCNT"] == (socket.IPPROTO_TCP, 0x102, 1)
+    # TCP_RXT_CONNDROPTIME is in seconds, TCP_USER_TIMEOUT in milliseconds.
+    assert found["TCP_USER_TIMEOUT"] == (socket.IPPROTO_TCP, 0x80, 1000)
+
+
+def test_options_of_windows_have_no_limit_on_sent_data() -> None:
+    found = options_of_system("win32", WindowsSocket)
+    assert list(found) == ["TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "SO_KEEPALIVE"]
+    assert found["TCP_KEEPIDLE"] == (socket.IPPROTO_TCP, 3, 1)
+
+
+def test_option_in_another_unit_is_converted_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An option of Linux in seconds stands in for the one of macOS.
+    stand_in = network_path._OPTIONS["TCP_KEEPIDLE"]._replace(unit=1000)
+    monkeypatch.setitem(network_path._OPTIONS, "TCP_USER_TIMEOUT", stand_in)
+    monkeypatch.setattr(network_path, "shortened", shortened.__wrapped__)  # without its cache
+    with socket.socket() as sock:
+        asked = watch_path(sock.fileno(), None, 29.5)
+        assert asked == {"TCP_USER_TIMEOUT": 30_000}
+        found = options_of(sock.fileno())
+        assert found is not None
+        assert found.TCP_USER_TIMEOUT == 30_000
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+
+
+def test_socket_that_cannot_be_duplicated_is_viewed_and_left_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On Windows a socket has a handle and no descriptor."""
+    monkeypatch.setattr(network_path, "WINDOWS", True)
+    monkeypatch.delattr("os.dup")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(server.getsockname()) as sock:
+            wanted = watch_path(sock.fileno(), 10, 30)
+            found = options_of(sock.fileno())
+            assert found is not None
+            assert wanted.items() <= found._asdict().items()
+            assert not is_unix_socket(sock.fileno())
+            assert sock.gettimeout() is None
+            sock.send(b"still open")
+
+
+def test_socket_of_windows_is_not_viewed_where_that_would_make_it_non_blocking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(network_path, "WINDOWS", True)
+    with socket.socket() as sock:
+        monkeypatch.setattr(socket, "getdefaulttimeout", lambda: 5.0)
+        assert watch_path(sock.fileno(), 10, 30) == {}
+        assert options_of(sock.fileno()) is None

@@ -65,3 +65,38 @@ def test_issue_forms_name_documents_that_exist(path: Path) -> None:
     if path.stem != "config":
         fields = [part for part in content(path)["body"] if part["type"] != "markdown"]
         assert len({field["id"] for field in fields}) == len(fields)
+
+
+def test_matrix_has_every_supported_python_and_django_and_server() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    pythons = set(re.findall(r"Python :: (3\.\d+)", project))
+    djangos = set(re.findall(r"Django :: (\d\.\d)", project))
+    jobs = content(ROOT / ".github" / "workflows" / "matrix.yml")["jobs"]
+    rows = jobs["core"]["strategy"]["matrix"]["include"]
+    # Django 6.0 dropped Python 3.10 and 3.11.
+    assert {(row["python"], row["django"]) for row in rows} == {
+        (python, django)
+        for python in pythons
+        for django in djangos
+        if django == "5.2" or python not in ("3.10", "3.11")
+    }
+    assert {(row["mariadb"], row["debian"]) for row in rows} == {
+        ("10.11", "bookworm"),
+        ("11.8", "trixie"),
+    }
+    for django in djangos:
+        assert len({row["mariadb"] for row in rows if row["django"] == django}) == 2
+    assert "--libmysqlclient" in commands(ROOT / ".github" / "workflows" / "matrix.yml")
+
+
+def test_page_of_support_names_what_the_matrix_has() -> None:
+    page = (ROOT / "docs" / "support.md").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    djangos = re.findall(r"Django :: (\d\.\d)", project)
+    pythons = re.findall(r"Python :: (3\.\d+)", project)
+    assert f"| Django | {', '.join(djangos)} |" in page
+    assert f"| Python | {pythons[0]} to {pythons[-1]}," in page
+    for row in content(ROOT / ".github" / "workflows" / "matrix.yml")["jobs"]["core"]["strategy"][
+        "matrix"
+    ]["include"]:
+        assert row["mariadb"] in page

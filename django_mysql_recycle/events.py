@@ -48,6 +48,7 @@ DESCRIPTIONS = {
     "repeated": "Statements that never ran and were run once more",
     "state_lost": "Losses of session state",
     "kept": "Warnings that a connection was kept open past its max age, by kind of session state",
+    "transaction_repeated": "Transactions that run_transaction() has run again",
 }
 
 #: Called with alias, event and reason after each count, by contrib/. Their errors are logged.

@@ -79,7 +79,10 @@ def check_links(path: Path, root: Path) -> Iterator[Finding]:
 
 
 def check_index(root: Path) -> Iterator[Finding]:
-    """The index of each folder names every page of it, and the index above names the folder's."""
+    """The index of each folder names every page of it, and the index above names the folder's.
+
+    docs/index.rst, the index of the documentation site, names every page.
+    """
     for index in sorted((root / "docs").rglob("README.md")):
         text = index.read_text(encoding="utf-8")
         targets = (target.partition("#")[0] for *_, target in links_of(text))
@@ -88,6 +91,13 @@ def check_index(root: Path) -> Iterator[Finding]:
         for page in sorted(pages):
             if page.resolve() not in named:
                 yield Finding(index, 1, f"expected a line for {page.relative_to(root)}, found none")
+    site = root / "docs" / "index.rst"
+    if site.exists():
+        listed = set(re.findall(r"^   ([\w/-]+)$", site.read_text(encoding="utf-8"), re.MULTILINE))
+        for page in sorted((root / "docs").rglob("*.md")):
+            name = str(page.relative_to(root / "docs").with_suffix(""))
+            if name != "README" and name not in listed:
+                yield Finding(site, 1, f"expected a line for {name}, found none")
 
 
 def external(paths: Sequence[Path]) -> dict[str, tuple[Path, int]]:

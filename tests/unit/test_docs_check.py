@@ -150,6 +150,17 @@ def test_page_that_no_index_names_is_found(links: ModuleType, project: Path) -> 
     ]
 
 
+def test_page_that_the_index_of_the_site_does_not_name_is_found(
+    links: ModuleType, project: Path
+) -> None:
+    index = project / "docs" / "index.rst"
+    index.write_text(".. toctree::\n\n   other\n")
+    told = [finding.text for finding in links.check_index(project)]
+    assert told == ["expected a line for page, found none"]
+    index.write_text(".. toctree::\n\n   page\n")
+    assert list(links.check_index(project)) == []
+
+
 def test_quoted_number_that_was_recorded_is_no_finding(numbers: ModuleType, project: Path) -> None:
     rows = [{"case": "a", "ratio": {"median": 1.0149}}, {"case": "b", "ratio": {"median": 7}}]
     (project / "results.json").write_text(json.dumps({"rows": rows, "n": [12345]}))

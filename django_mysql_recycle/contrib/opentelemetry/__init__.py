@@ -19,6 +19,9 @@ __all__ = ["instrument"]
 
 _NAME = "django_mysql_recycle"
 
+#: The arguments of the signals that become attributes of an event.
+_ATTRIBUTES = ("alias", "reason", "age", "idle", "state", "attempt")
+
 _instrumented: set[int] = set()
 
 
@@ -54,10 +57,8 @@ def _observer(event: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
 
 
 def _receiver(name: str) -> Callable[..., None]:
-    def receive(alias: str, reason: str, age: float, idle: float, **facts: Any) -> None:
-        attributes: dict[str, Any] = {"alias": alias, "reason": reason, "age": age, "idle": idle}
-        if "state" in facts:
-            attributes["state"] = list(facts["state"])
+    def receive(**facts: Any) -> None:
+        attributes = {key: facts[key] for key in _ATTRIBUTES if key in facts}
         trace.get_current_span().add_event(f"{_NAME}.{name}", attributes)
 
     return receive

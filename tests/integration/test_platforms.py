@@ -31,20 +31,20 @@ def test_connection_that_was_killed_is_replaced_before_the_statement(
     make_connection: ConnectionFactory, admin: Admin, recycles: list[dict[str, Any]], transport: Any
 ) -> None:
     connection = make_connection(transport=transport)
-    insert(connection, "before")
+    insert(connection, "a first")
     kill(admin, connection)
-    insert(connection, "after")
-    assert owners(admin) == ["before", "after"]
+    insert(connection, "b second")
+    assert owners(admin) == ["a first", "b second"]
     assert [told["reason"] for told in recycles] == ["closed"]
     assert_works(connection, admin)
 
 
 def test_control_stock_backend_fails(make_connection: ConnectionFactory, admin: Admin) -> None:
     connection = make_connection(STOCK)
-    insert(connection, "before")
+    insert(connection, "a first")
     kill(admin, connection)
-    assert isinstance(outcome(lambda: insert(connection, "after")), Error)
-    assert owners(admin) == ["before"]
+    assert isinstance(outcome(lambda: insert(connection, "b second")), Error)
+    assert owners(admin) == ["a first"]
 
 
 @pytest.mark.usefixtures("_windows")

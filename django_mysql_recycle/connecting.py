@@ -113,7 +113,9 @@ def _carry_over(
 
 def _connected(wrapper: Wrapper, guard: Guard) -> None:
     if guard.lease is not None and guard.takes_over:
-        guard.losses.watch()  # of the pool's connection all else is known
+        # Of the pool's connection all else is known.
+        guard.connection.exchange.connected()
+        guard.losses.watch()
         return
     options = wrapper.settings_dict.get("OPTIONS") or {}
     command = options.get("init_command")

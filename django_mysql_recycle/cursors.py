@@ -50,7 +50,7 @@ class MarkingCursor(utils.CursorWrapper):
 
     def _marks(self, statement: Statement) -> None:
         connection = self.db.guard.connection
-        connection.ledger.mark(statement)
+        connection.ledger.mark(statement, pins=False)
         connection.contacted()
 
 

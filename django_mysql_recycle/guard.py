@@ -750,7 +750,7 @@ class Guard:
         """The application has made the session another one, for as long as it lives."""
         connection = self.connection
         if connection.exchange is exchange and not self.calls.is_connecting():
-            connection.ledger.marked = True
+            connection.ledger.mark_always()
             connection.ledger.hold(reason, clock())
 
     def reconnected_directly(self, exchange: Exchange) -> None:

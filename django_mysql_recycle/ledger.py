@@ -108,10 +108,14 @@ class Ledger:
 
     # ##### The next borrower of a pool #####
 
-    def mark(self, statement: Statement) -> None:
-        """A statement is about to run, or has run."""
-        if statement.calls or any(marks(change) for change in statement.changes):
+    def mark(self, statement: Statement, *, pins: bool = True) -> None:
+        """A statement is about to run, or has run. `pins`: what it begins is noted as a pin, too."""
+        if statement.calls or any(marks(change) or not pins for change in statement.changes):
             self.marked = True
+
+    def mark_always(self) -> None:
+        """The application has made the session another one, in a way that no text shows."""
+        self.marked = True
 
     # ##### The pending result #####
 

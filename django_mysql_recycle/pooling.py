@@ -116,12 +116,23 @@ def connect(
     except BaseException:
         if guard.lease is not None:
             lease, guard.lease = guard.lease, None
+            _close_what_was_opened(wrapper, lease)
             _finish(lease.account, lease.account.end(lease))
         raise
     finally:
         if lease is not None:
             lease.opening = None
     guard.rest()
+
+
+def _close_what_was_opened(wrapper: Wrapper, lease: Lease) -> None:
+    """Connecting was cut short: a connection without a slot must not stay open."""
+    connection: PooledConnection | None = lease.in_use()
+    if connection is None:
+        return
+    if connection.raw is wrapper.connection:
+        wrapper.connection = None
+    connection.close()
 
 
 def _borrow(wrapper: Wrapper, account: Account, lease: Lease) -> None:
@@ -351,10 +362,7 @@ def returned(wrapper: Wrapper, lease: Lease, djangos: Callable[[], None]) -> boo
     losses.unanswerable = {}
     wrapper.run_on_commit = []
     _remember_facts(wrapper, lease)
-    fit = connection.handed_on()
-    wrapper.connection = None
-    connection.forget_raw()
-    end(wrapper, lease, fit)
+    _hand_on(wrapper, lease, connection)
     return True
 
 
@@ -362,7 +370,8 @@ def give_back(wrapper: Wrapper, lease: Lease) -> bool:
     """Return the connection to the pool. False: it is to be closed, and then `end` is called."""
     connection = wrapper.guard.connection
     if not lease.claim():
-        end(wrapper, lease)  # another borrower has it
+        wrapper.connection = None  # another borrower has it
+        end(wrapper, lease)
         return True
     if not (
         isinstance(connection, PooledConnection)
@@ -374,8 +383,15 @@ def give_back(wrapper: Wrapper, lease: Lease) -> bool:
     ):
         return False
     _remember_facts(wrapper, lease)
-    end(wrapper, lease, connection.handed_on())
+    _hand_on(wrapper, lease, connection)
     return True
+
+
+def _hand_on(wrapper: Wrapper, lease: Lease, connection: PooledConnection) -> None:
+    fit = connection.handed_on()
+    wrapper.connection = None
+    connection.forget_raw()
+    end(wrapper, lease, fit)
 
 
 def end(wrapper: Wrapper, lease: Lease, fit: PooledConnection | None = None) -> None:

@@ -13,7 +13,10 @@ choose()
 
 def _database(number: int) -> dict[str, Any]:
     name = f"suite_{os.environ['SUITE_NAME']}_{number}"
+    # More than any test has threads.
+    pool = {"OPTIONS": {"pool": {"max_size": 20}}} if os.environ.get("SUITE_POOL") else {}
     return {
+        **pool,
         "ENGINE": os.environ["SUITE_ENGINE"],
         "HOST": os.environ["MYSQL_HOST"],
         "PORT": os.environ["MYSQL_PORT"],

@@ -15,7 +15,7 @@ __all__ = ["misplaced_findings", "option_findings", "other_backend_findings"]
 _OURS = frozenset(field.name for field in fields(Options))
 
 #: Of backends with a connection pool, in OPTIONS: the MySQL drivers do not know these arguments.
-_OF_POOLS = frozenset({"pool", "pool_pre_ping", "pool_recycle"})
+_OF_POOLS = frozenset({"pool_pre_ping", "pool_recycle"})
 
 #: What other backends read beside OPTIONS, which Django passes to no driver.
 _OF_OTHERS = frozenset({"recycle", "pool_options", "pool_recycle"})

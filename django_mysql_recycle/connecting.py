@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import option_files, processes
+from . import events, option_files, processes
 from .options import DEFAULT_CONNECT_TIMEOUT, MaxAge
 from .session_state import examine
 
@@ -62,6 +63,8 @@ def connect(wrapper: Wrapper, djangos: Callable[[], None], max_age: MaxAge) -> N
         if replacement.forks != forks:
             wrapper.connect()
         return
+    if max_age.pool is None and max_age.at_boundary != 0 and _ends_with_its_request():
+        events.never_used_again(wrapper.alias)
     # Not before: if connecting fails after all, the next try needs them again.
     replacement.state = None
     if outer is None:
@@ -75,6 +78,19 @@ def connect(wrapper: Wrapper, djangos: Callable[[], None], max_age: MaxAge) -> N
                 state.ending = None
                 replacement.state = state
             wrapper.connect()
+
+
+def _ends_with_its_request() -> bool:
+    """Whether this thread or greenlet serves one request or task, and ends with it."""
+    asgi = sys.modules.get("asgiref.sync")
+    if asgi is not None and asgi.SyncToAsync.thread_sensitive_context.get(None) is not None:
+        return True
+    gevent = sys.modules.get("gevent.monkey")
+    return (
+        gevent is not None
+        and gevent.is_module_patched("threading")
+        and threading.current_thread() is not threading.main_thread()
+    )
 
 
 def _unlogged(wrapper: Wrapper, djangos: Callable[[], None]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError
 from django.db.backends import utils
 
+from . import events
 from .drivers import only_value
 from .liveness import clock
 from .processes import look, mark
@@ -51,6 +52,7 @@ class MarkingCursor(utils.CursorWrapper):
     def _marks(self, statement: Statement) -> None:
         connection = self.db.guard.connection
         connection.ledger.mark(statement, pins=False)
+        events.receivers_run_sql(self.db.alias)
         connection.contacted()
 
 

@@ -15,7 +15,9 @@ __all__ = [
     "counters",
     "kept",
     "limit_unknown",
+    "never_used_again",
     "not_encrypted",
+    "receivers_run_sql",
     "reconnect_switched_off",
     "recycled",
     "repeated",
@@ -247,6 +249,29 @@ def limit_unknown(alias: str) -> None:
         "OPTIONS['recycle']['idle_limit'] limits the idle time of its connections",
         alias,
     )
+
+
+def never_used_again(alias: str) -> None:
+    """A persistent connection was opened in a thread that ends with its request."""
+    if _record.is_new(alias, "never used again"):
+        logger.warning(
+            "CONN_MAX_AGE keeps the connections of %r open, but each thread or greenlet here ends "
+            "with its request, as under ASGI and gevent: no later request uses its connection, and "
+            "connections pile up at the server. Set OPTIONS['pool'] = True, or CONN_MAX_AGE = 0",
+            alias,
+        )
+
+
+def receivers_run_sql(alias: str) -> None:
+    """Receivers of connection_created have run a statement on a connection of the pool."""
+    if _record.is_new(alias, "receivers run SQL"):
+        logger.info(
+            "receivers of connection_created run SQL on %r: each time that a thread takes a "
+            "connection from the pool it costs these statements. What they set keeps the "
+            "connection from going back to the pool: OPTIONS['init_command'] sets it once for "
+            "each connection",
+            alias,
+        )
 
 
 def reconnect_switched_off(alias: str, source: str) -> None:

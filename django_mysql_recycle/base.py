@@ -6,11 +6,13 @@ policy.py.
 
 from __future__ import annotations
 
+import _thread
 from asyncio import _get_running_loop
 from inspect import unwrap
 from typing import TYPE_CHECKING, Any
 
 from django.core import checks
+from django.db.backends import utils
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.asyncio import async_unsafe
 
@@ -18,7 +20,14 @@ from . import boundary, connecting, opening, pooling, processes, transactions
 from .checks import check_settings
 from .checks.server import with_server_checks
 from .connection import NO_CONNECTION
-from .cursors import MarkingCursor, RecyclingCursor, StreamingCursor, UnloggedCursorWrapper
+from .cursors import (
+    DJANGOS_WRAPPER,
+    DirectCursorWrapper,
+    MarkingCursor,
+    RecyclingCursor,
+    StreamingCursor,
+    UnloggedCursorWrapper,
+)
 from .drivers import Attempt
 from .guard import Guard
 from .options import Options, given_options, max_age_of
@@ -36,6 +45,11 @@ __all__ = ["DatabaseWrapper", "RecycleMixin"]
 
 unbuffered = driver.unbuffered
 
+_djangos_call = djangos_own(BaseDatabaseWrapper.cursor)
+_djangos_commit = djangos_own(BaseDatabaseWrapper.commit)
+_djangos_prepare = djangos_own(BaseDatabaseWrapper._prepare_cursor)  # type: ignore[attr-defined]
+_djangos_make = djangos_own(BaseDatabaseWrapper.make_cursor)
+_djangos_getattr = djangos_own(utils.CursorWrapper.__getattr__)
 _djangos_cursor = djangos_own(MySQLDatabaseWrapper._cursor)  # type: ignore[attr-defined]
 _djangos_create_cursor = djangos_own(MySQLDatabaseWrapper.create_cursor)
 _djangos_get_new_connection = djangos_own(MySQLDatabaseWrapper.get_new_connection)
@@ -46,6 +60,7 @@ _djangos_get_autocommit = djangos_own(BaseDatabaseWrapper.get_autocommit)
 _djangos_set_autocommit = djangos_own(BaseDatabaseWrapper.set_autocommit)
 
 _MAKES_CURSORS = {"cursor", "_cursor", "create_cursor"}
+_CALLED = {"cursor", "commit"}
 _AUTOCOMMIT = {"get_autocommit", "set_autocommit"}
 _ENDS_TRANSACTIONS = {"_set_autocommit", "_commit", "_rollback"}
 
@@ -72,6 +87,8 @@ class RecycleMixin(Base):
         between = mro[place + 1 : mro.index(BaseDatabaseWrapper)]
         #: The base backend has its own way of making sure that there is a connection.
         self.foreign_connecting = any("ensure_connection" in vars(base) for base in between)
+        #: The base backend does more where the application makes a cursor or commits.
+        self.foreign_calls = any(not _CALLED.isdisjoint(vars(base)) for base in between)
         #: The base backend has its own way of telling or switching autocommit.
         self.foreign_autocommit = hasattr(self, "_start_transaction_under_autocommit") or any(
             not _AUTOCOMMIT.isdisjoint(vars(base)) for base in between
@@ -205,11 +222,21 @@ class RecycleMixin(Base):
 
     # ##### Statements #####
 
-    # What the next two spare is what Django (5.2 to 6.1) does on the way from cursor() to the
-    # driver's: twice more it looks for a running event loop, for which cursor() itself has looked.
+    # What the next three spare is what Django (5.2 to 6.1) does on the way from cursor() to the
+    # driver's. It looks for a running event loop three times, by an exception that says that there
+    # is none, and takes a lock to see whether the thread may use the connection.
     # It makes up for what a statement costs here. test_cursors.py notices when Django changes.
-    # https://github.com/django/django/blob/6.1/django/db/backends/base/base.py#L294
+    # https://github.com/django/django/blob/6.1/django/db/backends/base/base.py#L283
     # https://github.com/django/django/blob/6.1/django/db/backends/mysql/base.py#L278
+
+    def cursor(self) -> Any:
+        if (
+            _get_running_loop() is None
+            and not self.foreign_calls
+            and BaseDatabaseWrapper.cursor is _djangos_call
+        ):
+            return self._cursor()
+        return super().cursor()
 
     def _cursor(self, name: str | None = None) -> Any:
         # Django sees to the health check and to a connection first. Another
@@ -234,7 +261,18 @@ class RecycleMixin(Base):
             and connection.raw.cursorclass is driver.cursor
         ):
             # Nothing in it can raise an error of the driver's, which would have to be wrapped.
-            return self._prepare_cursor(self.create_cursor(name))
+            cursor = self.create_cursor(name)
+            if (
+                type(cursor) is RecyclingCursor
+                and self._thread_ident == _thread.get_ident()
+                and getattr(self._prepare_cursor, "__func__", None) is _djangos_prepare
+                and getattr(self.make_cursor, "__func__", None) is _djangos_make
+                and utils.CursorWrapper is DJANGOS_WRAPPER
+                and DJANGOS_WRAPPER.__getattr__ is _djangos_getattr
+                and not self.queries_logged
+            ):
+                return DirectCursorWrapper(cursor, self)
+            return self._prepare_cursor(cursor)
         with self.wrap_database_errors:
             return self._prepare_cursor(self.create_cursor(name))
 
@@ -242,11 +280,21 @@ class RecycleMixin(Base):
         # Django makes a new one for nearly every statement; some are held across a pause. Its own
         # puts the driver's cursor into a CursorWrapper, and ours is one.
         guard = self.guard
+        connection, raw = guard.connection, self.connection
+        if (
+            name is None
+            and connection.exchange.plain
+            and connection.raw is raw
+            and raw.cursorclass is driver.cursor
+            and guard.calls.connecting is None
+            and not (self.foreign_cursors or self.streams)
+        ):
+            # What both drivers do in their cursor(), which is left to the application.
+            return RecyclingCursor(raw.cursorclass(raw), self)
         is_connecting = guard.calls.connecting and guard.calls.is_connecting()
         foreign = self.foreign_cursors or is_connecting
-        raw, exchange = self.connection, guard.connection.exchange
-        if exchange.plain and guard.connection.raw is raw and not foreign:
-            # What both drivers do in their cursor(), which is left to the application.
+        exchange = connection.exchange
+        if exchange.plain and connection.raw is raw and not foreign:
             inner = raw.cursorclass(raw)
         else:
             exchange.ours = True
@@ -308,19 +356,24 @@ class RecycleMixin(Base):
             ):
                 self._set_autocommit(autocommit)  # the log would show it as the application's
                 self.autocommit = autocommit
-            elif (
-                not autocommit
-                and MySQLDatabaseWrapper.set_autocommit is _djangos_set_autocommit
-                and not (self.foreign_autocommit or self.queries_logged)
-            ):
-                # What Django's does, without the context manager that would log it.
-                self.validate_no_atomic_block()
-                self.close_if_health_check_failed()
-                self.ensure_connection()
-                self._set_autocommit(autocommit)
-                self.autocommit = autocommit
             else:
-                super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
+                if (
+                    MySQLDatabaseWrapper.set_autocommit is _djangos_set_autocommit
+                    and not self.foreign_autocommit
+                    and (autocommit or not self.queries_logged)
+                ):
+                    # What Django's does, without the context manager that would log it.
+                    self.validate_no_atomic_block()
+                    self.close_if_health_check_failed()
+                    self.ensure_connection()
+                    self._set_autocommit(autocommit)
+                    self.autocommit = autocommit
+                    if autocommit and self.run_commit_hooks_on_set_autocommit_on:
+                        self.run_and_clear_commit_hooks()
+                        self.run_commit_hooks_on_set_autocommit_on = False
+                else:
+                    force = force_begin_transaction_with_broken_autocommit
+                    super().set_autocommit(autocommit, force)
                 if autocommit and guard.lease is not None:
                     guard.left_transaction()
         except BaseException as error:
@@ -343,7 +396,18 @@ class RecycleMixin(Base):
         try:
             if not mark[0]:
                 processes.look()
-            super().commit()
+            if (
+                _get_running_loop() is None
+                and not (self.foreign_calls or self.in_atomic_block)
+                and BaseDatabaseWrapper.commit is _djangos_commit
+                and self._thread_ident == _thread.get_ident()
+            ):
+                # What Django's does when it has found this out.
+                self._commit()
+                self.errors_occurred = False
+                self.run_commit_hooks_on_set_autocommit_on = True
+            else:
+                super().commit()
         except BaseException as error:
             transactions.cut_short(self, error)
             raise

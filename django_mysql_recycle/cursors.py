@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.db import IntegrityError
 from django.db.backends import utils
 
@@ -23,12 +24,23 @@ from .session_state import (
     examine,
     examine_callproc,
 )
-from .stock import CursorWrapper
+from .stock import REPLACED, CursorWrapper, djangos_own
 
 if TYPE_CHECKING:
     from .wrapper import Wrapper
 
-__all__ = ["MarkingCursor", "RecyclingCursor", "StreamingCursor", "UnloggedCursorWrapper"]
+__all__ = [
+    "DJANGOS_WRAPPER",
+    "DirectCursorWrapper",
+    "MarkingCursor",
+    "RecyclingCursor",
+    "StreamingCursor",
+    "UnloggedCursorWrapper",
+]
+
+_wrapper: Any = utils.CursorWrapper
+_djangos_way = djangos_own(_wrapper._execute_with_wrappers)
+_djangos_execute = djangos_own(_wrapper._execute)
 
 
 class MarkingCursor(utils.CursorWrapper):
@@ -61,6 +73,69 @@ class UnloggedCursorWrapper(utils.CursorWrapper):
 
     def _execute_with_wrappers(self, sql: Any, params: Any, many: Any, executor: Any) -> Any:
         return executor(sql, params, many, {"connection": self.db, "cursor": self})
+
+
+class DirectCursorWrapper(_wrapper):  # type: ignore[misc]
+    """Django's cursor, which reaches the driver's cursor in fewer calls.
+
+    Django's finds these methods by ``__getattr__()``, and calls them in a context manager that
+    does nothing unless there is an error. What is spared makes up for what a statement costs here.
+    test_cursors.py notices when Django changes.
+    https://github.com/django/django/blob/6.1/django/db/backends/utils.py#L18
+    """
+
+    # Not execute(): instrumentations put functions of their own in the place of Django's.
+    def _execute_with_wrappers(self, sql: Any, params: Any, many: Any, executor: Any) -> Any:
+        db = self.db
+        if (
+            many
+            or db.execute_wrappers
+            or db.needs_rollback
+            or not apps.ready
+            or _wrapper._execute_with_wrappers is not _djangos_way
+            or getattr(executor, "__func__", None) is not _djangos_execute
+        ):
+            return super()._execute_with_wrappers(sql, params, many, executor)
+        try:
+            if params is None:
+                return self.cursor.execute(sql)
+            return self.cursor.execute(sql, params)
+        except Exception:
+            with db.wrap_database_errors:
+                raise
+
+    def fetchone(self) -> Any:
+        try:
+            return self.cursor.fetchone()
+        except Exception:
+            with self.db.wrap_database_errors:
+                raise
+
+    def fetchmany(self, size: int | None = None) -> Any:
+        try:
+            return self.cursor.fetchmany(size)
+        except Exception:
+            with self.db.wrap_database_errors:
+                raise
+
+    def fetchall(self) -> Any:
+        try:
+            return self.cursor.fetchall()
+        except Exception:
+            with self.db.wrap_database_errors:
+                raise
+
+    def close(self) -> Any:
+        return self.cursor.close()
+
+
+#: Django's class of cursors, if nothing has been put in the place of what `DirectCursorWrapper`
+#: does in other ways; else `REPLACED`.
+DJANGOS_WRAPPER: Any = (
+    _wrapper
+    if not any(hasattr(_wrapper, name) for name in ("fetchone", "fetchmany", "fetchall", "close"))
+    else REPLACED
+)
 
 
 class RecyclingCursor(CursorWrapper):

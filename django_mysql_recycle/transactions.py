@@ -64,15 +64,19 @@ def _send(
         return
     connection.exchange.under_way = True
     if (
-        wrapper.queries_logged
+        # Django does not log that autocommit is switched.
+        (not args and wrapper.queries_logged)
         or getattr(below, "__func__", None) not in _DJANGOS_OWN
         # The method of Django's MySQL wrapper calls this one by its name.
         or BaseDatabaseWrapper._rollback not in _DJANGOS_OWN  # type: ignore[attr-defined]
     ):
         below(*args)
     else:
-        with wrapper.wrap_database_errors:
+        try:
             direct(*args)
+        except Exception:
+            with wrapper.wrap_database_errors:
+                raise
 
 
 def enter(wrapper: Wrapper, below: Callable[[bool], None]) -> None:

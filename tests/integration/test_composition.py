@@ -232,54 +232,83 @@ from django.conf import settings
 database = json.load(sys.stdin)
 database["ENGINE"] = engine
 settings.configure(DATABASES={"default": database}, DEBUG=logged == "logged")
-if when == "after":
+if when != "before":
     import django_mysql_recycle.base
+from django.apps import apps
+from django.db import close_old_connections, connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.mysql.base import DatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+apps.populate([])
 seen = Counter()
 
 def instrument(owner, name):
-    original = vars(owner).get(name)
-    if original is not None:
-        @functools.wraps(original)
-        def instrumented(*args, **named):
-            seen[f"{owner.__module__}.{name}"] += 1
-            return original(*args, **named)
-        setattr(owner, name, instrumented)
+    original = vars(owner)[name]
+    @functools.wraps(original)
+    def instrumented(*args, **named):
+        seen[f"{owner.__module__}.{name}"] += 1
+        return original(*args, **named)
+    setattr(owner, name, instrumented)
+    return original
 
-for owner in (BaseDatabaseWrapper, DatabaseWrapper):
-    for name in ("connect", "get_new_connection", "ensure_connection", "get_autocommit",
-                 "set_autocommit", "_set_autocommit", "_commit", "_rollback", "_cursor",
-                 "create_cursor", "close_if_unusable_or_obsolete"):
+def work():
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        cursor.fetchall()
+    try:
+        with transaction.atomic():
+            raise ZeroDivisionError
+    except ZeroDivisionError:
+        pass
+    close_old_connections()
+    connection.close()
+
+functions = [
+    (owner, name)
+    for owner, names in (
+        (BaseDatabaseWrapper, WRAPPER_NAMES),
+        (DatabaseWrapper, WRAPPER_NAMES),
+        (CursorWrapper, CURSOR_NAMES),
+    )
+    for name in names
+    if name in vars(owner)
+]
+if when == "each alone":
+    work()  # Python makes its bytecode fit what it has seen
+    for owner, name in functions:
+        original = instrument(owner, name)
+        del connections["default"]
+        work()
+        setattr(owner, name, original)
+else:
+    for owner, name in functions:
         instrument(owner, name)
-
-from django.db import close_old_connections, connection, transaction
-
-with transaction.atomic(), connection.cursor() as cursor:
-    cursor.execute("SELECT 1")
-try:
-    with transaction.atomic():
-        raise ZeroDivisionError
-except ZeroDivisionError:
-    pass
-close_old_connections()
-connection.close()
+    work()
 print(json.dumps(seen))
 """
 
+WRAPPER_NAMES = [
+    *("connect", "get_new_connection", "ensure_connection", "get_autocommit", "set_autocommit"),
+    *("_set_autocommit", "commit", "rollback", "_commit", "_rollback", "cursor", "_cursor"),
+    *("create_cursor", "_prepare_cursor", "make_cursor", "close_if_unusable_or_obsolete"),
+    "run_and_clear_commit_hooks",
+]
+CURSOR_NAMES = ["__init__", "__getattr__", "execute", "_execute_with_wrappers", "_execute"]
+
 
 @pytest.mark.parametrize("logged", ["logged", "unlogged"])
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", ["before", "after", "each alone"])
 def test_functions_put_in_the_place_of_djangos_are_called_as_on_the_stock_backend(
     server: Server, driver: str, when: str, logged: str
 ) -> None:
-    """Before or after the backend is imported."""
+    """Before or after the backend is imported; with all of them replaced, or one after the other."""
 
     def called(engine: str) -> set[str]:
         database: dict[str, Any] = {"CONN_MAX_AGE": 60}
         point(database, server)
+        names = f"{WRAPPER_NAMES=}\n{CURSOR_NAMES=}\n"
         done = subprocess.run(
-            [sys.executable, "-c", INSTRUMENTED, engine, when, driver, logged],
+            [sys.executable, "-c", names + INSTRUMENTED, engine, when, driver, logged],
             input=json.dumps(database),
             capture_output=True,
             text=True,

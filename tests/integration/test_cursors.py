@@ -9,12 +9,21 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import nullcontext, suppress
 from importlib import import_module
+from threading import Thread
 from typing import Any
 from unittest import mock
 
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import Error, IntegrityError, OperationalError, ProgrammingError, transaction
+from django.db import (
+    DatabaseError,
+    Error,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+    transaction,
+)
+from django.db.backends import utils
 from django.db.backends.mysql.base import CursorWrapper, DatabaseWrapper
 from django.db.models import F
 from pytest_django.plugin import DjangoDbBlocker
@@ -471,6 +480,18 @@ def test_django_begins_and_ends_a_transaction_as_ours_stands_in_for_it() -> None
             f'with debug_transaction(self, "{name.upper()}"), self.wrap_database_errors:',
             f"return self.connection.{name}()",
         ]
+    assert lines(Connection.commit)[1:] == [
+        "def commit(self):",
+        "self.validate_thread_sharing()",
+        "self.validate_no_atomic_block()",
+        "self._commit()",
+        "self.errors_occurred = False",
+        "self.run_commit_hooks_on_set_autocommit_on = True",
+    ]
+    assert lines(Connection.validate_no_atomic_block)[1] == "if self.in_atomic_block:"
+    assert lines(Connection.validate_thread_sharing)[1] == (
+        "if not (self.allow_thread_sharing or self._thread_ident == _thread.get_ident()):"
+    )
 
 
 @pytest.mark.core
@@ -518,7 +539,24 @@ def test_django_makes_a_cursor_as_ours_stands_in_for_it() -> None:
         "cursor = self.connection.cursor()",
         "return CursorWrapper(cursor)",
     ]
-    assert lines(DatabaseWrapper.cursor)[0] == "@async_unsafe"
+    assert lines(Connection.cursor) == [
+        "@async_unsafe",
+        "def cursor(self):",
+        "return self._cursor()",
+    ]
+    assert lines(Connection._prepare_cursor) == [
+        "def _prepare_cursor(self, cursor):",
+        "self.validate_thread_sharing()",
+        "if self.queries_logged:",
+        "wrapped_cursor = self.make_debug_cursor(cursor)",
+        "else:",
+        "wrapped_cursor = self.make_cursor(cursor)",
+        "return wrapped_cursor",
+    ]
+    assert lines(Connection.make_cursor) == [
+        "def make_cursor(self, cursor):",
+        "return utils.CursorWrapper(cursor, self)",
+    ]
     assert lines(CursorWrapper.execute) == [
         "def execute(self, query, args=None):",
         "try:",
@@ -528,6 +566,133 @@ def test_django_makes_a_cursor_as_ours_stands_in_for_it() -> None:
         "raise IntegrityError(*tuple(e.args))",
         "raise",
     ]
+
+
+@pytest.mark.core
+def test_django_calls_the_cursor_as_ours_stands_in_for_it() -> None:
+    # What DirectCursorWrapper does in its place.
+    assert lines(utils.CursorWrapper.__getattr__) == [
+        "def __getattr__(self, attr):",
+        "cursor_attr = getattr(self.cursor, attr)",
+        "if attr in CursorWrapper.WRAP_ERROR_ATTRS:",
+        "return self.db.wrap_database_errors(cursor_attr)",
+        "else:",
+        "return cursor_attr",
+    ]
+    wrapped: Any = utils.CursorWrapper
+    assert {"fetchone", "fetchmany", "fetchall", "nextset"} == wrapped.WRAP_ERROR_ATTRS
+    assert lines(utils.CursorWrapper.execute) == [
+        "def execute(self, sql, params=None):",
+        "return self._execute_with_wrappers(",
+        "sql, params, many=False, executor=self._execute",
+        ")",
+    ]
+    assert lines(wrapped._execute_with_wrappers) == [
+        "def _execute_with_wrappers(self, sql, params, many, executor):",
+        'context = {"connection": self.db, "cursor": self}',
+        "for wrapper in reversed(self.db.execute_wrappers):",
+        "executor = functools.partial(wrapper, executor)",
+        "return executor(sql, params, many, context)",
+    ]
+    execute = lines(wrapped._execute)
+    assert execute[:2] == [
+        "def _execute(self, sql, params, *ignored_wrapper_args):",
+        "if not apps.ready and not apps.stored_app_configs:",
+    ]
+    assert execute[-6:] == [
+        "self.db.validate_no_broken_transaction()",
+        "with self.db.wrap_database_errors:",
+        "if params is None:",
+        "return self.cursor.execute(sql)",
+        "else:",
+        "return self.cursor.execute(sql, params)",
+    ]
+    assert lines(Connection.validate_no_broken_transaction)[1] == "if self.needs_rollback:"
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("fetch", ["fetchone", "fetchmany", "fetchall"])
+def test_errors_of_a_cursor_are_djangos_and_are_noted(
+    make_connection: ConnectionFactory, engine: str, fetch: str
+) -> None:
+    connection = make_connection(engine)
+    with connection.cursor() as cursor:
+        with pytest.raises(OperationalError, match="no_such_column") as caught:
+            cursor.execute("SELECT no_such_column")
+        assert isinstance(caught.value.__cause__, connection.Database.OperationalError)
+    assert connection.errors_occurred
+    connection.errors_occurred = False
+    cursor = connection.cursor()
+    with pytest.raises(ProgrammingError):
+        getattr(cursor, fetch)()  # nothing has been executed
+    assert connection.errors_occurred
+    with pytest.raises(TypeError):
+        getattr(cursor, fetch)(1, 2, 3)
+    with pytest.raises(AttributeError):
+        getattr(cursor, "no_such_attribute")  # noqa: B009
+
+
+@pytest.mark.core
+def test_cursor_refuses_in_a_broken_transaction_as_on_the_stock_backend(
+    make_connection: ConnectionFactory, engine: str
+) -> None:
+    connection = make_connection(engine)
+    with transaction.atomic(using=connection.alias):
+        cursor = connection.cursor()
+        connection.set_rollback(True)
+        with pytest.raises(transaction.TransactionManagementError, match="end of the 'atomic'"):
+            cursor.execute("SELECT 1")
+        connection.set_rollback(False)
+        cursor.execute("SELECT 1")
+        with pytest.raises(transaction.TransactionManagementError, match="forbidden"):
+            connection.commit()
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("shared", [True, False])
+def test_another_thread_may_make_a_cursor_and_commit_only_where_it_may_share(
+    make_connection: ConnectionFactory, engine: str, shared: bool
+) -> None:
+    connection = make_connection(engine)
+    run(connection, "SELECT 1")
+    errors: list[BaseException | None] = []
+
+    def use() -> None:
+        for call in (connection.cursor, connection.commit):
+            try:
+                call()
+                errors.append(None)
+            except DatabaseError as error:
+                errors.append(error)
+
+    if shared:
+        connection.inc_thread_sharing()
+    thread = Thread(target=use)
+    thread.start()
+    thread.join()
+    if shared:
+        connection.dec_thread_sharing()
+    assert [error is None for error in errors] == [shared, shared]
+
+
+@pytest.mark.core
+def test_execute_wrapper_is_called_for_a_cursor_that_was_made_before(
+    make_connection: ConnectionFactory, engine: str
+) -> None:
+    connection = make_connection(engine)
+    seen: list[str] = []
+
+    def watch(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        seen.append(sql)
+        return execute(sql, params, many, context)
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 'before'")
+        with connection.execute_wrapper(watch):
+            cursor.execute("SELECT 'within'")
+        cursor.execute("SELECT 'after'")
+        assert cursor.fetchmany(1) == (("after",),)
+    assert seen == ["SELECT 'within'"]
 
 
 @pytest.mark.core

@@ -31,10 +31,11 @@ from .cursors import (
 from .drivers import Attempt
 from .guard import Guard
 from .options import Options, given_options, max_age_of
+from .originals import REPLACED, djangos_own
 from .processes import mark
 from .session_state import Kind, examine
-from .stock import REPLACED, djangos_own, driver
 from .stock import DatabaseWrapper as MySQLDatabaseWrapper
+from .stock import driver
 
 if TYPE_CHECKING:
     from .stock import Base

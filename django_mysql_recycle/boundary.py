@@ -16,8 +16,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from . import events, processes, questions
 from .errors import NoAnswer
 from .liveness import clock
+from .originals import djangos_own
 from .rollbacks import confirm_transaction
-from .stock import djangos_own
 
 if TYPE_CHECKING:
     from .connection import PhysicalConnection

@@ -13,6 +13,7 @@ from django.db.backends import utils
 from . import events
 from .drivers import only_value
 from .liveness import clock
+from .originals import REPLACED, djangos_own
 from .processes import look, mark
 from .rollbacks import look_for_rollback
 from .session_state import (
@@ -24,7 +25,7 @@ from .session_state import (
     examine,
     examine_callproc,
 )
-from .stock import REPLACED, CursorWrapper, djangos_own
+from .stock import CursorWrapper
 
 if TYPE_CHECKING:
     from .wrapper import Wrapper

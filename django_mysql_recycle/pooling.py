@@ -24,9 +24,9 @@ from .errors import NoAnswer, PoolClosed, PoolTimeout, TooManyRequests
 from .liveness import clock
 from .losses import Ending
 from .options import MaxAge, PoolOptions
+from .originals import djangos_own
 from .pool import Account, Lease, Refusal, Refused, State
 from .pooled import PooledConnection
-from .stock import djangos_own
 
 if TYPE_CHECKING:
     from .wrapper import Wrapper

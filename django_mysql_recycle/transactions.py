@@ -20,9 +20,9 @@ from .connection import Condition
 from .errors import Proof
 from .guard import interrupted
 from .liveness import clock
+from .originals import djangos_own
 from .rollbacks import transaction_refused
 from .stock import DatabaseWrapper as MySQLDatabaseWrapper
-from .stock import djangos_own
 
 if TYPE_CHECKING:
     from .connection import PhysicalConnection

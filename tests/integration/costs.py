@@ -193,7 +193,7 @@ def _keep_greatest(kept: Costs, costs: Costs) -> None:
     for name, numbers in costs.items():
         mine = kept.setdefault(name, {})
         for what, number in numbers.items():
-            mine[what] = max(number, mine.get(what, 0))
+            mine[what] = max(number, mine.get(what, number))
 
 
 if __name__ == "__main__":

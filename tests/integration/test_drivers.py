@@ -160,6 +160,13 @@ def test_environment_names_the_driver(script: Script, both: tuple[str, str], nam
     assert output(result) == MODULES[name]
 
 
+def test_package_is_imported_without_a_driver(script: Script, both: tuple[str, str]) -> None:
+    """The settings import it to choose the driver."""
+    names = "'MySQLdb', 'pymysql', 'django.db.backends.mysql.base'"
+    imported = f"import sys, django_mysql_recycle\nprint(sys.modules.keys() & {{{names}}})\n"
+    assert output(script(imported, *both)) == "set()"
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_use_driver_in_the_settings_names_the_driver(
     script: Script, both: tuple[str, str], name: str

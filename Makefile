@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The drivers that `make test` must use. If unset, it uses those that could be installed.
 DRIVERS :=
+# YES=1 agrees to what is installed outside this folder; otherwise each command asks before.
+export YES
 
 .PHONY: help demo run picture test bench unit lint types format coverage docs-check clean
 .DEFAULT_GOAL := help
@@ -20,29 +22,38 @@ help:
 	@echo "make coverage  run all tests, and show what they cover"
 	@echo "make docs-check  look for dead links and stale numbers in the documents"
 	@echo "make lint      ruff;  make types  mypy;  make format  ruff's formatter"
-	@echo "make clean     remove the virtual environment and what tests and builds left"
+	@echo "make clean     remove the virtual environment, what tests and builds left, and what was installed"
+	@echo "YES=1          agrees to what is installed outside this folder: make test YES=1"
 
 # Each stamp is made again when one of the files changes that it depends on.
 $(VENV)/.ready-use $(VENV)/.ready-test $(VENV)/.ready-bench $(VENV)/.ready-dev: $(VENV)/.ready-%: pyproject.toml scripts/bootstrap.py
 	@$(PYTHON) scripts/bootstrap.py $(VENV) $*
 	@touch $@
 
-demo: $(VENV)/.ready-use
+# While mysqlclient is missing, each command looks whether it can be built by now.
+ifneq ($(wildcard $(VENV)/without-mysqlclient),)
+RETRY := retry-mysqlclient
+.PHONY: $(RETRY)
+$(RETRY):
+	@$(BIN)/python scripts/bootstrap.py $(VENV) retry
+endif
+
+demo: $(VENV)/.ready-use $(RETRY)
 	@$(BIN)/python example_project/demo.py
 
-run: $(VENV)/.ready-use
+run: $(VENV)/.ready-use $(RETRY)
 	@$(BIN)/python example_project/serve.py
 
-picture: $(VENV)/.ready-test
+picture: $(VENV)/.ready-test $(RETRY)
 	@$(BIN)/python -m tests.browser.picture
 
-test: $(VENV)/.ready-test
+test: $(VENV)/.ready-test $(RETRY)
 	@$(BIN)/python scripts/run_tests.py $(if $(DRIVERS),--drivers $(DRIVERS))
 
-bench: $(VENV)/.ready-bench
+bench: $(VENV)/.ready-bench $(RETRY)
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
-unit: $(VENV)/.ready-test
+unit: $(VENV)/.ready-test $(RETRY)
 	@$(BIN)/python -m pytest tests/unit
 
 lint: $(VENV)/.ready-dev
@@ -60,9 +71,10 @@ docs-check: $(VENV)/.ready-test
 	@$(BIN)/python scripts/docs_check.py
 	@$(BIN)/python -m benchmarks.report --check
 
-coverage: $(VENV)/.ready-test
+coverage: $(VENV)/.ready-test $(RETRY)
 	@$(BIN)/python scripts/run_tests.py --coverage
 
 clean:
 	rm -rf $(VENV) .nox build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@$(PYTHON) -m servers clean

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,13 +26,14 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from servers import VENDORS, NotAvailable, check_vendor, obtain_installation  # noqa: E402
-from servers.apt import install  # noqa: E402
-from servers.chromium import obtain_browser  # noqa: E402
-from servers.haproxy import obtain_haproxy  # noqa: E402
+from servers import VENDORS, NotAvailable, check_vendor, consent, netns, obtain_installation  # noqa: E402
+from servers.apt import install, size_to_install  # noqa: E402
+from servers.chromium import PACKAGES as CHROMIUM  # noqa: E402
+from servers.chromium import find_browser, obtain_browser  # noqa: E402
+from servers.haproxy import find_haproxy, obtain_haproxy  # noqa: E402
+from servers.installation import MARIADB_PACKAGES, find  # noqa: E402
 from servers.libmysqlclient import obtain_python  # noqa: E402
-from servers.machine import find_program, is_root  # noqa: E402
-from servers.netns import obtain_programs  # noqa: E402
+from servers.machine import cache_directory, find_program  # noqa: E402
 
 #: What does not rest on the 2006 of Connector/C, and starts no program that needs the library.
 ON_LIBMYSQLCLIENT = [
@@ -61,13 +64,17 @@ class Outcome(NamedTuple):
 def main() -> int:
     options = parse()
     drivers = options.drivers or installed_drivers()
+    namespaces = netns.is_allowed()
     try:
+        plan = missing(options.servers, namespaces=namespaces, browser=not options.marks)
+        if plan:
+            consent.ask(plan)
         for vendor in options.servers:
             installation = obtain_installation(check_vendor(vendor))
             print(f"{vendor} {installation.version}: {installation.command[-1]}", flush=True)
         obtain_haproxy()
-        if is_root():
-            obtain_programs()
+        if namespaces:
+            netns.obtain_programs()
     except NotAvailable as error:
         print(error)
         return 1
@@ -79,12 +86,15 @@ def main() -> int:
         except NotAvailable as error:
             print(f"The tests of the page will fail: {error}")
     marks = options.marks
-    if not is_root():
-        print("Not root: tests marked 'netns' are deselected, a network namespace cannot be made.")
+    if not namespaces:
+        print(
+            "No network namespace can be made (that needs root, and CAP_SYS_ADMIN in a container): "
+            "tests marked 'netns' are deselected."
+        )
         marks = f"({marks}) and not netns" if marks else "not netns"
     arguments = [*(["-m", marks] if marks else []), *options.pytest]
     parts = in_parts("tests/integration", options.parts)
-    runs = [Run("without a server", ["tests/unit", "tests/thorough", *options.pytest], {})]
+    runs = [Run("without a server", ["tests/thorough", *options.pytest], {})]
     runs += [
         Run(
             f"{driver} on {vendor}, {number} of {len(parts)}",
@@ -105,7 +115,12 @@ def main() -> int:
             return 1
         environment |= {"RECYCLE_TEST_DRIVER": "mysqlclient", "RECYCLE_TEST_SERVER": "mysql"}
         runs = [Run("libmysqlclient", [*ON_LIBMYSQLCLIENT, *options.pytest], environment, python)]
-    outcomes = list(in_parallel(runs, options.jobs, options.coverage))
+    outcomes = []
+    if not options.libmysqlclient:
+        outcomes.append(
+            execute_openly(Run("unit tests", ["tests/unit", *options.pytest], {}), options)
+        )
+    outcomes += in_parallel(runs, options.jobs, options.coverage)
     print("\n" + "=" * 30 + " all runs " + "=" * 30)
     for outcome in outcomes:
         print(f"{outcome.run.name:30} {outcome.seconds:5.0f} s   {outcome.last_line}")
@@ -151,19 +166,45 @@ def in_parts(folder: str, parts: int) -> list[list[str]]:
     return [names[number::parts] for number in range(parts)]
 
 
-def obtain_libraries() -> None:
-    """Install what GeoDjango loads, MariaDB's Galera, and strace, which counts system calls.
+def missing(vendors: Sequence[str], *, namespaces: bool, browser: bool) -> list[str]:
+    """What has to be installed before the tests can run, each a line with its size."""
+    packages = [*missing_libraries(), *(netns.missing_programs() if namespaces else [])]
+    if "mariadb" in vendors and find("mariadb") is None:
+        packages += MARIADB_PACKAGES
+    if browser:
+        try:
+            find_browser()
+        except NotAvailable:
+            packages += CHROMIUM
+    plan = []
+    if packages:
+        size = size_to_install(packages) or "the size is not known before 'apt-get update'"
+        plan.append(f"by apt: {' '.join(packages)} ({size})")
+    if "mysql" in vendors and find("mysql") is None:
+        plan.append(f"unpacked into {cache_directory()}: MySQL (330 MB)")
+    if find_haproxy() is None:
+        plan.append(f"unpacked into {cache_directory()}: HAProxy (110 MB)")
+    return plan
+
+
+def missing_libraries() -> list[str]:
+    """The packages of what GeoDjango loads, of MariaDB's Galera, and of strace, if they are missing.
 
     Without them their tests fail, and the others can still run.
     """
-    missing = []
+    packages = []
     if find_library("gdal") is None or find_library("geos_c") is None:
-        missing.append("gdal-bin")
+        packages.append("gdal-bin")
     if not Path("/usr/lib/galera/libgalera_smm.so").exists():
-        missing.append("galera-4")
+        packages.append("galera-4")
     if find_program("strace") is None:
-        missing.append("strace")
-    for package in missing:
+        packages.append("strace")
+    return packages
+
+
+def obtain_libraries() -> None:
+    """Install them."""
+    for package in missing_libraries():
         try:
             install(package)
         except NotAvailable as error:
@@ -177,17 +218,73 @@ def installed_drivers() -> list[str]:
     return found
 
 
+class Progress:
+    """Says every half minute how far the runs are, because each prints its output at its end."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._ended = 0
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._percent: dict[str, str] = {}
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        threading.Thread(target=self._report, daemon=True).start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._done.set()
+
+    def read(self, run: Run, line: str) -> None:
+        """Take note of a line of pytest, which ends with '[ 42%]'."""
+        found = re.search(r"\[ *(\d+)%\]$", line)
+        with self._lock:
+            self._percent[run.name] = found[1] if found else self._percent.get(run.name, "0")
+
+    def ended(self, run: Run) -> None:
+        with self._lock:
+            self._ended += 1
+            self._percent.pop(run.name, None)
+
+    def line(self) -> str:
+        with self._lock:
+            running = ", ".join(f"{name} {percent} %" for name, percent in self._percent.items())
+            seconds = time.monotonic() - self._began
+            return f"--- {seconds:4.0f} s, {self._ended} of {self._total} runs ended; {running}"
+
+    def _report(self) -> None:
+        while not self._done.wait(30):
+            print(self.line(), flush=True)
+
+
 def in_parallel(runs: Sequence[Run], jobs: int, coverage: bool) -> Iterator[Outcome]:
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
-        yield from pool.map(lambda run: execute(run, coverage), runs)
+    with Progress(len(runs)) as progress, ThreadPoolExecutor(max_workers=jobs) as pool:
+        yield from pool.map(lambda run: execute(run, coverage, progress), runs)
 
 
-def execute(run: Run, coverage: bool) -> Outcome:
+def command_of(run: Run, coverage: bool) -> list[str]:
+    launcher = ["-m", "coverage", "run", "-m", "pytest"] if coverage else ["-m", "pytest"]
+    return [*run.python, *launcher, *run.arguments]
+
+
+def execute_openly(run: Run, options: argparse.Namespace) -> Outcome:
+    """Run pytest and let it print as it goes."""
+    began = time.monotonic()
+    print(f"\n{'=' * 10} {run.name} {'=' * 10}", flush=True)
+    result = subprocess.run(
+        command_of(run, options.coverage), stdin=subprocess.DEVNULL, cwd=ROOT, check=False
+    )
+    outcome = "passed" if result.returncode == 0 else "FAILED, see above"
+    return Outcome(run, result.returncode, outcome, time.monotonic() - began)
+
+
+def execute(run: Run, coverage: bool, progress: Progress) -> Outcome:
     """Run pytest and print its whole output when it has ended, so that runs do not mix."""
     began = time.monotonic()
-    launcher = ["-m", "coverage", "run", "-m", "pytest"] if coverage else ["-m", "pytest"]
-    result = subprocess.run(
-        [*run.python, *launcher, *run.arguments],
+    lines = []
+    with subprocess.Popen(
+        command_of(run, coverage),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -195,12 +292,17 @@ def execute(run: Run, coverage: bool) -> Outcome:
         errors="replace",
         cwd=ROOT,
         env={**os.environ, **run.environment},
-        check=False,
-    )
-    sys.stdout.write(f"\n{'=' * 10} {run.name} {'=' * 10}\n{result.stdout}")
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            progress.read(run, line.rstrip())
+    progress.ended(run)
+    output = "".join(lines)
+    sys.stdout.write(f"\n{'=' * 10} {run.name} {'=' * 10}\n{output}")
     sys.stdout.flush()
-    lines = result.stdout.strip().splitlines()
-    return Outcome(run, result.returncode, lines[-1] if lines else "", time.monotonic() - began)
+    last = output.strip().splitlines()
+    return Outcome(run, process.returncode, last[-1] if last else "", time.monotonic() - began)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
-"""`python -m servers run` and `python -m servers install`."""
+"""`python -m servers run`, `python -m servers install` and `python -m servers clean`."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import signal
 import sys
 
+from . import apt, consent
 from .environment import from_environment
 from .errors import ServersError
 from .haproxy import obtain_haproxy
 from .installation import VENDORS, check_vendor, find, obtain_installation
+from .machine import cache_directory
 from .netns import obtain_programs
 from .server import Server
 
@@ -27,11 +30,15 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--wait-timeout", type=int, default=28800, metavar="SECONDS")
     install = commands.add_parser("install", help="obtain servers and tools without running them")
     install.add_argument("what", nargs="+", choices=(*VENDORS, "haproxy", "netns"))
+    commands.add_parser("clean", help="remove what was unpacked and installed for this project")
     options = parser.parse_args(arguments)
     try:
         if options.command == "run":
             _run(options.vendor, options.wait_timeout)
+        elif options.command == "clean":
+            _clean()
         else:
+            consent.agree()  # the command says what is to be installed
             for what in options.what:
                 _install(what)
     except ServersError as error:
@@ -63,6 +70,30 @@ def _run(wish: str | None, wait_timeout: int) -> None:
                 pass
         except KeyboardInterrupt:
             print(file=sys.stderr)
+
+
+def _clean() -> None:
+    cache = cache_directory()
+    kept = set()
+    packages = apt.installed_here()
+    if packages:
+        print("These packages were installed for this project:")
+        print(f"  {' '.join(packages)}")
+        agreed = consent.given() or (
+            sys.stdin.isatty() and input("Remove them, too? [y/N] ").lower() in ("y", "yes")
+        )
+        if agreed:
+            apt.remove(packages)
+        else:
+            print("They stay. YES=1 removes them, and so does")
+            print(f"  apt-get purge {' '.join(packages)}")
+            kept.add(apt.INSTALLED)  # the next call names them again
+    for path in cache.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in kept:
+            path.unlink()
+    print(f"emptied {cache}")
 
 
 def _install(what: str) -> None:

@@ -7,17 +7,31 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from . import consent
 from .errors import NotAvailable
-from .machine import find_program, is_root, locked, scratch_directory
+from .machine import cache_directory, find_program, is_root, locked, scratch_directory
 
 _QUIET = {
     "DEBIAN_FRONTEND": "noninteractive",
     "LC_ALL": "C.UTF-8",
     "APT_LISTCHANGES_FRONTEND": "none",
 }
+
+
+#: In the cache: the packages that were installed here, one a line, for `python -m servers clean`.
+INSTALLED = "apt-packages.txt"
+
+
+class Release(NamedTuple):
+    """A release of the distribution, as a package source has it."""
+
+    codename: str
+    suite: str
+    mirror: str
 
 
 def available() -> bool:
@@ -31,29 +45,73 @@ def distribution() -> str:
 
 def install(*packages: str) -> None:
     """Install packages as root or through `sudo -n`; raise `NotAvailable` with the command to run."""
-    by_hand = f"install it by hand: apt-get install --no-install-recommends {' '.join(packages)}"
+    by_hand = f"install it by hand: apt-get install --no-install-recommends {' '.join(packages)}."
     prefix = _as_root()
     if not available() or prefix is None:
         raise NotAvailable(
             f"cannot install {', '.join(packages)}: needs apt-get and root or sudo; {by_hand}"
         )
-    arguments = [
-        "-o",
-        "DPkg::Lock::Timeout=300",
-        "-y",
-        "--no-install-recommends",
-        "install",
-        *packages,
-    ]
+    wait = ["-o", "DPkg::Lock::Timeout=300"]
+    arguments = [*wait, "-y", "--no-install-recommends", "install", *packages]
     with locked("apt"):
-        # Get new lists only if those of the machine are missing or older than the mirror's files.
-        if _run([*prefix, "apt-get", *arguments]).returncode != 0:
-            _run([*prefix, "apt-get", "-o", "DPkg::Lock::Timeout=300", "update"])
+        consent.require(f"apt-get install {' '.join(packages)}", size_to_install(packages), by_hand)
+        before = _present()
+        # Get new lists only if those of the machine are older than the mirror's files.
+        result = _run([*prefix, "apt-get", *arguments])
+        if result.returncode != 0:
+            _run([*prefix, "apt-get", *wait, "update"])
             result = _run([*prefix, "apt-get", *arguments])
-            if result.returncode != 0:
-                raise NotAvailable(
-                    f"apt-get could not install {', '.join(packages)}:\n{_tail(result)}\n{by_hand}"
-                )
+        _record(_present() - before)
+        if result.returncode != 0:
+            raise NotAvailable(
+                f"apt-get could not install {', '.join(packages)}:\n{_tail(result)}\n{by_hand}"
+            )
+
+
+def installed_here() -> list[str]:
+    """The packages that this package has installed, and that are still there."""
+    record = cache_directory() / INSTALLED
+    noted = set(record.read_text().split()) if record.exists() else set()
+    return sorted(noted & _present()) if noted else []
+
+
+def remove(packages: Sequence[str]) -> None:
+    """Remove packages and their configuration; raise `NotAvailable` with the command to run."""
+    command = ["apt-get", "-y", "purge", *packages]
+    prefix = _as_root()
+    result = _run([*prefix, *command]) if prefix is not None else None
+    if result is None or result.returncode != 0:
+        said = f"{_tail(result)}\n" if result else ""
+        raise NotAvailable(f"{said}remove them by hand: {' '.join(command)}")
+
+
+def size_to_install(packages: Sequence[str]) -> str:
+    """How many packages apt would install and what space they take, as a phrase.
+
+    Empty if apt has no lists of packages yet, as on a new machine.
+    """
+    command = ["apt-get", "--assume-no", "--no-install-recommends", "install", *packages]
+    return size_of(_run(command).stdout)
+
+
+def size_of(said: str) -> str:
+    """What apt-get has said of the size of an installation, as a phrase; empty if it has not."""
+    number = re.search(r"(\d+) newly installed", said)
+    # 'After this operation, 198 MB of additional disk space will be used', or of apt 3 'Space needed: 198 MB'
+    space = re.search(r"(?:After this operation, |Space needed: )([\d.,]+ ?[kMG]?B)", said)
+    if number is None:
+        return ""
+    return f"{number[1]} packages" + (f", {space[1]}" if space else "")
+
+
+def _present() -> set[str]:
+    listing = _run(["dpkg-query", "-W", "-f", "${db:Status-Abbrev}${Package}\n"]).stdout
+    return {line[3:].strip() for line in listing.splitlines() if line.startswith("ii")}
+
+
+def _record(packages: Iterable[str]) -> None:
+    with (cache_directory() / INSTALLED).open("a") as record:
+        record.writelines(f"{package}\n" for package in sorted(packages))
 
 
 def unpack(pattern: str, target: Path, *, suite: str | None = None) -> None:
@@ -70,6 +128,8 @@ def unpack(pattern: str, target: Path, *, suite: str | None = None) -> None:
         options = _private_options(scratch, suite)
         _checked(["apt-get", *options, "update"])
         name = _newest_name(pattern, options)
+        size = size_of(_run(["apt-get", *options, "--assume-no", "install", name]).stdout)
+        consent.require(f"unpack {name} into {target.parent}", size, f"install {name}.")
         _checked(["apt-get", *options, "-y", "--download-only", "install", name])
         for archive in sorted((scratch / "cache" / "archives").glob("*.deb")):
             _checked(["dpkg-deb", "-x", str(archive), str(target)])
@@ -96,8 +156,9 @@ def _private_options(scratch: Path, suite: str | None) -> list[str]:
     }
     sources = scratch / "sources.list"
     components = "main universe" if distribution() == "ubuntu" else "main"
-    wanted = suite or _os_release().get("VERSION_CODENAME", "")
-    sources.write_text(f"deb {_signed_by()}{_mirror()} {wanted} {components}\n")
+    release = _release()
+    wanted = suite or release.codename
+    sources.write_text(f"deb {_signed_by()}{release.mirror} {wanted} {components}\n")
     settings["Dir::Etc::sourcelist"] = str(sources)
     settings["Dir::Etc::sourceparts"] = "-"
     return [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
@@ -111,18 +172,31 @@ def _newest_name(pattern: str, options: Sequence[str]) -> str:
     return max(matching, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
 
 
-def _mirror() -> str:
-    """Return the address of the mirror from which the machine gets this distribution."""
-    release = _os_release()
+def own_release(codename: str, sources: Iterable[Release]) -> Release | None:
+    """The release that this machine has, among its package sources.
+
+    `codename`: what /etc/os-release says. On Debian's testing and unstable that is the name of the
+    release to come, and the sources of unstable are called 'sid'.
+    """
+    # Updates, security and backports have a mirror of their own, or only some packages.
+    whole = [source for source in sources if "-" not in source.codename]
+    exact = [source for source in whole if source.codename == codename]
+    rolling = [source for source in whole if source.suite in ("unstable", "testing")]
+    return next(iter([*exact, *rolling]), None)
+
+
+def _release() -> Release:
+    """The release of this machine, and the mirror from which it gets it."""
+    codename = _os_release().get("VERSION_CODENAME", "")
     target_format = "$(CODENAME)\t$(SUITE)\t$(REPO_URI)"
     for attempt in range(2):
         listing = _run(
             ["apt-get", "indextargets", "--format", target_format, "Created-By: Packages"]
         )
-        for line in listing.stdout.splitlines():
-            codename, _, address = line.split("\t")
-            if codename == release.get("VERSION_CODENAME"):
-                return address
+        sources = [Release(*line.split("\t")) for line in listing.stdout.splitlines()]
+        release = own_release(codename, sources)
+        if release is not None:
+            return release
         prefix = _as_root()
         if attempt == 0 and prefix is not None:
             # Release files name the suites, and a new machine does not have them yet.

@@ -6,6 +6,8 @@ from .apt import install
 from .errors import NotAvailable
 from .machine import find_program, locked
 
+PACKAGES = ("chromium", "chromium-driver")
+
 _MISSING = (
     "No Chromium with its driver on this machine: install the packages chromium and "
     "chromium-driver (apt-get install chromium chromium-driver), so that chromium and "
@@ -31,7 +33,7 @@ def obtain_browser() -> tuple[str, str]:
         pass  # the usual state of a new machine
     with locked("chromium"):
         try:
-            install("chromium", "chromium-driver")
+            install(*PACKAGES)
         except NotAvailable as error:
             raise NotAvailable(f"{_MISSING}\n{error}") from error
     return find_browser()

@@ -28,14 +28,20 @@ backend db
 """
 
 
+def find_haproxy() -> tuple[str, ...] | None:
+    """Return HAProxy's command if it is installed, or was unpacked earlier."""
+    installed = find_program("haproxy")
+    return (installed,) if installed else UnpackedTree("haproxy").command("usr/sbin/haproxy")
+
+
 def obtain_haproxy() -> tuple[str, ...]:
     """Return HAProxy's command, and unpack it if it is not installed. Raises `NotAvailable`.
 
     It is unpacked and not installed, because its package starts a service.
     """
-    installed = find_program("haproxy")
-    if installed is not None:
-        return (installed,)
+    found = find_haproxy()
+    if found is not None:
+        return found
     tree = UnpackedTree("haproxy")
     with locked("haproxy"):
         if tree.command("usr/sbin/haproxy") is None:

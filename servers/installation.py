@@ -13,6 +13,9 @@ from .errors import BadSetting, NotAvailable
 from .machine import find_program, locked
 from .unpacked import UnpackedTree
 
+#: The -core packages have only the programs: no service, no account, no data folder.
+MARIADB_PACKAGES = ("mariadb-server-core", "mariadb-client-core")
+
 Vendor = Literal["mariadb", "mysql"]
 VENDORS: tuple[Vendor, ...] = get_args(Vendor)
 
@@ -63,8 +66,7 @@ def obtain_installation(vendor: Vendor) -> Installation:
             return found
         try:
             if vendor == "mariadb":
-                # The -core packages have only the programs: no service, no account, no data folder.
-                apt.install("mariadb-server-core", "mariadb-client-core")
+                apt.install(*MARIADB_PACKAGES)
             else:
                 _unpack_mysql()
         except NotAvailable as error:

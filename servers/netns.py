@@ -21,9 +21,10 @@ class Namespace:
     """
 
     def __init__(self) -> None:
-        if not is_root():
+        if not is_allowed():
             raise NotAvailable(
-                "a network namespace can only be made by root: run these tests as root"
+                "no network namespace can be made: this needs root, and in a container the "
+                "capability CAP_SYS_ADMIN (docker run --privileged)"
             )
         obtain_programs()
         self._owner = os.getpid()
@@ -112,11 +113,26 @@ class Namespace:
         return self.run("iptables", "-w", *arguments)
 
 
+def missing_programs() -> list[str]:
+    """The packages of `ip` and `iptables`, as far as these are missing."""
+    return [package for program, package in _PROGRAMS.items() if find_program(program) is None]
+
+
 def obtain_programs() -> None:
     """Install `ip` and `iptables` if they are missing; raises `NotAvailable` with what to install."""
-    missing = [package for program, package in _PROGRAMS.items() if find_program(program) is None]
+    missing = missing_programs()
     if missing:
         apt.install(*missing)
+
+
+def is_allowed() -> bool:
+    """Whether this process may make a network namespace. Root in a container often may not."""
+    unshare = find_program("unshare")
+    if unshare is None:
+        return is_root()
+    # `ip netns` also mounts the namespace under a name.
+    probe = [unshare, "--net", "--mount", "true"]
+    return is_root() and subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
 def _free_number() -> int:

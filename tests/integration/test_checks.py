@@ -257,7 +257,7 @@ def test_checks_know_the_driver(driver: str) -> None:
 
 def test_misplaced_setting_is_refused_by_the_driver(make_connection: ConnectionFactory) -> None:
     """What E002 says."""
-    for misplaced in ({"idle_limit": 5}, {"pool": True}):
+    for misplaced in ({"idle_limit": 5}, {"pool_pre_ping": True}):
         connection = make_connection(options=misplaced)
         with pytest.raises(TypeError, match=next(iter(misplaced))):
             connection.ensure_connection()

@@ -137,7 +137,7 @@ def test_the_defaults_contradict_nothing(check: Check) -> None:
         ([1], {}, ["E001"]),
         ({}, {"CONN_MAX_AGE": "60"}, ["E001"]),
         ({}, {"OPTIONS": {"idle_limit": 5}}, ["E002"]),
-        ({}, {"OPTIONS": {"pool": True, "pool_recycle": 3600}}, ["E002", "E002"]),
+        ({}, {"OPTIONS": {"pool_pre_ping": True, "pool_recycle": 3600}}, ["E002", "E002"]),
         ({"ping_afer": 3}, {"OPTIONS": {"idle_limit": 5}}, ["E002", "E001"]),
         ({}, {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True, "ATOMIC_REQUESTS": True}, []),
     ],

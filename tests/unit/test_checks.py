@@ -30,6 +30,8 @@ from django_mysql_recycle.drivers import versions as driver_versions
 from django_mysql_recycle.options import MaxAge
 from django_mysql_recycle.server_facts import ServerFacts
 
+from .rows import each
+
 ROOT = Path(__file__).parents[2]
 Check = Callable[..., list[CheckMessage]]
 
@@ -164,8 +166,8 @@ def test_checks_name_the_setting_that_the_max_age_comes_from(
     assert "another setting" in said and "CONN_MAX_AGE" not in said
 
 
-@pytest.mark.parametrize("given", [None, [], "passwd=secret", 5])
-def test_options_that_are_no_dict_are_told_by_the_check_and_by_connecting(given: Any) -> None:
+@each([None, [], "passwd=secret", 5])
+def test_options_that_are_no_dict_are_reported_by_the_check_and_by_connecting(given: Any) -> None:
     handler = ConnectionHandler({"default": {"ENGINE": "django_mysql_recycle", "OPTIONS": given}})
     connection = handler["default"]
     with pytest.raises(ImproperlyConfigured, match=r"\['OPTIONS'\]: expected a dict, got \w+$"):
@@ -175,7 +177,7 @@ def test_options_that_are_no_dict_are_told_by_the_check_and_by_connecting(given:
     assert "secret" not in str(messages)
 
 
-def test_settings_of_ours_on_the_stock_backend_are_told(check: Check) -> None:
+def test_settings_of_ours_on_the_stock_backend_are_reported(check: Check) -> None:
     stock = "django.db.backends.mysql"
     assert ids(check({"idle_limit": 5}, engine=stock)) == ["E003"]
     assert ids(check({}, engine="django.db.backends.sqlite3")) == ["E003"]
@@ -218,7 +220,7 @@ def test_transport_named_by_an_option_file(
         ({"ssl": {}}, []),
     ],
 )
-def test_tls_without_an_authority_is_told(
+def test_tls_without_an_authority_is_reported(
     check: Check, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], found: list[str]
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
@@ -249,7 +251,7 @@ def pretend_installed(folder: Path, package: str, version: str) -> None:
 @pytest.mark.parametrize(
     ("version", "found"), [("2.2.0", ["W008"]), ("2.2.1rc1", []), ("2.10", []), ("1.4.6", ["W008"])]
 )
-def test_driver_older_than_supported_is_told(
+def test_driver_older_than_supported_is_reported(
     check: Check, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str, found: list[str]
 ) -> None:
     pretend_installed(tmp_path, "mysqlclient", version)
@@ -263,7 +265,7 @@ def test_driver_without_a_distribution_is_not_judged(monkeypatch: pytest.MonkeyP
     assert driver_versions.numbers("unknown") == ()
 
 
-def test_claim_that_django_6_would_refuse_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claim_that_django_6_would_refuse_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     import pymysql
 
     monkeypatch.setattr(pymysql, "version_info", (1, 4, 6, "final", 0))
@@ -293,8 +295,8 @@ def test_app_registers_what_the_backend_registers() -> None:
     assert check_settings in before
 
 
-@pytest.mark.parametrize("facts", [ServerFacts("mysql", ""), ServerFacts("mysql", "9.7", "", 1)])
-def test_what_the_server_does_not_tell_is_not_judged(facts: ServerFacts) -> None:
+@each([ServerFacts("mysql", ""), ServerFacts("mysql", "9.7", "", 1)])
+def test_what_the_server_does_not_report_is_not_judged(facts: ServerFacts) -> None:
     settings = {
         "CONN_MAX_AGE": 9e9,
         "OPTIONS": {"recycle": {"idle_limit": 9e9, "ping_after": 9e8}},
@@ -351,7 +353,7 @@ def test_every_check_is_documented_and_every_documented_one_exists() -> None:
         assert "**What it says.**" in section and "**What to do.**" in section, section[:60]
 
 
-def test_silenced_check_is_silent(check: Check, settings: Any) -> None:
+def test_silenced_check_reports_nothing(check: Check, settings: Any) -> None:
     settings.SILENCED_SYSTEM_CHECKS = ["django_mysql_recycle.W001"]
     (message,) = check({"idle_limit": 5, "ping_after": 5})
     assert message.is_silenced()

@@ -96,15 +96,15 @@ def test_metrics_of_opentelemetry_have_what_was_counted() -> None:
 def test_listener_that_fails_is_logged_and_the_others_are_called(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    heard: list[tuple[str, str, str]] = []
+    received: list[tuple[str, str, str]] = []
 
     def fail(*_: str) -> None:
         raise RuntimeError("no space left")
 
-    events.listeners += [fail, lambda *told: heard.append(told)]
+    events.listeners += [fail, lambda *reported: received.append(reported)]
     with caplog.at_level(logging.ERROR, "django_mysql_recycle"):
         happen()
-    assert len(heard) == 3
+    assert len(received) == 3
     assert "no space left" in caplog.text
 
 

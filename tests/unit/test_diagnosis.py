@@ -47,6 +47,8 @@ from django_mysql_recycle.management.commands.mysql_recycle import _Progress
 from django_mysql_recycle.options import MaxAge, Options, max_age_of
 from django_mysql_recycle.server_facts import ServerFacts
 
+from .rows import each
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "command.md"
 
 SERVER = ServerFacts(
@@ -124,8 +126,7 @@ def text(report: AliasReport, width: int = 100) -> str:
 # ##### Limits and their reasons #####
 
 
-@pytest.mark.parametrize(
-    ("wait_timeout", "own", "seconds", "reason"),
+@each(
     [
         (28800, None, 28770, "wait_timeout 28800 s less 30 s"),
         (1, None, 0.5, "wait_timeout 1 s less 0.5 s"),
@@ -138,7 +139,7 @@ def text(report: AliasReport, width: int = 100) -> str:
             None,
             "the server does not report its wait_timeout; the liveness check is left",
         ),
-    ],
+    ]
 )
 def test_idle_limit_has_its_reason(
     wait_timeout: int | None, own: float | None, seconds: float | None, reason: str
@@ -147,24 +148,26 @@ def test_idle_limit_has_its_reason(
     assert (limit.seconds, limit.reason) == (seconds, reason)
 
 
-@pytest.mark.parametrize(
-    ("given", "jitter", "told", "reason"),
+@each(
     [
         (0, 0.05, (None, None), "CONN_MAX_AGE = 0: closed at the end of each request"),
         (None, 0.05, (None, None), "CONN_MAX_AGE = None: no limit on age"),
         (600, 0.05, (600, 570), "shortened by up to 5% for each connection (jitter)"),
         (600, None, (600, 600), "CONN_MAX_AGE"),
-    ],
+    ]
 )
 def test_max_age_has_its_reason(
-    given: int | None, jitter: float | None, told: tuple[float | None, float | None], reason: str
+    given: int | None,
+    jitter: float | None,
+    received: tuple[float | None, float | None],
+    reason: str,
 ) -> None:
     limit = max_age_limit(max_age_of("default", {"CONN_MAX_AGE": given}), Options(jitter=jitter))
-    assert (limit.seconds, limit.shortest) == told
+    assert (limit.seconds, limit.shortest) == received
     assert limit.reason.endswith(reason)
 
 
-@pytest.mark.parametrize("seconds", [None, 0.0, 600.0])
+@each([None, 0.0, 600.0])
 def test_max_age_names_the_setting_that_it_comes_from(seconds: float | None) -> None:
     limit = max_age_limit(MaxAge(seconds, seconds or None, "another setting"), Options())
     assert "another setting" in limit.reason and "CONN_MAX_AGE" not in limit.reason
@@ -181,14 +184,13 @@ def test_stock_backend_has_its_own_limits() -> None:
 # ##### Findings #####
 
 
-@pytest.mark.parametrize(
-    ("changes", "settings", "found"),
+@each(
     [
         ({}, {}, []),
         ({"refusals": ((1226, "no more questions"),)}, {}, ["refused"]),
         ({"wait_timeout": None}, {}, ["wait_timeout_unknown"]),
         ({"wait_timeout": 60}, {}, ["session_differs"]),
-    ],
+    ]
 )
 def test_server_gives_findings(
     changes: dict[str, Any], settings: dict[str, Any], found: list[str]
@@ -205,14 +207,13 @@ def test_unknown_wait_timeout_is_no_matter_with_a_limit_of_ones_own_or_on_the_st
     assert kinds(findings.of_server(facts, {}, None)) == []
 
 
-@pytest.mark.parametrize(
-    ("changes", "settings", "cause"),
+@each(
     [
         ({"wait_timeout": 28800}, {}, "CLIENT_INTERACTIVE"),
         ({"wait_timeout": 5}, {"OPTIONS": {"init_command": "SET ..."}}, "OPTIONS['init_command']"),
         ({"wait_timeout": 5, "has_init_connect": True}, {}, "the server's init_connect"),
         ({"wait_timeout": 5}, {}, "a connection_created receiver"),
-    ],
+    ]
 )
 def test_session_that_differs_names_what_may_have_set_it(
     changes: dict[str, Any], settings: dict[str, Any], cause: str
@@ -221,8 +222,7 @@ def test_session_that_differs_names_what_may_have_set_it(
     assert cause in found.message
 
 
-@pytest.mark.parametrize(
-    ("changes", "found"),
+@each(
     [
         ({}, []),
         ({"kernel": (KernelOption("TCP_KEEPIDLE", 60, 7200),)}, ["kernel_differs"]),
@@ -232,7 +232,13 @@ def test_session_that_differs_names_what_may_have_set_it(
         ({"evidence": ("another port",), "options": Options(idle_limit=60)}, []),
         ({"tls": TlsFacts("TLSv1.3", "AES", "nothing")}, ["tls_unverified"]),
         ({"tls": TlsFacts("TLSv1.3", "AES", "unknown")}, []),
-        ({"tls": TlsFacts("TLSv1.3", "AES", "nothing"), "transport": Transport("socket", "/s", None)}, []),
+        (
+            {
+                "tls": TlsFacts("TLSv1.3", "AES", "nothing"),
+                "transport": Transport("socket", "/s", None),
+            },
+            [],
+        ),
         (
             {"tls": TlsFacts("TLSv1.3", "AES", "certificate"), "cost": Cost(32, 0.05, 0.5)},
             ["tls_connect_cost"],
@@ -240,8 +246,8 @@ def test_session_that_differs_names_what_may_have_set_it(
         # A server far away: twenty times the round trip, and no fault of the certificates.
         ({"tls": TlsFacts("TLSv1.3", "AES", "certificate"), "cost": Cost(130, 20, 0.5)}, []),
         ({"cost": Cost(300, 0.05, 0.5)}, []),
-    ],
-)  # fmt: skip
+    ]
+)
 def test_connection_gives_findings(changes: dict[str, Any], found: list[str]) -> None:
     facts: dict[str, Any] = {
         "transport": TCP,
@@ -263,15 +269,14 @@ class _Greeted:
         self.thread_id = lambda: thread
 
 
-@pytest.mark.parametrize(
-    ("greeted", "transport", "evidence"),
+@each(
     [
         (_Greeted("5.5.5-10.11.19-MariaDB", 7), TCP, []),
         (_Greeted("10.11.19-MariaDB", 7), replace(TCP, local_port=40001), ["port 40001"]),
         (_Greeted("10.11.19-MariaDB", 99), TCP, ["connection 99"]),
         (_Greeted("5.5.30 (ProxySQL)", 7), TCP, ["(ProxySQL)"]),
         (_Greeted("10.11.19-MariaDB", 7), Transport("socket", "/s", None), ["unix socket"]),
-    ],
+    ]
 )
 def test_proxy_betrays_itself(greeted: Any, transport: Transport, evidence: list[str]) -> None:
     found = proxy_evidence(greeted, transport, SERVER)
@@ -279,10 +284,13 @@ def test_proxy_betrays_itself(greeted: Any, transport: Transport, evidence: list
     assert all(part in whole for part, whole in zip(evidence, found, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("options", "library", "verified"),
+@each(
     [
-        ({"ssl_mode": "VERIFY_IDENTITY"}, "MariaDB Connector/C 3.3.20", "certificate and host name"),
+        (
+            {"ssl_mode": "VERIFY_IDENTITY"},
+            "MariaDB Connector/C 3.3.20",
+            "certificate and host name",
+        ),
         ({"ssl_mode": "VERIFY_CA"}, "libmysqlclient 9.4.0", "certificate"),
         ({"ssl_mode": "REQUIRED"}, "MariaDB Connector/C 3.3.20", "nothing"),
         ({"ssl_mode": "REQUIRED"}, "libmysqlclient 9.4.0", "nothing"),
@@ -292,30 +300,29 @@ def test_proxy_betrays_itself(greeted: Any, transport: Transport, evidence: list
         ({}, "MariaDB Connector/C 3.3.20", "nothing"),
         ({}, "MariaDB Connector/C 3.4.1", "unknown"),
         ({"read_default_file": "f"}, "MariaDB Connector/C 3.3.20", "unknown"),
-    ],
-)  # fmt: skip
-def test_what_mysqlclient_verifies_is_told_by_its_settings(
+    ]
+)
+def test_what_mysqlclient_verifies_is_known_by_its_settings(
     options: dict[str, Any], library: str, verified: str
 ) -> None:
     assert verified_by_library(options, library) == verified
 
 
-@pytest.mark.parametrize(
-    ("settings", "shown"),
+@each(
     [
         ({"PASSWORD": "s3cret"}, "with ******** in it"),
         ({"OPTIONS": {"passwd": "s3cret"}}, "with ******** in it"),
         ({"PASSWORD": b"s3cret"}, "with ******** in it"),
-        # Masking each letter of a short one would tell it.
+        # Masking each letter of a short one would show it.
         ({"PASSWORD": "s"}, "with s3cret in it"),
         ({}, "with s3cret in it"),
-    ],
+    ]
 )
 def test_password_is_masked(settings: dict[str, Any], shown: str) -> None:
     assert findings.without_password("with s3cret in it", settings) == shown
 
 
-def test_system_without_something_is_told_what(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_system_lacks_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(select, "POLLRDHUP")
     monkeypatch.delattr(os, "register_at_fork")
     assert missing_guards() == ("POLLRDHUP", "fork")
@@ -329,7 +336,7 @@ def test_environment_goes_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> N
     assert diagnosis_report.environment().driver is None
 
 
-def test_connection_that_is_not_open_tells_nothing() -> None:
+def test_connection_that_is_not_open_has_no_facts() -> None:
     assert transport_of(None) == Transport("", "", None)
     assert kernel_options(None, {}) == ()
 
@@ -363,8 +370,8 @@ def progress_on(stream: Stream) -> str:
 
 
 def test_progress_rewrites_one_line_of_a_terminal_and_clears_it() -> None:
-    told = progress_on(Stream(terminal=True))
-    *lines, blank, empty = told.split("\r")
+    received = progress_on(Stream(terminal=True))
+    *lines, blank, empty = received.split("\r")
     assert [line.strip()[-24:] for line in lines[1:]] == [
         "0 s [                    ]"[-24:],
         "0 s [                    ]"[-24:],
@@ -373,7 +380,7 @@ def test_progress_rewrites_one_line_of_a_terminal_and_clears_it() -> None:
         "2 s [##########          ]"[-24:],
     ]
     assert (set(blank), empty) == ({" "}, "")
-    assert "\n" not in told
+    assert "\n" not in received
 
 
 def test_progress_writes_a_line_for_each_second_to_a_pipe() -> None:
@@ -389,14 +396,16 @@ def test_progress_writes_a_line_for_each_second_to_a_pipe() -> None:
 
 def test_table_is_aligned_and_fits() -> None:
     for width in (80, 100):
-        told = text(replace(REPORT, findings=(finding("proxy", "There is " + "x " * 99),)), width)
-        assert max(map(len, told.splitlines())) <= width
-        for line in told.splitlines()[1:]:
+        received = text(
+            replace(REPORT, findings=(finding("proxy", "There is " + "x " * 99),)), width
+        )
+        assert max(map(len, received.splitlines())) <= width
+        for line in received.splitlines()[1:]:
             assert re.match(r"  (\S.{19}|\s{20})\S", line), line
 
 
 def test_table_shows_what_counts() -> None:
-    told = text(REPORT)
+    received = text(REPORT)
     for row in (
         "default (django_mysql_recycle)\n",
         "  server              MariaDB 10.11.19-MariaDB Debian 12, db1:3306\n",
@@ -410,7 +419,7 @@ def test_table_shows_what_counts() -> None:
         "  ping                0.050 ms, a round trip\n",
         "  liveness check      0.5 us, no round trip (a ping costs 100 times that)",
     ):
-        assert row in told
+        assert row in received
 
 
 def test_what_is_missing_is_said_or_left_out() -> None:
@@ -444,17 +453,17 @@ def test_what_is_missing_is_said_or_left_out() -> None:
 
 
 def test_proof_shows_what_it_cost() -> None:
-    told = text(replace(REPORT, proof=PROOF))
-    assert "  proof               proven: the server closed connection 7" in told
-    assert "next statement 1.2 ms (recycled: closed), a normal one 0.05 ms" in told
-    assert "wait_timeout 2 s, 2.0 s idle, then closed by the server" in told
+    received = text(replace(REPORT, proof=PROOF))
+    assert "  proof               proven: the server closed connection 7" in received
+    assert "next statement 1.2 ms (recycled: closed), a normal one 0.05 ms" in received
+    assert "wait_timeout 2 s, 2.0 s idle, then closed by the server" in received
     early = text(replace(REPORT, proof=replace(PROOF, waited=1.0)))
     assert "1.0 s idle, then closed by something on the way" in early
     failed = replace(PROOF, outcome="failed", next_ms=None, closed=None, reason="")
     assert "a normal one" not in text(replace(REPORT, proof=failed))
 
 
-def test_environment_and_ignored_aliases_are_told() -> None:
+def test_environment_and_ignored_aliases_are_reported() -> None:
     assert environment_text(ABOUT, 80).splitlines() == [
         "  driver              mysqlclient 2.3.1, MariaDB Connector/C 3.3.20",
         "  Django, Python      6.1.3, 3.12.1 on Linux",

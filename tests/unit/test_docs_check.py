@@ -74,7 +74,7 @@ def found(module: ModuleType, project: Path, text: str) -> list[str]:
     path = project / "README.md"
     path.write_text(text)
     check = getattr(module, "check_links", None) or module.check_numbers
-    return [f"{line}: {told}" for _, line, told in check(path, project)]
+    return [f"{line}: {reported}" for _, line, reported in check(path, project)]
 
 
 def test_links_that_lead_somewhere_are_no_finding(links: ModuleType, project: Path) -> None:
@@ -87,21 +87,21 @@ def test_links_that_lead_somewhere_are_no_finding(links: ModuleType, project: Pa
 
 
 def test_dead_link_is_found(links: ModuleType, project: Path) -> None:
-    told = found(links, project, "# Here\n\n[gone](docs/gone.md)\n")
-    assert told == ["3: expected a file, found a dead link to docs/gone.md"]
+    reported = found(links, project, "# Here\n\n[gone](docs/gone.md)\n")
+    assert reported == ["3: expected a file, found a dead link to docs/gone.md"]
 
 
 def test_dead_image_and_image_without_a_text_are_found(links: ModuleType, project: Path) -> None:
-    told = found(links, project, "![](docs/page.md)\n![a picture](docs/gone.png)\n")
-    assert told == [
+    reported = found(links, project, "![](docs/page.md)\n![a picture](docs/gone.png)\n")
+    assert reported == [
         "1: expected a text for the image docs/page.md, found none",
         "2: expected a file, found a dead link to docs/gone.png",
     ]
 
 
 def test_dead_anchor_is_found(links: ModuleType, project: Path) -> None:
-    told = found(links, project, "[x](docs/page.md#its-there)\n[y](#nowhere)\n")
-    assert told == [
+    reported = found(links, project, "[x](docs/page.md#its-there)\n[y](#nowhere)\n")
+    assert reported == [
         "1: expected a heading, found a dead anchor docs/page.md#its-there",
         "2: expected a heading, found a dead anchor #nowhere",
     ]
@@ -117,8 +117,8 @@ def test_pictures_in_links_and_tags_are_followed(links: ModuleType, project: Pat
 
 
 def test_link_out_of_the_project_is_found(links: ModuleType, project: Path) -> None:
-    (told,) = found(links, project, "[x](../)\n")
-    assert "expected a file of the project" in told
+    (reported,) = found(links, project, "[x](../)\n")
+    assert "expected a file of the project" in reported
 
 
 def test_address_that_is_none_is_found(links: ModuleType, project: Path) -> None:
@@ -133,17 +133,17 @@ def test_what_only_looks_like_a_link_is_none(links: ModuleType, project: Path) -
 
 
 def test_page_that_no_index_names_is_found(links: ModuleType, project: Path) -> None:
-    def told() -> list[str]:
+    def reported() -> list[str]:
         return [finding.text for finding in links.check_index(project)]
 
-    assert told() == []
+    assert reported() == []
     (project / "docs" / "new.md").write_text("# New\n")
     folder = project / "docs" / "folder"
     folder.mkdir()
     (folder / "README.md").write_text("# Folder\n\n[one](one.md)\n")
     (folder / "one.md").write_text("# One\n")
     (folder / "two.md").write_text("# Two\n")
-    assert told() == [
+    assert reported() == [
         "expected a line for docs/folder/README.md, found none",
         "expected a line for docs/new.md, found none",
         "expected a line for docs/folder/two.md, found none",
@@ -155,8 +155,8 @@ def test_page_that_the_index_of_the_site_does_not_name_is_found(
 ) -> None:
     index = project / "docs" / "index.rst"
     index.write_text(".. toctree::\n\n   other\n")
-    told = [finding.text for finding in links.check_index(project)]
-    assert told == ["expected a line for page, found none"]
+    received = [finding.text for finding in links.check_index(project)]
+    assert received == ["expected a line for page, found none"]
     index.write_text(".. toctree::\n\n   page\n")
     assert list(links.check_index(project)) == []
 
@@ -173,7 +173,7 @@ def test_quoted_number_that_was_recorded_is_no_finding(numbers: ModuleType, proj
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         (
             "\n1.2 <!-- from: results.json ratio .2f -->",
@@ -182,9 +182,11 @@ def test_quoted_number_that_was_recorded_is_no_finding(numbers: ModuleType, proj
         ("3 settings <!-- count: settings -->", "1: expected 2 (settings), found 3"),
     ],
 )
-def test_stale_number_is_found(numbers: ModuleType, project: Path, text: str, told: str) -> None:
+def test_stale_number_is_found(
+    numbers: ModuleType, project: Path, text: str, reported: str
+) -> None:
     (project / "results.json").write_text(json.dumps({"ratio": 1.0149}))
-    assert found(numbers, project, text) == [told]
+    assert found(numbers, project, text) == [reported]
 
 
 def test_default_that_is_none_is_found(numbers: ModuleType, project: Path) -> None:
@@ -192,8 +194,8 @@ def test_default_that_is_none_is_found(numbers: ModuleType, project: Path) -> No
     page.write_text(
         "`one` (1 s), `two`, 2 s, `three` (7 s)\n\n`two` (3 s); `connect_timeout`, 9 s\n"
     )
-    told = [(line, text) for _, line, text in numbers.check_defaults(page, project)]
-    assert told == [
+    reported = [(line, text) for _, line, text in numbers.check_defaults(page, project)]
+    assert reported == [
         (3, "expected `two` 2, found 3"),
         (3, "expected `connect_timeout` 10, found 9"),
     ]
@@ -210,8 +212,8 @@ def test_default_that_is_none_is_found(numbers: ModuleType, project: Path) -> No
 )
 def test_number_without_a_source_is_found(numbers: ModuleType, project: Path, text: str) -> None:
     (project / "results.json").write_text("{}")
-    (told,) = found(numbers, project, text)
-    assert "expected a " in told
+    (reported,) = found(numbers, project, text)
+    assert "expected a " in reported
 
 
 def test_version_that_differs_from_the_project_is_found(numbers: ModuleType, project: Path) -> None:
@@ -236,9 +238,9 @@ def test_generated_page_is_what_its_generator_says(
 ) -> None:
     (project / "maker.py").write_text(f"print('stale')\nraise SystemExit({status})\n")
     monkeypatch.setattr(numbers, "GENERATED", {"docs/page.md": "maker"})
-    told = list(numbers.check_generated(project))
-    assert len(told) == findings
-    assert all(finding.text.endswith("stale") for finding in told)
+    reported = list(numbers.check_generated(project))
+    assert len(reported) == findings
+    assert all(finding.text.endswith("stale") for finding in reported)
 
 
 def test_generated_page_that_is_not_there_is_found(

@@ -10,7 +10,6 @@ from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
 
-import pytest
 from django.db.utils import InterfaceError, OperationalError
 
 from django_mysql_recycle import errors
@@ -19,6 +18,7 @@ from django_mysql_recycle.policy import Action, Verdict, decide
 from django_mysql_recycle.session_state.kinds import Boundary, Kind
 from tests.comparison.table import GOOD, load
 
+from .rows import each
 from .test_policy import ORDINARY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,7 +100,7 @@ def test_the_decision_table_has_the_rows_of_the_code_in_their_order() -> None:
         assert decision.startswith(WORDS[verdict.action]), state
 
 
-@pytest.mark.parametrize("number", range(len(ROWS)), ids=[row[0] for row in ROWS])
+@each(range(len(ROWS)))
 def test_a_row_decides_whatever_the_rows_below_it_say(number: int) -> None:
     changes: dict[str, Any] = {}
     for _, own, _ in reversed(ROWS[number:]):
@@ -117,7 +117,7 @@ def test_the_table_of_session_state_is_that_of_the_code() -> None:
 
 
 def test_the_table_of_boundaries_says_what_becomes_of_each_kind() -> None:
-    told = {
+    reported = {
         Boundary.ROLLED_BACK: "closed, as in Django; the server rolls back",
         Boundary.CLOSED: "closed",
         Boundary.KEPT: "kept open",
@@ -129,7 +129,7 @@ def test_the_table_of_boundaries_says_what_becomes_of_each_kind() -> None:
     ]
     assert sorted(label for label, _ in said) == sorted(kind.value.label for kind in Kind)
     for kind in Kind:
-        assert dict(said)[kind.value.label].startswith(told[kind.value.boundary]), kind
+        assert dict(said)[kind.value.label].startswith(reported[kind.value.boundary]), kind
 
 
 def test_every_module_has_its_reason_to_change() -> None:
@@ -184,7 +184,7 @@ DOCUMENTED = [
 ]
 
 
-@pytest.mark.parametrize(("number", "cell", "proof"), DOCUMENTED)
+@each(DOCUMENTED)
 def test_a_documented_number_proves_what_the_code_says(number: int, cell: str, proof: str) -> None:
     error = OperationalError(number, "is running with the --read-only option")
     for mariadb, only in ((True, "MariaDB only"), (False, "MySQL only")):
@@ -215,12 +215,11 @@ def test_errors_without_a_number_prove_what_the_page_says() -> None:
     assert "`InterfaceError (0, '')` means never ran" in TROUBLESHOOTING
 
 
-@pytest.mark.parametrize(
-    "number",
+@each(
     [
         *(2006, 2013, 4031, 2026, 2055, 1290, 1836, 1792, 1047, 1180, 1040, 1203, 1226, 1205),
         *(1213, 1927, 2002, 2003, 2014, 2027, 1053, 3032, 3169),
-    ],
+    ]
 )
 def test_a_number_that_users_meet_has_a_heading(number: int) -> None:
     headings = re.findall(r"^## (.*)$", TROUBLESHOOTING, re.MULTILINE)
@@ -276,6 +275,6 @@ def test_the_overview_of_the_comparison_says_what_was_recorded() -> None:
 def test_this_backend_fails_in_no_row_of_the_comparison() -> None:
     for found in load()["found"].values():
         verdicts = {failure: verdict for failure, (verdict, _) in found["ours"].items()}
-        # The write that a demoted node refuses is told.
+        # The write that a demoted node refuses is raised.
         assert verdicts.pop("turned_read_only") == "error once"
         assert set(verdicts.values()) <= GOOD

@@ -49,7 +49,7 @@ def test_unknown_vendor_is_refused() -> None:
         check_vendor("oracle")
 
 
-def test_account_without_a_home_is_told_what_to_set(
+def test_account_without_a_home_reads_what_to_set(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()

@@ -31,7 +31,7 @@ def _counters_at_zero() -> Iterator[None]:
     events.reset_counters()
 
 
-def tell(connection: Any = None, reason: str = "closed") -> None:
+def report(connection: Any = None, reason: str = "closed") -> None:
     events.recycled(
         connection or Wrapper(), reason=reason, age=9.0, idle=3.0, idle_limit=54.0, max_age=None
     )
@@ -69,14 +69,14 @@ class AnObject:
 def test_receiver_that_raises_is_logged_once_and_the_next_one_is_called(
     receiver: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[Any] = []
+    reported: list[Any] = []
 
     def listen(**facts: Any) -> None:
-        told.append(facts)
+        reported.append(facts)
 
     with receiving(receiver, listen):
-        tell()
-    assert len(told) == 1
+        report()
+    assert len(reported) == 1
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert [record.name for record in errors] == ["django_mysql_recycle"]
     assert errors[0].exc_info is not None and errors[0].exc_info[0] is LookupError
@@ -85,22 +85,22 @@ def test_receiver_that_raises_is_logged_once_and_the_next_one_is_called(
 def test_async_receiver_in_the_thread_of_an_event_loop_breaks_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    told: list[Any] = []
+    reported: list[Any] = []
 
     async def later(**facts: Any) -> None:
-        told.append("async")
+        reported.append("async")
 
     def listen(**facts: Any) -> None:
-        told.append("sync")
+        reported.append("sync")
 
     async def work() -> None:
-        tell()
+        report()
 
     with receiving(later, listen):
-        tell()
-        assert told == ["sync", "async"]
+        report()
+        assert reported == ["sync", "async"]
         asyncio.run(work())
-    assert told == ["sync", "async", "sync"]
+    assert reported == ["sync", "async", "sync"]
     assert "not all receivers could be called" in caplog.text
 
 
@@ -110,39 +110,39 @@ def test_what_is_no_error_of_a_receiver_passes(error: type[BaseException]) -> No
         raise error
 
     with receiving(leave), pytest.raises(error):
-        tell()
+        report()
     assert counters() == {
         "somewhere": {"recycled": {"closed": 1}, "repeated": {}, "state_lost": {}}
     }
 
 
 def test_receiver_may_disconnect_itself() -> None:
-    told: list[Any] = []
+    reported: list[Any] = []
 
     def once(**facts: Any) -> None:
-        told.append(facts)
+        reported.append(facts)
         signals.connection_recycled.disconnect(once)
 
     with receiving(once):
-        tell()
-        tell()
-    assert len(told) == 1
+        report()
+        report()
+    assert len(reported) == 1
 
 
 def test_receiver_may_ask_for_one_class_of_wrappers() -> None:
-    told: list[Any] = []
+    reported: list[Any] = []
 
     class Other(Wrapper):
         pass
 
     def listen(sender: Any, **facts: Any) -> None:
-        told.append(sender)
+        reported.append(sender)
 
     signals.connection_recycled.connect(listen, sender=Other)
-    tell()
-    tell(Other())
+    report()
+    report(Other())
     signals.connection_recycled.disconnect(listen, sender=Other)
-    assert told == [Other]
+    assert reported == [Other]
 
 
 @pytest.mark.parametrize("reason", events.LEVELS)
@@ -150,7 +150,7 @@ def test_each_reason_is_counted_by_its_name_and_logged_by_its_level(
     reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "django_mysql_recycle"):
-        tell(reason=reason)
+        report(reason=reason)
     assert counters()["somewhere"]["recycled"] == {reason: 1}
     (record,) = caplog.records
     assert record.levelno == events.LEVELS[reason]
@@ -182,7 +182,7 @@ def test_every_reason_in_the_code_has_its_level_and_every_level_a_reason() -> No
 
 def test_counters_are_a_copy_for_the_caller_to_keep() -> None:
     assert counters() == {}
-    tell()
+    report()
     counters()["somewhere"]["recycled"]["closed"] = 99
     counters().clear()
     assert json.loads(json.dumps(counters())) == {
@@ -206,5 +206,5 @@ def test_counting_loses_nothing_between_threads() -> None:
 
 def test_counting_goes_on_in_a_signal_handler_that_interrupts_it() -> None:
     with events._record.lock:  # where the handler strikes
-        tell()
+        report()
     assert counters()["somewhere"]["recycled"] == {"closed": 1}

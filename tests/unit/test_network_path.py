@@ -19,6 +19,8 @@ from django_mysql_recycle.network_path import (
 )
 from django_mysql_recycle.options import Options
 
+from .rows import each
+
 LINUX = PathOptions(1, 7200, 75, 9, 0)
 MACOS = PathOptions(8, 7200, 75, 8, None)
 DEFAULTS = Options()
@@ -61,7 +63,7 @@ def test_keepalive_alone_probes_for_thirty_seconds() -> None:
     assert wanted["TCP_KEEPINTVL"] * wanted["TCP_KEEPCNT"] == 30
 
 
-@pytest.mark.parametrize("keepalive", [None, 21, 60, 7200])
+@each([None, 21, 60, 7200])
 def test_first_probe_that_would_come_too_late_for_others_comes_earlier(
     keepalive: float | None,
 ) -> None:
@@ -91,9 +93,9 @@ def test_kernel_gets_what_it_takes_of_every_number_of_seconds(key, seconds, host
         socket.create_connection(listening.getsockname()[:2]) as here,
     ):
         asked = watch_path(here.fileno(), options.keepalive, options.network_timeout)
-        told = kernel_options(here.fileno(), asked)
-    assert len(told) == len(asked) == 5
-    assert [option for option in told if option.asked != option.found] == []
+        received = kernel_options(here.fileno(), asked)
+    assert len(received) == len(asked) == 5
+    assert [option for option in received if option.asked != option.found] == []
 
 
 def test_unix_socket_is_left_as_it_is() -> None:

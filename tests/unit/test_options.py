@@ -10,6 +10,8 @@ from django.utils.functional import SimpleLazyObject
 
 from django_mysql_recycle.options import Options, max_age_of
 
+from .rows import each
+
 
 def of(**recycle):
     return Options.of("default", {"OPTIONS": {"recycle": recycle}})
@@ -44,19 +46,17 @@ def test_an_unknown_key_is_refused_and_the_valid_ones_are_listed():
     assert "ping_after" in text and "recycle_read_only" in text
 
 
-@pytest.mark.parametrize("given", [[], "on", 3, True])
+@each([[], "on", 3, True])
 def test_something_else_than_a_dict_is_refused(given):
     with pytest.raises(ImproperlyConfigured, match="expected a dict, got"):
         Options.of("other", {"OPTIONS": {"recycle": given}})
 
 
-@pytest.mark.parametrize(
-    ("given", "told"), [(None, "None"), ([], "list"), ("passwd=secret", "str")]
-)
-def test_options_that_are_no_dict_are_refused_and_not_shown(given, told):
+@each([(None, "None"), ([], "list"), ("passwd=secret", "str")])
+def test_options_that_are_no_dict_are_refused_and_not_shown(given, reported):
     with pytest.raises(ImproperlyConfigured) as caught:
         Options.of("other", {"OPTIONS": given})
-    assert str(caught.value) == f"DATABASES['other']['OPTIONS']: expected a dict, got {told}"
+    assert str(caught.value) == f"DATABASES['other']['OPTIONS']: expected a dict, got {reported}"
 
 
 NUMBERS = ("idle_limit", "jitter", "ping_after", "ping_timeout", "keepalive", "network_timeout")
@@ -106,7 +106,7 @@ class OtherInt:
         return other >= 1
 
 
-@pytest.mark.parametrize("value", [OtherInt(), Fraction(1, 2)])
+@each([OtherInt(), Fraction(1, 2)])
 def test_a_number_of_another_type_is_taken_as_one_of_pythons_own(value):
     assert type(of(jitter=value).jitter) in (int, float)
     assert of(jitter=value).jitter == value
@@ -117,9 +117,7 @@ def test_a_lazy_switch_is_taken_as_a_bool():
     assert of(liveness_check=SimpleLazyObject(lambda: False)).liveness_check is False
 
 
-@pytest.mark.parametrize(
-    "value", ["mysql://user:secret@host/database?some=options", ["secret"] * 9]
-)
+@each(["mysql://user:secret@host/database?some=options", ["secret"] * 9])
 def test_a_long_value_is_not_shown(value):
     for settings in ({"recycle": value}, {"recycle": {"ping_after": value}}):
         with pytest.raises(ImproperlyConfigured, match=rf"got {type(value).__name__}$"):
@@ -140,12 +138,12 @@ def test_a_switch_takes_true_or_false_only(key, value):
         of(**{key: value})
 
 
-@pytest.mark.parametrize("key", [*NUMBERS, "connect_retries"])
+@each([*NUMBERS, "connect_retries"])
 def test_none_is_off(key):
     assert getattr(of(**{key: None}), key) is None
 
 
-@pytest.mark.parametrize("key", ["idle_limit", "ping_timeout", "keepalive", "network_timeout"])
+@each(["idle_limit", "ping_timeout", "keepalive", "network_timeout"])
 def test_a_limit_of_nothing_is_refused(key):
     with pytest.raises(ImproperlyConfigured, match="expected seconds > 0, or None, got 0"):
         of(**{key: 0})
@@ -157,7 +155,7 @@ def test_zero_is_a_value_where_it_makes_sense():
     assert of(connect_retries=0).connect_retries == 0
 
 
-@pytest.mark.parametrize("value", [1.5, "1"])
+@each([1.5, "1"])
 def test_connect_retries_is_a_count(value):
     with pytest.raises(ImproperlyConfigured, match="expected a whole number >= 0"):
         of(connect_retries=value)
@@ -168,23 +166,19 @@ def test_a_share_is_at_most_one():
         of(jitter=1.5)
 
 
-@pytest.mark.parametrize(
-    ("given", "limit"),
-    [(None, None), (float("inf"), None), (0, None), (-1, None), (60, 60.0), (0.5, 0.5)],
-)
+@each([(None, None), (float("inf"), None), (0, None), (-1, None), (60, 60.0), (0.5, 0.5)])
 def test_conn_max_age_limits_the_age_between_statements(given, limit):
     assert max_age_of("default", {"CONN_MAX_AGE": given}).between_statements == limit
 
 
-@pytest.mark.parametrize(
-    ("given", "limit", "closes"),
+@each(
     [
         (None, None, False),
         (float("inf"), None, False),
         (0, 0, True),
         (-1, -1, True),
         (60, 60, False),
-    ],
+    ]
 )
 def test_conn_max_age_keeps_djangos_meaning_at_boundaries(given, limit, closes):
     max_age = max_age_of("default", {"CONN_MAX_AGE": given})
@@ -201,18 +195,13 @@ def test_jitter_draws_no_random_number_without_a_max_age():
     assert max_age_of("default", {"CONN_MAX_AGE": 60}).drawn(0.5) == 60 * (1 - 0.5 * expected)
 
 
-@pytest.mark.parametrize(
-    "given",
-    ["60", True, float("nan"), 10**400, SimpleLazyObject(lambda: 60)],
-    ids=["text", "bool", "nan", "huge", "lazy"],
-)
+@each(["60", True, float("nan"), 10**400, SimpleLazyObject(lambda: 60)])
 def test_a_conn_max_age_that_is_no_number_is_refused(given):
     with pytest.raises(ImproperlyConfigured, match=r"\['CONN_MAX_AGE'\]: expected seconds"):
         max_age_of("default", {"CONN_MAX_AGE": given})
 
 
-@pytest.mark.parametrize(
-    ("ping_timeout", "read_timeout", "counts"),
+@each(
     [
         (5, 3, 3),
         (5, 0.5, 0.5),
@@ -226,7 +215,7 @@ def test_a_conn_max_age_that_is_no_number_is_refused(given):
         (5, -1, 5),
         (5, True, 5),
         (5, float("nan"), 5),
-    ],
+    ]
 )
 def test_shorter_one_of_ping_timeout_and_read_timeout_counts(ping_timeout, read_timeout, counts):
     options = of(ping_timeout=ping_timeout).within({"read_timeout": read_timeout})

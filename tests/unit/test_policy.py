@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
-
 from django_mysql_recycle.policy import (
     REST,
     Action,
@@ -12,6 +10,8 @@ from django_mysql_recycle.policy import (
     decide,
     idle_limit_of,
 )
+
+from .rows import each
 
 ORDINARY = Facts(
     safe=True,
@@ -45,8 +45,7 @@ def verdict(**changes):
     return decide(replace(ORDINARY, **changes))
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
+@each(
     [
         ({}, Verdict(Action.RUN)),
         ({"reason": "lost"}, Verdict(Action.RECYCLE, "lost")),
@@ -84,14 +83,14 @@ def verdict(**changes):
         ),
         ({"reads_state": True, "idle": 9999.0}, Verdict(Action.RUN)),
         ({"reads_state": True, "peer_closed": closed}, Verdict(Action.STATE_LOST, "closed")),
-    ],
+    ]
 )
 def test_the_first_row_that_applies_decides(changes, expected):
     assert verdict(**changes) == expected
 
 
-@pytest.mark.parametrize("changes", [{"safe": False}, {"pending": True}, {"idle": 25.0}])
-def test_nobody_looks_at_the_socket_where_it_would_tell_nothing(changes):
+@each([{"safe": False}, {"pending": True}, {"idle": 25.0}])
+def test_socket_is_not_checked_where_it_would_show_nothing(changes):
     verdict(peer_closed=must_not_look, reason="", **changes)
 
 
@@ -99,8 +98,7 @@ def test_an_interrupted_transaction_refuses_every_statement():
     assert verdict(safe=False, reason="interrupted", interrupted=True).action is Action.INTERRUPTED
 
 
-@pytest.mark.parametrize(
-    ("wait_timeout", "own", "limit"),
+@each(
     [
         (1, None, 0.5),
         (2, None, 1.5),
@@ -113,7 +111,7 @@ def test_an_interrupted_transaction_refuses_every_statement():
         (30, 50, 27),
         (None, 50, 50),
         (None, None, None),
-    ],
+    ]
 )
 def test_the_idle_limit_keeps_a_margin_from_wait_timeout(wait_timeout, own, limit):
     assert idle_limit_of(wait_timeout, own) == limit

@@ -6,10 +6,10 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-import pytest
-
 import django_mysql_recycle
 from django_mysql_recycle.options import Options
+
+from .rows import each
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -49,7 +49,7 @@ def test_each_setting_is_described_in_one_shape_with_its_default() -> None:
         assert shape == ["Default", "Takes", "What it does", "When to set it", "Watch out"]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@each(DOCUMENTS)
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
         if not target.startswith("http"):
@@ -76,5 +76,5 @@ def test_the_readme_of_the_tests_names_every_integration_test() -> None:
     files = {path.stem for path in folder.glob("test_*.py")}
     files |= {path.parent.name for path in folder.glob("*/test_*.py")}
     assert files <= named
-    gone = {name for name in named if re.fullmatch(r"test_\w{1,30}", name)} - files
-    assert gone == set()
+    missing = {name for name in named if re.fullmatch(r"test_\w{1,30}", name)} - files
+    assert missing == set()

@@ -7,10 +7,12 @@ ends every one of the kind, `~` gives it another name, `!` begins what is not kn
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
 from django_mysql_recycle.session_state import USUAL, Kind, Reading, examine
 from django_mysql_recycle.session_state.statements import Action
+
+from ..rows import each
 
 SIGNS = {"begin": "+", "end": "-", "end_all": "--", "rename": "~", "run": "!"}
 
@@ -21,7 +23,7 @@ def effects(sql: str, reading: Reading = USUAL) -> list[str]:
     found = []
     for change in statement.changes:
         if change.action is Action.ASK:
-            continue  # see test_server_is_asked_for_the_locks_whose_fate_no_answer_tells
+            continue  # see test_server_is_asked_for_the_locks_whose_fate_no_answer_shows
         name = change.name
         if change.placeholder is not None:
             name = f"%{change.placeholder}"
@@ -36,12 +38,9 @@ def effects(sql: str, reading: Reading = USUAL) -> list[str]:
     return found + [f"?{read}" for read in statement.reads]
 
 
-def claims(table: dict[str, tuple[str, ...]]) -> pytest.MarkDecorator:
+def claims(table: dict[str, tuple[str, ...]]) -> Any:
     """A statement, and what it does, for each name of a claim."""
-    return pytest.mark.parametrize(
-        ("sql", "expected"),
-        [pytest.param(sql, expected, id=name) for name, (sql, *expected) in table.items()],
-    )
+    return each((sql, expected) for sql, *expected in table.values())
 
 
 CHARACTER_SETS = [

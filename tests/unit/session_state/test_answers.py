@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from django_mysql_recycle.session_state import PLAIN_INSERT, Statement, examine, examine_callproc
 from django_mysql_recycle.session_state.kinds import CALLED, INSERTED
 
+from ..rows import each
 from .claims import claims, effects
 
 READS = {
@@ -45,8 +44,7 @@ def test_question_about_earlier_statements_is_seen(sql: str, expected: list[str]
     assert effects(sql) == expected
 
 
-@pytest.mark.parametrize(
-    "sql",
+@each(
     [
         "INSERT INTO `t` (`a`) VALUES (%s), (%s)",
         "insert ignore into t select 1",
@@ -58,7 +56,7 @@ def test_question_about_earlier_statements_is_seen(sql: str, expected: list[str]
         "ANALYZE INSERT INTO t VALUES (1)",
         "ANALYZE FORMAT=JSON REPLACE INTO t VALUES (1)",
         "SET STATEMENT max_statement_time = 1 FOR INSERT INTO t VALUES (1)",
-    ],
+    ]
 )
 def test_what_sets_the_insert_id_is_the_one_plain_insert_object(sql: str) -> None:
     assert examine(sql) is PLAIN_INSERT

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
+from django_mysql_recycle.session_state.effects import (
+    commits,
+    may_touch_tables,
+    only_reads,
+    rolls_back,
+)
 
-from django_mysql_recycle.session_state.effects import commits, may_touch_tables, rolls_back
+from ..rows import each
 
 TABLELESS = [
     "SELECT 1",
@@ -42,18 +47,17 @@ TOUCHING = [
 ]
 
 
-@pytest.mark.parametrize("sql", TABLELESS)
+@each(TABLELESS)
 def test_statement_without_a_table_touches_none(sql: str) -> None:
     assert not may_touch_tables(sql)
 
 
-@pytest.mark.parametrize("sql", TOUCHING)
+@each(TOUCHING)
 def test_anything_else_may_touch_a_table(sql: Any) -> None:
     assert may_touch_tables(sql)
 
 
-@pytest.mark.parametrize(
-    ("sql", "committing", "rolling_back"),
+@each(
     [
         ("COMMIT", True, False),
         ("/* a */ commit and chain", True, False),
@@ -68,9 +72,30 @@ def test_anything_else_may_touch_a_table(sql: Any) -> None:
         ("INSERT INTO t VALUES (1)", False, False),
         ("", False, False),
         (None, False, False),
-    ],
+    ]
 )
 def test_ends_of_a_transaction_are_known_by_the_first_words(
     sql: Any, committing: bool, rolling_back: bool
 ) -> None:
     assert (commits(sql), rolls_back(sql)) == (committing, rolling_back)
+
+
+@each(
+    [
+        ("SELECT 1", True),
+        ("\n (select a FROM b)", True),
+        ("SHOW WARNINGS", True),
+        ("SELECT a FROM b FOR UPDATE", False),
+        ("SELECT a FROM b LOCK IN SHARE MODE", False),
+        ("SELECT a INTO OUTFILE '/tmp/a' FROM b", False),
+        ("SELECT a INTO @a FROM b", False),
+        ("SELECTED", False),
+        ("WITH a AS (SELECT 1) DELETE FROM b", False),
+        ("UPDATE b SET a = 1", False),
+        ("/* in doubt */ SELECT 1", False),
+        (b"SELECT 1", False),
+        (None, False),
+    ]
+)
+def test_query_that_only_reads_is_known_by_its_words(sql: Any, expected: bool) -> None:
+    assert only_reads(sql) is expected

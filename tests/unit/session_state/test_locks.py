@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from django_mysql_recycle.session_state import examine
 from django_mysql_recycle.session_state.statements import Action
 
+from ..rows import each
 from .claims import claims, effects
 
 NAMED_LOCKS = {
@@ -119,8 +118,7 @@ def test_function_of_locks_does_this(sql: str, expected: list[str]) -> None:
     assert effects(sql) == expected
 
 
-@pytest.mark.parametrize(
-    ("sql", "function"),
+@each(
     [
         ("SELECT GET_LOCK('a', 1)", "GET_LOCK"),
         ("SELECT get_lock(%s, %s) AS got /* x */;", "GET_LOCK"),
@@ -165,14 +163,13 @@ def test_function_of_locks_does_this(sql: str, expected: list[str]) -> None:
         ("SELECT 1; SELECT GET_LOCK('a', 1)", ""),
         ("DO GET_LOCK('a', 1)", ""),
         ("SELECT IS_FREE_LOCK('a')", ""),
-    ],
+    ]
 )
 def test_lone_lock_call_has_the_only_answer(sql: str, function: str) -> None:
     assert examine(sql).lone_lock_call == function
 
 
-@pytest.mark.parametrize(
-    ("sql", "asked"),
+@each(
     [
         ("SELECT GET_LOCK('a', 1)", False),
         ("SELECT RELEASE_LOCK('a') > 0", True),
@@ -195,7 +192,7 @@ def test_lone_lock_call_has_the_only_answer(sql: str, function: str) -> None:
         ("EXECUTE IMMEDIATE 'DO RELEASE_LOCK(''a'')'", True),
         ("DO RELEASE_LOCK('a') /*!80000 , 1 */", True),
         ("SELECT service_get_write_locks('a', 'b', 0), 1", False),
-    ],
+    ]
 )
-def test_server_is_asked_for_the_locks_whose_fate_no_answer_tells(sql: str, asked: bool) -> None:
+def test_server_is_asked_for_the_locks_whose_fate_no_answer_shows(sql: str, asked: bool) -> None:
     assert any(change.action is Action.ASK for change in examine(sql).changes) is asked

@@ -6,9 +6,9 @@ MariaDB's documentation of the same statements.
 
 from __future__ import annotations
 
-import pytest
-
 from django_mysql_recycle.session_state import SessionState, examine
+
+from ..rows import each
 
 NAMED = ("named lock",)
 TABLES = ("table lock",)
@@ -245,15 +245,13 @@ SET STATEMENT max_statement_time = 1 FOR NEWVERB
 """.strip().splitlines()
 
 
-@pytest.mark.parametrize("sql", LEAVE_NOTHING)
+@each(LEAVE_NOTHING)
 def test_verb_that_is_known_to_leave_nothing_pins_nothing(sql: str) -> None:
     statement = examine(sql)
     assert (statement.changes, statement.calls) == ((), False)
 
 
-@pytest.mark.parametrize(
-    "sql", [*NOT_KNOWN, "NEWVERB; SELECT 1", "SELECT 1; NEWVERB", "EXECUTE IMMEDIATE 'NEWVERB'"]
-)
+@each([*NOT_KNOWN, "NEWVERB; SELECT 1", "SELECT 1; NEWVERB", "EXECUTE IMMEDIATE 'NEWVERB'"])
 def test_verb_that_is_not_known_pins_until_the_unit_of_work_ends(sql: str) -> None:
     state = SessionState()
     statement = examine(sql)
@@ -266,15 +264,14 @@ def test_verb_that_is_not_known_pins_until_the_unit_of_work_ends(sql: str) -> No
     assert not state.pinned
 
 
-@pytest.mark.parametrize(("sql", "kinds"), MANUALS + MYSQLDUMP + DJANGO)
+@each(MANUALS + MYSQLDUMP + DJANGO)
 def test_statement_of_the_control_list_pins(sql: str, kinds: tuple[str, ...]) -> None:
     state = SessionState()
     state.apply(examine(sql), ["a", 1], 0.0)
     assert state.kinds() == kinds
 
 
-@pytest.mark.parametrize(
-    ("sql", "reads"),
+@each(
     [
         ("SELECT LAST_INSERT_ID();", ["LAST_INSERT_ID()"]),
         (
@@ -298,7 +295,7 @@ def test_statement_of_the_control_list_pins(sql: str, kinds: tuple[str, ...]) ->
         ("LOAD DATA INFILE 'file.txt' INTO TABLE t1 (column1, @var1) SET c = @var1/100;", []),
         ("SELECT LASTVAL(s);", ["LASTVAL()"]),
         ("SELECT CURRENT_USER(), CONNECTION_ID(), DATABASE(), VERSION()", []),
-    ],
+    ]
 )
 def test_statement_of_the_control_list_reads(sql: str, reads: list[str]) -> None:
     assert [str(read) for read in examine(sql).reads] == reads

@@ -17,9 +17,10 @@ from django_mysql_recycle.session_state import (
 )
 from django_mysql_recycle.session_state.lexer import USUAL, WATCHED, Source, skim
 
+from ..rows import each
 
-@pytest.mark.parametrize(
-    "sql",
+
+@each(
     [
         "SELECT `t`.`id` FROM `t` WHERE `t`.`id` = %s LIMIT 21",
         "select 1",
@@ -39,14 +40,14 @@ from django_mysql_recycle.session_state.lexer import USUAL, WATCHED, Source, ski
         "TABLE t",
         "SHOW TABLES",
         "CREATE PROCEDURE p() BEGIN COMMIT; END",
-    ],
+    ]
 )
 def test_ordinary_statement_is_the_one_plain_object(sql: str) -> None:
     assert examine(sql) is PLAIN
     assert examine(sql.encode()) is PLAIN
 
 
-@pytest.mark.parametrize("function", sorted({*functions._LOCK_CALLS, *functions.ASKING_CALLS}))
+@each(sorted({*functions._LOCK_CALLS, *functions.ASKING_CALLS}))
 def test_function_that_matters_is_seen_wherever_it_stands(function: str) -> None:
     assert function in WATCHED
     call = f"{function.lower()}()"
@@ -95,8 +96,7 @@ def test_statements_are_values() -> None:
         statement.single = False  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(
-    ("sql", "calls"),
+@each(
     [
         ("CALL p()", True),
         ("{CALL p()}", True),  # no verb
@@ -107,14 +107,13 @@ def test_statements_are_values() -> None:
         ("SELECT 1; CALL p()", True),
         ("SELECT `call`", False),
         ("DROP PROCEDURE p", False),
-    ],
+    ]
 )
 def test_calls_what_the_text_does_not_show(sql: str, calls: bool) -> None:
     assert examine(sql).calls is calls
 
 
-@pytest.mark.parametrize(
-    ("sql", "mentions"),
+@each(
     [
         ("SET wait_timeout = 5", True),
         ("SELECT 'WAIT_Timeout'", True),
@@ -122,14 +121,13 @@ def test_calls_what_the_text_does_not_show(sql: str, calls: bool) -> None:
         ("CALL p('wait_timeout')", True),
         ("SET interactive_timeout = 5", False),
         ("SELECT wait, timeout", False),
-    ],
+    ]
 )
 def test_mentions_wait_timeout(sql: str, mentions: bool) -> None:
     assert examine(sql).mentions_wait_timeout is mentions
 
 
-@pytest.mark.parametrize(
-    "sql",
+@each(
     [
         "LOAD DATA LOCAL INFILE 'f' INTO TABLE t",
         "load data low_priority local infile 'f' into table t",
@@ -139,20 +137,19 @@ def test_mentions_wait_timeout(sql: str, mentions: bool) -> None:
         "SET STATEMENT max_statement_time = 9 FOR LOAD DATA LOCAL INFILE 'f' INTO TABLE t",
         "TRUNCATE t; LOAD DATA LOCAL INFILE 'f' INTO TABLE t",
         b"LOAD DATA LOCAL INFILE 'f' INTO TABLE t",
-    ],
+    ]
 )
 def test_file_of_the_client_is_sent(sql: str | bytes) -> None:
     assert examine(sql).sends_file
 
 
-@pytest.mark.parametrize(
-    "sql",
+@each(
     [
         "LOAD DATA INFILE 'f' INTO TABLE t",
         "SELECT 'LOAD DATA LOCAL INFILE'",
         "INSERT INTO t VALUES ('LOAD DATA LOCAL INFILE ''f''')",
         "CREATE TABLE local (data INT)",
-    ],
+    ]
 )
 def test_no_file_of_the_client_is_sent(sql: str) -> None:
     assert not examine(sql).sends_file

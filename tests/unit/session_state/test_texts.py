@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from time import perf_counter
 
-import pytest
-
 from django_mysql_recycle.session_state import PLAIN_INSERT, Kind, Reading, cache_get, examine
 from django_mysql_recycle.session_state.statements import Action
 
+from ..rows import each
 from .claims import CHARACTER_SETS, claims, effects
 
 OTHERS = {
@@ -144,8 +143,7 @@ NO_ESCAPES = Reading(escapes=False)
 ANSI = Reading(ansi=True)
 
 
-@pytest.mark.parametrize(
-    ("reading", "sql", "expected"),
+@each(
     [
         (NO_ESCAPES, r"SELECT 'a\', GET_LOCK(1, 1), '@'", ["++named lock <1>"]),
         (NO_ESCAPES, r"DO '\' + RELEASE_ALL_LOCKS() -- '", []),
@@ -155,7 +153,7 @@ ANSI = Reading(ansi=True)
         (ANSI, r'''SELECT "\" , @x , "\\'" -- "''', ["+user variable x", "?@x"]),
         (ANSI, r"SELECT '\', @x , \'@'", []),
         (ANSI, 'SELECT "get_lock"(\'a\', 1), "x"', ["++named lock a"]),
-    ],
+    ]
 )
 def test_sql_mode_decides_where_a_literal_ends(
     reading: Reading, sql: str, expected: list[str]
@@ -171,8 +169,7 @@ def test_what_another_sql_mode_means_is_not_kept_for_the_usual_one() -> None:
     assert not (cache_get(sql) or examine(sql)).reads
 
 
-@pytest.mark.parametrize(
-    ("sql", "single"),
+@each(
     [
         ("SELECT 1", True),
         ("SELECT 1 ; -- x\n /* y */", True),
@@ -200,7 +197,7 @@ def test_what_another_sql_mode_means_is_not_kept_for_the_usual_one() -> None:
         ("CREATE VIEW v AS SELECT IF(1, 2, 3); DO 1", False),
         ("BEGIN; SELECT 1", False),
         ("SELECT CASE 1 WHEN 2 THEN 3 END; SELECT 1", False),
-    ],
+    ]
 )
 def test_single_is_one_statement_in_the_text(sql: str, single: bool) -> None:
     assert examine(sql).single is single
@@ -209,7 +206,7 @@ def test_single_is_one_statement_in_the_text(sql: str, single: bool) -> None:
 LONG = ", ".join(["(1, 'a@b', \"it's\", `d`, NULL, -5, %s, '')"] * 400)
 
 
-@pytest.mark.parametrize("escaped", ["", r"'it\'s', ", r"'\\', "])
+@each(["", r"'it\'s', ", r"'\\', "])
 def test_nothing_is_overlooked_in_a_long_text(escaped: str) -> None:
     head = f"INSERT INTO t VALUES {escaped}{LONG}"
     assert examine(head) is PLAIN_INSERT
@@ -226,8 +223,7 @@ def test_nothing_is_overlooked_in_a_long_text(escaped: str) -> None:
     assert [str(read) for read in variable.reads] == ["@x"]
 
 
-@pytest.mark.parametrize(
-    ("head", "part"),
+@each(
     [
         ("SELECT @ ", "("),
         ("SELECT @r := ", "("),
@@ -248,7 +244,7 @@ def test_nothing_is_overlooked_in_a_long_text(escaped: str) -> None:
         ("SET a = ", "''"),
         ("", "("),
         ("", "/**/"),
-    ],
+    ]
 )
 def test_hostile_text_takes_linear_time(head: str, part: str) -> None:
     began = perf_counter()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from django_mysql_recycle.session_state import examine
 
+from ..rows import each
 from .claims import claims, effects
 
 TRANSACTIONS = {
@@ -37,8 +36,7 @@ def test_statement_about_transactions_does_this(sql: str, expected: list[str]) -
     assert effects(sql) == expected
 
 
-@pytest.mark.parametrize(
-    "sql",
+@each(
     [
         "SELECT 1",
         "INSERT INTO t VALUES (1)",
@@ -52,14 +50,13 @@ def test_statement_about_transactions_does_this(sql: str, expected: list[str]) -
         "CREATE TEMPORARY TABLE t (a int)",
         "SELECT GET_LOCK('a', 1)",
         "SELECT 1;",
-    ],
+    ]
 )
 def test_repeatable(sql: str) -> None:
     assert examine(sql).repeatable
 
 
-@pytest.mark.parametrize(
-    "sql",
+@each(
     [
         "SELECT 1; SELECT 2",
         "LOAD DATA LOCAL INFILE 'f' INTO TABLE t",
@@ -81,14 +78,13 @@ def test_repeatable(sql: str) -> None:
         "BEGIN; SELECT 1",
         "/*!80000 COMMIT */",
         "",
-    ],
+    ]
 )
 def test_not_repeatable(sql: str) -> None:
     assert not examine(sql).repeatable
 
 
-@pytest.mark.parametrize(
-    ("sql", "enters"),
+@each(
     [
         ("BEGIN", True),
         ("/* x */ begin work ;", True),
@@ -97,14 +93,13 @@ def test_not_repeatable(sql: str) -> None:
         ("BEGIN NOT ATOMIC START TRANSACTION; END", False),
         ("XA START 'x'", False),
         ("START SLAVE", False),
-    ],
+    ]
 )
 def test_enters_transaction_if_that_is_the_whole_text(sql: str, enters: bool) -> None:
     assert examine(sql).enters_transaction is enters
 
 
-@pytest.mark.parametrize(
-    ("sql", "ends"),
+@each(
     [
         ("COMMIT", True),
         ("ROLLBACK AND CHAIN", True),
@@ -121,14 +116,13 @@ def test_enters_transaction_if_that_is_the_whole_text(sql: str, enters: bool) ->
         ("BEGIN", False),
         ("BEGIN NOT ATOMIC COMMIT; END", False),
         ("/*!80000 COMMIT */", False),
-    ],
+    ]
 )
 def test_ends_transaction(sql: str, ends: bool) -> None:
     assert examine(sql).ends_transaction is ends
 
 
-@pytest.mark.parametrize(
-    ("sql", "sets"),
+@each(
     [
         ("SET autocommit = 0", True),
         ("set `autocommit`=1", True),
@@ -140,14 +134,13 @@ def test_ends_transaction(sql: str, ends: bool) -> None:
         ("SET @autocommit = 0", False),
         ("SET sql_mode = 'autocommit'", False),
         ("SELECT @@autocommit", False),
-    ],
+    ]
 )
 def test_sets_autocommit(sql: str, sets: bool) -> None:
     assert examine(sql).sets_autocommit is sets
 
 
-@pytest.mark.parametrize(
-    ("sql", "read_only"),
+@each(
     [
         ("START TRANSACTION READ ONLY", True),
         ("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY", True),
@@ -160,7 +153,7 @@ def test_sets_autocommit(sql: str, sets: bool) -> None:
         ("SET transaction_read_only = 0", False),
         ("SET TRANSACTION READ WRITE", False),
         ("START TRANSACTION", False),
-    ],
+    ]
 )
 def test_declares_a_read_only_transaction(sql: str, read_only: bool) -> None:
     assert examine(sql).read_only is read_only

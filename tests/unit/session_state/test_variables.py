@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from django_mysql_recycle.session_state import Kind, examine
 
+from ..rows import each
 from .claims import CHARACTER_SETS, claims, effects
 
 SESSION_VARIABLES = {
@@ -243,7 +242,7 @@ ASSIGNMENTS = {
 }
 
 
-@pytest.mark.parametrize(("sql", "reads", "sets"), ASSIGNMENTS.values(), ids=ASSIGNMENTS)
+@each(ASSIGNMENTS.values())
 def test_variable_is_read_unless_the_text_has_certainly_set_it(
     sql: str, reads: str, sets: str
 ) -> None:
@@ -334,7 +333,7 @@ SETS = {
 }
 
 
-@pytest.mark.parametrize(("sql", "only", "sets", "depends"), SETS.values(), ids=SETS)
+@each(SETS.values())
 def test_statement_that_sets_says_what_it_sets_and_what_it_depends_on(
     sql: str, only: bool, sets: str, depends: str
 ) -> None:

@@ -90,7 +90,7 @@ class RecycleMixin(Base):
         self.foreign_connecting = any("ensure_connection" in vars(base) for base in between)
         #: The base backend does more where the application makes a cursor or commits.
         self.foreign_calls = any(not _CALLED.isdisjoint(vars(base)) for base in between)
-        #: The base backend has its own way of telling or switching autocommit.
+        #: The base backend has its own way of reading or switching autocommit.
         self.foreign_autocommit = hasattr(self, "_start_transaction_under_autocommit") or any(
             not _AUTOCOMMIT.isdisjoint(vars(base)) for base in between
         )

@@ -1,4 +1,4 @@
-"""Calls under way, as opposed to calls that an interruption has cut short.
+"""Calls under way, as opposed to calls that an interruption has ended.
 
 A flag that a ``finally`` resets stays set where Ctrl-C strikes in that ``finally``. What is kept
 here instead of a flag is the frame of the call, which says itself whether it still runs.
@@ -37,7 +37,7 @@ def runs(frame: FrameType | None) -> bool:
 class Calls:
     """The calls of one wrapper that are under way. The attributes are for who makes the call.
 
-    A call that an interruption has cut short is forgotten where it is asked for: its frame refers to
+    A call that an interruption has ended is forgotten where it is asked for: its frame refers to
     the frames that called it, and keeps alive what these refer to.
     """
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CLOSED", "NO_CONNECTION", "Condition", "PhysicalConnection"]
 
-#: Seconds after which a server that always refuses to tell its ``wait_timeout`` is asked again.
+#: Seconds after which a server that always refuses to report its ``wait_timeout`` is asked again.
 LONGEST_PAUSE = 300.0
 
 BEGUN = examine("BEGIN")
@@ -43,7 +43,7 @@ class Condition(IntEnum):
     OPEN = 0
     LOST = 1  #: the server or the network has ended it
     DISCARDED = 2  #: this process has closed it
-    #: A command was cut short: the next answer may belong to it. Even a transaction sends nothing
+    #: A command was interrupted: the next answer may belong to it. Even a transaction sends nothing
     #: more on it.
     INTERRUPTED = 3
 
@@ -54,9 +54,9 @@ class PhysicalConnection:
     # More attributes than an instance keeps in place without this.
     # fmt: off
     __slots__ = (
-        "__weakref__", "code", "condition", "descriptor", "dirty", "driver", "exchange", "executing",
-        "expires_at", "idle_limit", "kept_until", "last_activity", "ledger", "limit_due",
-        "limit_pause", "limit_unread", "mariadb", "max_age", "network_timeout_lifted",
+        "__weakref__", "code", "condition", "descriptor", "dirty", "driver", "end_interrupted",
+        "exchange", "executing", "expires_at", "idle_limit", "kept_until", "last_activity",
+        "ledger", "limit_due", "limit_pause", "limit_unread", "mariadb", "max_age", "network_timeout_lifted",
         "opened_at", "opened_in", "options", "path_options", "peer_closed", "ran_since", "raw",
         "read_only_declared", "reading", "ready", "reason", "reconnected", "rolled_back",
         "short_idle", "socket", "status_unknown", "touched", "unit_ended_at", "usable",
@@ -120,6 +120,8 @@ class PhysicalConnection:
         self.rolled_back: BaseException | None = None
         #: Something has run after that error.
         self.ran_since = False
+        #: COMMIT or ROLLBACK by SQL was interrupted: the application has ended its transaction.
+        self.end_interrupted = False
         #: The call under way in which the driver runs something; an executemany asks for its next
         #: row between two statements. Ask is_executing().
         self.executing: FrameType | None = None
@@ -206,7 +208,7 @@ class PhysicalConnection:
         self._worsen(Condition.LOST, reason, code)
 
     def mark_interrupted(self) -> None:
-        """A command was cut short: what is read next may be its answer."""
+        """A command was interrupted: what is read next may be its answer."""
         self._worsen(Condition.INTERRUPTED, "interrupted")
 
     def mark_reconnected(self) -> None:
@@ -316,16 +318,16 @@ class PhysicalConnection:
     def set_wait_timeout(self, seconds: float | None, *, unread: bool = False) -> None:
         """The session's ``wait_timeout``; `unread`: it is to be read (again) later."""
         self.idle_limit = idle_limit_of(seconds, self.options.idle_limit)
-        self._limit_is_read(not unread)
+        self._set_unread(unread)
 
     def read_again(self) -> None:
         """Have what is read after the first rest read once more."""
-        self._limit_is_read(False)
+        self._set_unread(True)
 
-    def _limit_is_read(self, is_read: bool) -> None:
-        self.limit_unread = not is_read
+    def _set_unread(self, unread: bool) -> None:
+        self.limit_unread = unread
         self.limit_due, self.limit_pause = 0.0, REST
-        self.short_idle = short_idle_of(self.idle_limit, self.options.ping_after, not is_read)
+        self.short_idle = short_idle_of(self.idle_limit, self.options.ping_after, unread)
 
     def limit_refused(self) -> None:
         """Have ``wait_timeout`` read after another rest, and after each refusal less soon."""
@@ -438,7 +440,7 @@ class PhysicalConnection:
     ) -> None:
         """Note what a statement that has succeeded has done to the session.
 
-        `answer`: what it has returned, if that tells whether it got or freed a lock; else ``...``.
+        `answer`: what it has returned, if that shows whether it got or freed a lock; else ``...``.
         `many`: it ran for each of `args`. `autocommit`: as Django has it.
         """
         ledger, now = self.ledger, self.last_activity
@@ -479,7 +481,7 @@ class PhysicalConnection:
         return off
 
     def forget_loss(self) -> None:
-        """The loss of what this connection carried is known."""
+        """The loss of what its session had is known."""
         self.ledger.lost()
         self.ledger.forget_answers(self.last_activity)
 
@@ -502,9 +504,8 @@ class PhysicalConnection:
     def transaction_ended(self) -> None:
         """COMMIT or ROLLBACK was acknowledged, or the server rolls back by itself."""
         self.dirty = self.touched = False
-        if self.ledger.pins.pinned or self.rolled_back is not None:
-            self.ledger.pins.transaction_ended()
-            self.forget_rollback()
+        self.ledger.pins.transaction_ended()
+        self.forget_rollback()
 
     def mark_rolled_back(self, error: BaseException) -> None:
         """The server has rolled back everything that ran in the transaction before `error`."""
@@ -512,6 +513,9 @@ class PhysicalConnection:
         self.ran_since = self.touched = False
         self.ledger.pins.transaction_ended()
         self._refresh()
+
+    def mark_end_interrupted(self) -> None:
+        self.end_interrupted = True
 
     def ran_after_rollback(self) -> None:
         self.ran_since = True
@@ -609,9 +613,10 @@ class PhysicalConnection:
         proof = evidence.proof_of(found, self, asking=asking)
         if proof is Proof.READ_ONLY:
             declared = code == 1792 and self.read_only_declared
-            self.wrong_node |= self.options.recycle_read_only and not declared
+            if self.options.recycle_read_only and not declared:
+                self.mark_wrong_node()
         elif proof is Proof.WRONG_NODE:
-            self.wrong_node = True
+            self.mark_wrong_node()
         elif proof.is_loss:
             self.dirty |= ran or self.driver.in_transaction(self.raw)
             if proof is Proof.PROTOCOL:

@@ -32,7 +32,9 @@ __all__ = [
 class SessionStateLost(OperationalError):
     """The connection was lost, and with it session state that the application had set.
 
-    It is raised once. The next statement gets a new connection. ``args[0]`` is the error number of
+    It is raised once. The next statement gets a new connection. If a transaction that SQL began was
+    lost, statements that may write raise ``TransactionManagementError`` until your code ends this
+    transaction, for example with ROLLBACK. ``args[0]`` is the error number of
     the driver, or 2006 if the liveness check found the loss before the driver did. ``args[1]``
     says which state was lost, how long ago it was set, how long the connection was idle (seconds),
     what the application can do, and where that is explained.
@@ -126,7 +128,7 @@ _READ_ONLY = {
 }
 
 #: The server may have rolled back the whole transaction, and not the statement alone. The number
-#: does not tell: 1205 of a row does it with innodb_rollback_on_timeout, of a table it never does.
+#: does not say: 1205 of a row does it with innodb_rollback_on_timeout, of a table it never does.
 _MAY_ROLL_BACK = {
     1020,  # ER_CHECKREAD: MariaDB with innodb_snapshot_isolation
     1205,  # ER_LOCK_WAIT_TIMEOUT

@@ -224,11 +224,11 @@ def transaction_repeated(
 
 
 def kept(alias: str, *, age: float, max_age: float, state: tuple[str, ...]) -> None:
-    """A boundary has left a connection open past its max age, for the state that it carries."""
+    """A boundary has left a connection open past its max age, for the state that it has."""
     for kind in state:
         _count(alias, "kept", kind)
     logger.warning(
-        "kept the connection of %r open past its max age of %g s (age %.1f s): it carries %s",
+        "kept the connection of %r open past its max age of %g s (age %.1f s): it has %s",
         alias,
         max_age,
         age,

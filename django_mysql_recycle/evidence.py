@@ -1,6 +1,6 @@
 """What an error proves about the connection it came from, once the connection has been looked at.
 
-errors.py says what a number proves. A number alone is no proof: an error packet may carry any, for
+errors.py says what a number proves. A number alone is no proof: an error packet may have any, for
 a trigger or a procedure can SIGNAL it.
 """
 

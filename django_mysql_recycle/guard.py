@@ -322,7 +322,7 @@ class Guard:
                         f"({connection.reason or 'wrong node'}) before its first statement",
                     )
                 # Receivers took their time, in which the server may have closed it again, or a
-                # statement of theirs was cut short.
+                # statement of theirs was interrupted.
                 safe = self.is_safe(connection)
             elif verdict.action is Action.STATE_LOST:
                 connection.mark_lost(verdict.reason)
@@ -455,6 +455,8 @@ class Guard:
         if self.journal is not None:
             self.journal.will_run(statement, sql)
         idle = self.decide(statement, cursor)
+        if self.losses.transaction is not None:
+            rollbacks.after_loss(wrapper, statement, sql)
         cursor.bring_up_to_date()
         connection = self.connection
         ledger = connection.ledger
@@ -596,6 +598,8 @@ class Guard:
             if statement.calls or not statement.single:
                 connection.status_is_unknown()
                 connection.mark_dirty()
+            if statement.ends_transaction and not connection.usable:
+                connection.mark_end_interrupted()
             if not (statement.lone_lock_call or commits(sql)):
                 rollbacks.look_for_rollback(wrapper, connection, error)
             if not connection.touched and (wrapper.in_atomic_block or not wrapper.autocommit):
@@ -605,14 +609,15 @@ class Guard:
             # Closed while the statement ran, by a signal handler or a lazy parameter: 2006 may
             # speak of the closing alone, and the statement may have run.
             return False
-        # BEGIN has done nothing yet, whether it ran or not.
-        entering = statement.enters_transaction and proof is not Proof.PROTOCOL
         # Without a rest before it, 2006 may be the server's answer to the statement: one
         # that is longer than max_allowed_packet.
         repeatable = (
             statement.repeatable
             and not (many or again)
-            and (entering or (proof is Proof.NEVER_RAN and idle >= REST))
+            and (
+                statement.enters_transaction  # it has done nothing yet, whether it ran or not
+                or (proof is Proof.NEVER_RAN and idle >= REST)
+            )
         )
         connection.look_for_autocommit(wrapper.autocommit)
         pins = connection.ledger.pins
@@ -677,7 +682,7 @@ class Guard:
         """Note whether `cursor` leaves anything at the server.
 
         `doubtful`: the statement can have further results. `executed`: a statement has just run,
-        so that whatever another cursor had left is gone.
+        so that whatever another cursor had left unread was discarded.
         """
         connection = self.connection
         if connection.raw is CLOSED:
@@ -740,7 +745,7 @@ class Guard:
         asked = statement.lone_lock_call and not isinstance(cursor, self.driver.unbuffered)
         answer = only_value(cursor) if asked else ...
         connection.note_changes(statement, args, answer, autocommit=wrapper.autocommit)
-        ledger.forget_after()  # the rest of the text may still fail, and nothing will tell
+        ledger.forget_after()  # the rest of the text may still fail, without a sign
         has_rows = getattr(cursor, "description", None) is not None
         if ledger.pins.pinned and _may_write(statement, has_rows=has_rows):
             ledger.pins.written()
@@ -762,7 +767,7 @@ class Guard:
     def hold(self, reason: str) -> Callable[[], None]:
         """Pin by hand (see pinning.py). Returns the function that ends it."""
         self._possess(self.current())
-        self.decide()  # a connection that is stale already carries nothing to hold
+        self.decide()  # a connection that is stale already has nothing to hold
         ledger = self.connection.ledger
         self.held_by_hand += 1
         return partial(self._release, ledger, ledger.hold(reason, clock()))
@@ -792,7 +797,7 @@ class Guard:
         losses, pins = self.losses, connection.ledger.pins
         if pins.pinned and pins.database_unknown and self.is_in_use(connection):
             questions.ask_database(connection)  # it outlives the unit of work
-        if losses.pending_error or losses.unanswerable or losses.unset:
+        if losses.pending_error or losses.unanswerable or losses.unset or losses.transaction:
             losses.unit_of_work_ended()
         if wrapper.connection is None:
             # A replacement has failed. Django's close() would have ended all of this here.
@@ -845,7 +850,7 @@ class Guard:
 
 
 def interrupted(connection: PhysicalConnection) -> OperationalError:
-    """The error for a statement of a transaction in which one was cut short."""
+    """The error for a statement of a transaction in which one was interrupted."""
     if connection.reconnected:
         text = (
             "the connection of this transaction was lost, and the driver has reconnected. Leave "
@@ -853,7 +858,7 @@ def interrupted(connection: PhysicalConnection) -> OperationalError:
         )
     else:
         text = (
-            "an earlier statement of this transaction was cut short, and the next answer might "
+            "an earlier statement of this transaction was interrupted, and the next answer might "
             "belong to it. Leave the transaction: the connection is closed then"
         )
     return what_ran.not_sent(OperationalError(connection.code or 2013, text))

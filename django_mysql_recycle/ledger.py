@@ -83,7 +83,7 @@ class Ledger:
         self.pins = SessionState()
 
     def lost(self) -> None:
-        """The loss of what the session carried is known."""
+        """The loss of what the session had is known."""
         self.pins = self.pins.lost()
 
     # ##### What statements leave for later ones to ask for #####

@@ -115,12 +115,15 @@ class Losses:
         self.pending_error: SessionStateLost | None = None
         #: What is to be forgotten with it: the connection or the state that it is about.
         self._pending_of: _Lost | None = None
-        #: A cursor is being closed while that exception is on its way, or was cut short in it.
+        #: A cursor is being closed while that exception is on its way, or that was interrupted.
         self.in_flight = False
         #: What statements that only set have lost with a connection, less what they have set.
         self.unset: UnsetState | None = None
         #: The next statement raises, unless it selects another database.
         self.refused: RefusedDatabase | None = None
+        #: A transaction that SQL began was lost, and the application has not ended it: how its
+        #: connection ended.
+        self.transaction: Ending | None = None
         #: What earlier statements left in connections that have been replaced since: kinds of
         #: answers, and how the names of variables with the arguments of callproc() begin.
         self.unanswerable: dict[Answer | str, Ending] = {}
@@ -134,6 +137,7 @@ class Losses:
             or guard.journal is not None
             or self.unset is not None
             or self.refused is not None
+            or self.transaction is not None
             or not _END_SEEN_BY_GUARD.isdisjoint(self.unanswerable)
         )
         if connection is not NO_CONNECTION and watched is not connection.watched:
@@ -141,7 +145,7 @@ class Losses:
 
     def forget(self) -> None:
         """In a child after fork(): the losses are the parent's."""
-        self.pending_error = self._pending_of = self.unset = None
+        self.pending_error = self._pending_of = self.unset = self.transaction = None
         self.unanswerable = {}
 
     # ##### The error still to be raised #####
@@ -221,20 +225,22 @@ class Losses:
         self,
         connection: PhysicalConnection,
         idle: float,
-        statement: Statement = PLAIN,
+        statement: Statement | None = None,
         *,
         raised: bool = True,
         reason: str = "",
     ) -> SessionStateLost:
         """The error for the loss of session state, which is raised once.
 
-        `reason`: why a living connection was closed.
+        `statement`: the one that meets it. Without one, a transaction that is lost ends here for
+        the application, too. `reason`: why a living connection was closed.
         """
         pins = connection.ledger.pins
         kinds, description = pins.kinds(), pins.describe(clock())
         advice = pins.after_loss() or _ASK_IN_TIME
         if not kinds:
-            kinds = tuple(str(read) for read in statement.reads if connection.has_left(read))
+            reads = statement.reads if statement else ()
+            kinds = tuple(str(read) for read in reads if connection.has_left(read))
             description = "what an earlier statement left for " + ", ".join(kinds)
         ending = replace(Ending.of(connection, connection.reason or reason), idle=idle)
         error = _state_lost(
@@ -244,6 +250,11 @@ class Losses:
             advice,
         )
         if raised:
+            ends = statement is None or (
+                statement.ends_transaction and not statement.begins_transaction  # AND CHAIN
+            )
+            if pins.in_transaction and not (ends or connection.end_interrupted):
+                self.transaction = ending
             self._set_pending(error, connection)
         self._report(error, ending, kinds, description, raised=raised)
         if not raised:
@@ -300,6 +311,23 @@ class Losses:
     def _forget_unset(self) -> None:
         if self.unset is not None and not self.unset.keys:
             self.unset = None
+            self.watch()
+
+    # ##### A transaction that SQL began #####
+
+    def in_lost_transaction(self) -> bool:
+        """Whether the application may take its next statement for one of a lost transaction."""
+        calls = self._calls
+        return (
+            self.transaction is not None
+            and not calls.is_notifying()  # a receiver's statement
+            and not runs(calls.reporting)
+        )
+
+    def transaction_is_over(self) -> None:
+        """The application has ended the transaction that was lost, if there is one."""
+        if self.transaction is not None:
+            self.transaction = None
             self.watch()
 
     # ##### The default database #####
@@ -385,7 +413,7 @@ class Losses:
         for key, ending in self.unanswerable.items():
             if isinstance(key, str) and read.name.startswith(key):
                 return ending
-        if read.key is not None and ledger.pins.carries(read.key):
+        if read.key is not None and ledger.pins.has_key(read.key):
             return None
         return self.unanswerable.get(read.answer)
 
@@ -423,6 +451,7 @@ class Losses:
 
     def unit_of_work_ended(self) -> None:
         self.pending()
+        self.transaction_is_over()
         if self.unanswerable:
             self.unanswerable = {}
             self.watch()
@@ -433,5 +462,6 @@ class Losses:
     def closed_by_application(self, *, outlives: bool) -> None:
         """As in Django, a new connection answers for itself. `outlives`: Django keeps the state."""
         self.unanswerable = {}
+        self.transaction = None
         if not outlives:
             self.unset = None

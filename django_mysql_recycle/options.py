@@ -51,7 +51,7 @@ class Options:
     network_timeout: float | None = 30
     #: Most further tries if the server refuses a connection for the moment. A count.
     connect_retries: int | None = 4
-    #: Never replace a connection that carries session state without an error.
+    #: Never replace a connection that has session state without an error.
     pin_session_state: bool = True
     #: Leave a node that has turned read-only.
     recycle_read_only: bool = True

@@ -63,7 +63,7 @@ class Facts:
     settable: bool  #: all that is pinned can be set again, and the statement does nothing else
     reads_state: bool  #: the statement asks for what an earlier one left in the session
     reason: str  #: why the connection cannot be used any more; empty if it can
-    interrupted: bool  #: the reason is that a statement was cut short, among others
+    interrupted: bool  #: the reason is that a statement was interrupted, among others
     wrong_node: bool
     unit_begins: bool  #: nothing has run since the boundary of the unit of work
     idle: float

@@ -121,4 +121,4 @@ def ask_locks(connection: PhysicalConnection, cursor: RecyclingCursor | None = N
         pass
     except (ValueError, TypeError, IndexError, AttributeError):
         pass  # not what a server answers
-    connection.ledger.pins.locks_told(held)
+    connection.ledger.pins.locks_answered(held)

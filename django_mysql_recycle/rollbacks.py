@@ -1,7 +1,6 @@
-"""A transaction that the server has rolled back by itself, with an error that does not say so.
+"""A transaction that the server has rolled back by itself, with an error that may not say so.
 
-If the application catches such an error, the second half of its transaction would be committed
-alone.
+If the application catches the error, the second half of its transaction would be committed alone.
 """
 
 from __future__ import annotations
@@ -14,13 +13,21 @@ from . import events
 from .errors import code_of, may_roll_back
 from .questions import no_transaction_is_open
 from .session_state import Kind, Statement
-from .session_state.effects import commits, rolls_back
+from .session_state.effects import commits, only_reads, rolls_back
+from .what_ran import not_sent
 
 if TYPE_CHECKING:
     from .connection import PhysicalConnection
     from .wrapper import Wrapper
 
-__all__ = ["after_rollback", "confirm_transaction", "look_for_rollback", "transaction_refused"]
+__all__ = [
+    "after_loss",
+    "after_rollback",
+    "confirm_transaction",
+    "look_for_rollback",
+    "lost_transaction",
+    "transaction_refused",
+]
 
 
 def look_for_rollback(
@@ -79,6 +86,40 @@ def transaction_refused(
     )
     error.__cause__ = cause
     return error
+
+
+def after_loss(wrapper: Wrapper, statement: Statement, sql: object) -> None:
+    """Before a statement that may belong to a transaction of SQL that was lost with its connection.
+
+    On the new connection it would be committed by itself.
+    """
+    losses = wrapper.guard.losses
+    if not losses.in_lost_transaction() or (statement.single and only_reads(sql)):
+        return
+    begins, ends = statement.begins_transaction, statement.ends_transaction
+    connection = wrapper.guard.connection
+    begun = (  # by the driver's own objects
+        connection.look_for_autocommit(wrapper.autocommit) or connection.ledger.pins.in_transaction
+    )
+    if begun or rolls_back(sql) or (begins and not ends and statement.single):
+        losses.transaction_is_over()
+        return
+    # After COMMIT AND CHAIN the application takes its next statements for a transaction.
+    raise lost_transaction(wrapper, is_over=(ends or commits(sql)) and not begins)
+
+
+def lost_transaction(wrapper: Wrapper, *, is_over: bool = False) -> TransactionManagementError:
+    """The error for what would be committed alone. `is_over`: it was to end the transaction."""
+    losses = wrapper.guard.losses
+    ending = losses.transaction
+    if is_over:
+        losses.transaction_is_over()
+    text = (
+        f"the connection of {wrapper.alias!r} was lost ({ending.summary if ending else ''}) in a "
+        "transaction that SQL had begun, and this statement would be committed without what ran "
+        "before it. End the transaction with ROLLBACK, and run the whole transaction again"
+    )
+    return not_sent(TransactionManagementError(text))
 
 
 def confirm_transaction(connection: PhysicalConnection) -> None:

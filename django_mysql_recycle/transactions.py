@@ -21,7 +21,8 @@ from .errors import Proof
 from .guard import interrupted
 from .liveness import clock
 from .originals import djangos_own
-from .rollbacks import transaction_refused
+from .rollbacks import lost_transaction, transaction_refused
+from .session_state import PLAIN
 from .stock import DatabaseWrapper as MySQLDatabaseWrapper
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def enter(wrapper: Wrapper, below: Callable[[bool], None]) -> None:
         if connection.rolled_back is not None:
             raise transaction_refused(wrapper, connection)
         idle = guard.decide()
+        if guard.losses.in_lost_transaction():
+            raise lost_transaction(wrapper)
         connection = guard.connection
         safe = guard.is_safe(connection)
     try:
@@ -110,7 +113,7 @@ def enter(wrapper: Wrapper, below: Callable[[bool], None]) -> None:
         if not safe or not proof.is_loss or not guard.is_in_use(connection):
             raise
         if connection.ledger.pins.pinned:
-            raise guard.losses.state_lost(connection, idle) from error
+            raise guard.losses.state_lost(connection, idle, PLAIN) from error
         guard.reconnect_to_repeat(connection, idle)
         guard.decide()  # receivers may have lost it again
         connection = guard.connection
@@ -166,6 +169,8 @@ def leave(wrapper: Wrapper, below: Callable[[bool], None]) -> None:
 def send_commit(wrapper: Wrapper, below: Callable[[], None]) -> None:
     """Never repeated: an error proves nothing about what the server did."""
     guard = wrapper.guard
+    if guard.losses.transaction is not None and guard.losses.in_lost_transaction():
+        raise lost_transaction(wrapper, is_over=True)
     connection = guard.to_send()
     if connection is None:
         below()
@@ -228,6 +233,8 @@ def send_rollback(wrapper: Wrapper, below: Callable[[], None]) -> None:
     Django's raises if the connection is lost, which would mask the application's own exception.
     """
     guard = wrapper.guard
+    if guard.losses.transaction is not None and guard.losses.in_lost_transaction():
+        guard.losses.transaction_is_over()
     connection = guard.to_send()
     if connection is None:
         below()
@@ -243,11 +250,11 @@ def send_rollback(wrapper: Wrapper, below: Callable[[], None]) -> None:
     if not connection.usable:
         # Now, not at the next statement: its locks are to go.
         connection.discard()
-    connection.transaction_ended()
+        connection.transaction_ended()
 
 
 def cut_short(wrapper: Wrapper, error: BaseException) -> None:
-    """COMMIT or ROLLBACK was cut short by an exception that the application has yet to see.
+    """COMMIT or ROLLBACK was interrupted by an exception that the application has yet to see.
 
     Atomic.__exit__ only switches autocommit on now. That must not commit what was to be rolled
     back, nor mask the exception, nor leave the hooks to the next transaction.

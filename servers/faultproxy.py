@@ -62,6 +62,7 @@ class FaultProxy:
         self.connections: list[Connection] = []
         """Every connection since the start, the oldest first, closed ones included."""
         self._faults: list[Fault] = []
+        self._answers: list[tuple[bytes, bytes]] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="fault proxy", daemon=True
@@ -112,6 +113,14 @@ class FaultProxy:
 
         self._call(add())
         return fault
+
+    def answer(self, needle: bytes, reply: bytes, *, times: int = 1) -> None:
+        """Answer the next requests that contain `needle` with these bytes, in the server's place."""
+
+        async def add() -> None:
+            self._answers += [(needle, reply)] * times
+
+        self._call(add())
 
     def stall(self) -> None:
         """Accept connections and bytes, and forward nothing until `resume()`: an unresponsive network.
@@ -191,6 +200,12 @@ class FaultProxy:
     ) -> None:
         while data := await reader.read(65536):
             await self._pass()
+            answer = next((each for each in self._answers if each[0] in data), None)
+            if answer is not None:
+                self._answers.remove(answer)
+                connection.client.write(answer[1])
+                await connection.client.drain()
+                continue
             fault = self._take_fault(connection, data)
             if fault is not None and fault.when == "before":
                 await fault.strike(connection)

@@ -45,7 +45,8 @@ Each cell says what this backend does, and after the bar what Django's own backe
 - **succeeds**: the statement ran, once, and so did everything before it in the same transaction.
 - **raises**: there is an error, and nothing is half done. Outside a transaction the statement ran \
 once or not at all; nothing of a transaction is committed. If session state was lost, the error is \
-a `SessionStateLost` that names it. The next statement works.
+a `SessionStateLost` that names it. The next statement works; after a transaction by SQL the next \
+query does, and every statement after `ROLLBACK`.
 - **broken**: there is the same error, and the next statements fail, too, until something closes \
 the connection.
 - **hangs**: there is no answer within 4 seconds. With Linux's default settings (tcp_retries2) the \
@@ -141,7 +142,7 @@ def collect() -> dict[str, Any]:
     with ground() as (server, admin, factory):
         from .integration.connections import OURS, STOCK
         from .integration.matrix import TRANSPORTS, Matrix
-        from .integration.silence import silent_cells
+        from .integration.unresponsive import unresponsive_cells
 
         found: Cells = []
         matrix = Matrix(factory, server, admin)
@@ -154,7 +155,7 @@ def collect() -> dict[str, Any]:
                         return faults.enter_context(Server(VENDOR, **options))
 
                     firsts = ["select", "insert", "atomic"]
-                    verdicts = silent_cells(engine, factory, namespace, own_server, firsts)
+                    verdicts = unresponsive_cells(engine, factory, namespace, own_server, firsts)
                 else:
                     via = None
                     if "cut" in fault:

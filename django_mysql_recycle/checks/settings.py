@@ -115,7 +115,7 @@ def _check_pings(entry: Entry) -> Iterator[Finding]:
         yield check(
             "W002",
             f"{entry.own()} switches off the liveness check and the pings, and sets no idle_limit: "
-            "only the server's wait_timeout is left to tell a stale connection.",
+            "only the server's wait_timeout is left to show that a connection is stale.",
             "After a KILL, a restart of the server or the timeout of a proxy, a statement of the "
             "application fails. Leave liveness_check on: it sends nothing to the server.",
         )

@@ -51,7 +51,7 @@ def diagnose(
 
     Whatever goes wrong with the alias is a finding.
     """
-    with _quiet_logger():
+    with _without_logging():
         inquiry = Inquiry(alias, with_checks, progress)
         inquiry.run()
     shown = [
@@ -70,7 +70,7 @@ def _is_djangos(wrapper: Any) -> bool:
 
 
 @contextmanager
-def _quiet_logger() -> Iterator[None]:
+def _without_logging() -> Iterator[None]:
     """What happens to the command's own connections is in the report, and not in the project's log."""
     thread = threading.get_ident()
 

@@ -31,8 +31,8 @@ __all__ = [
 ]
 
 #: The whole answer has been read, and the driver's cursor may still ask the connection for parts of
-#: it, ``lastrowid`` for one. No method tells when it has them: the backend's cursor sets `under_way`
-#: to False when the driver's returns, and until then the frames on the stack tell.
+#: it, ``lastrowid`` for one. No method says when it has them: the backend's cursor sets `under_way`
+#: to False when the driver's returns, and until then the frames on the stack show it.
 ANSWERED = "answered"
 
 #: The methods of the drivers' cursors that send a statement and take its answer.
@@ -88,7 +88,7 @@ class Exchange:
         self.under_way = True
 
     def connected(self) -> None:
-        """What was sent until now was connecting's, by cursors that do not tell when they return."""
+        """What was sent until now was connecting's, by cursors that do not report when they return."""
         self.under_way = False
         self.cursors = 0
 

@@ -24,7 +24,7 @@ __all__ = [
 
 
 class Origin(Enum):
-    """Where a database error comes from, as far as the driver tells."""
+    """Where a database error comes from, as far as the driver says."""
 
     SERVER = auto()  #: an error packet, the answer to what was sent
     SENDING = auto()  #: the driver could not send all of it
@@ -144,7 +144,7 @@ class Driver(Protocol):
         """Whether these parameters want a connection that is encrypted, and no other."""
 
     def is_encrypted(self, connection: DriverConnection) -> bool:
-        """Whether an open connection is. True where the object does not tell. No round trip."""
+        """Whether an open connection is. True where the object does not say. No round trip."""
 
     def open(self, params: dict[str, Any], deadline: float, attempt: Attempt) -> DriverConnection:
         """What the driver's ``connect(**params)`` gives, all of it within the deadline.

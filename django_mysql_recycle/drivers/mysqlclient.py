@@ -54,7 +54,7 @@ class MySQLClient(Common):
     def has_more_results(self, connection: Any, cursor: Any, *, doubtful: bool) -> bool:
         if hasattr(connection, "more_results"):  # mysqlclient 2.3
             return bool(connection.more_results())
-        # Before that nothing tells. A CALL ends with a result that has no columns.
+        # Before that nothing shows it. A CALL ends with a result that has no columns.
         return doubtful and getattr(cursor, "description", None) is not None
 
     def in_transaction(self, connection: Any) -> bool:  # noqa: ARG002

@@ -139,7 +139,7 @@ def _files(given: list[tuple[str, type, Any]]) -> Iterator[str]:
 def _stamp(path: str) -> tuple[Any, ...]:
     with suppress(OSError, ValueError):
         state = Path(path).stat()
-        # The last one tells of a file that was overwritten and given its old times again.
+        # The last one shows a file that was overwritten and given its old times again.
         return (
             path,
             state.st_dev,

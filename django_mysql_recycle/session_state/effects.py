@@ -12,7 +12,14 @@ from typing import Any
 
 from .lexer import USUAL, Source, tokenise, words_of
 
-__all__ = ["changes_rows_only", "commits", "keeps_transaction", "may_touch_tables", "rolls_back"]
+__all__ = [
+    "changes_rows_only",
+    "commits",
+    "keeps_transaction",
+    "may_touch_tables",
+    "only_reads",
+    "rolls_back",
+]
 
 #: Of the statements that begin like this one, those without a table touch no storage engine.
 _TABLELESS = re.compile(r"\s*(?:SELECT|SET|DO)\b", re.IGNORECASE)
@@ -35,6 +42,10 @@ _HARMLESS = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+
+_QUERY = re.compile(r"[\s(]*(?:SELECT|SHOW)\b", re.IGNORECASE)
+#: FOR UPDATE, LOCK IN SHARE MODE, INTO OUTFILE.
+_NOT_ONLY_A_QUERY = re.compile(r"\b(?:FOR|SHARE|INTO)\b", re.IGNORECASE)
 
 #: They commit what is open before they do anything else.
 _COMMITTING = re.compile(
@@ -89,6 +100,18 @@ def keeps_transaction(sql: Any) -> bool:
     if verb == "ROLLBACK":
         return "TO" in others
     return verb in _ROWS or verb in _KEEP
+
+
+def only_reads(sql: Any) -> bool:
+    """Whether it is a query that writes nothing and locks no row. In doubt it is not.
+
+    What a stored function writes is not seen.
+    """
+    return (
+        isinstance(sql, str)
+        and _QUERY.match(sql) is not None
+        and _NOT_ONLY_A_QUERY.search(sql) is None
+    )
 
 
 def rolls_back(sql: Any) -> bool:

@@ -226,7 +226,7 @@ class SessionState:
         asked = {key: pin.asked for key, pin in self._pins.items() if pin.doubtful}
         return dict(list(asked.items())[:_MOST_ASKED])
 
-    def locks_told(self, held: Mapping[Hashable, bool | None]) -> None:
+    def locks_answered(self, held: Mapping[Hashable, bool | None]) -> None:
         """The server's answer; None: there is none, and a lock counts as held."""
         for key in held.keys() & self._pins.keys():
             self._pins[key].doubtful = False
@@ -333,7 +333,7 @@ class SessionState:
         """What is left of it when the connection is lost and the loss reported."""
         return SessionState(None if self.database_unknown else self.database)
 
-    def carries(self, key: Key) -> bool:
+    def has_key(self, key: Key) -> bool:
         return key in self._pins
 
     @property

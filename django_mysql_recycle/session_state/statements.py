@@ -119,8 +119,14 @@ class Statement:
 
     @property
     def shows_in_status(self) -> bool:
-        """Whether the server's status flags tell more than the text."""
+        """Whether the server's status flags show more than the text."""
         return self.sets_autocommit or self.sets_sql_mode or self.calls or not self.single
+
+    @property
+    def begins_transaction(self) -> bool:
+        """Whether it begins a transaction, or may switch autocommit off."""
+        begins = any(c.kind is Kind.TRANSACTION and not c.ends for c in self.changes)
+        return begins or (self.sets_autocommit and not self.ends_transaction)
 
     def sets_all(self, lost: frozenset[Hashable]) -> bool:
         """Whether it sets all of this state again, however the session is like."""

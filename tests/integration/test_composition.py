@@ -16,11 +16,10 @@ from django_mysql_recycle import SessionStateLost
 from servers import Server
 
 from ..testapp.models import Account
-from .acts import insert, owners
+from .acts import insert, listening, owners
 from .admin import Admin
-from .connections import OURS, STOCK, Connection, ConnectionFactory, point
+from .connections import OURS, STOCK, Connection, ConnectionFactory, point, unbuffered
 from .queries import connection_id, idle_out, kill, run, settle, value
-from .test_cursors import unbuffered
 
 NAMES = ("instrumented", "proxied", "subclassed")
 
@@ -94,7 +93,7 @@ def test_idle_limit_holds_and_a_ping_spares(
     assert [connection_id(connection) for connection in all_composed] == first
     time.sleep(0.4)
     assert not set(first) & {connection_id(connection) for connection in all_composed}
-    assert [told["reason"] for told in recycles] == ["idle limit"] * 3
+    assert [reported["reason"] for reported in recycles] == ["idle limit"] * 3
 
 
 def test_idle_kill_is_met(
@@ -104,7 +103,7 @@ def test_idle_kill_is_met(
     idle_out(admin, *connections)
     for connection in connections:
         assert value(connection, "SELECT 1") == 1
-    assert [told["reason"] for told in recycles] == ["closed"] * 3
+    assert [reported["reason"] for reported in recycles] == ["closed"] * 3
 
 
 def test_nothing_is_replaced_inside_atomic(composed: Connection, admin: Admin) -> None:
@@ -138,12 +137,12 @@ def test_unread_rows_keep_the_connection(
         cursor.execute(rows)
         assert cursor.fetchone()[0] == 0
         settle()
-        told = (
+        reported = (
             pytest.warns(UserWarning, match="left incomplete")
             if driver == "pymysql"
             else pytest.raises(ProgrammingError)
         )
-        with told:  # as on the stock backend
+        with reported:  # as on the stock backend
             run(connection, "SELECT 1")
     assert connection_id(connection) == first
 
@@ -182,7 +181,7 @@ def test_error_of_a_proxy_that_makes_cursors_is_djangos_error(
     connection.connection = own
 
 
-def test_lost_named_lock_is_told(composed: Connection, admin: Admin) -> None:
+def test_lost_named_lock_is_reported(composed: Connection, admin: Admin) -> None:
     assert value(composed, "SELECT GET_LOCK('composition', 0)") == 1
     kill(admin, composed)
     with pytest.raises(SessionStateLost):
@@ -194,7 +193,7 @@ def test_closing_and_health_check_work(composed: Connection, admin: Admin) -> No
     first = connection_id(composed)
     assert composed.is_usable()
     composed.close()
-    admin.wait_until_gone(first)
+    admin.wait_until_closed(first)
     assert connection_id(composed) != first
     kill(admin, composed)
     assert not composed.is_usable()
@@ -218,6 +217,36 @@ def test_base_backend_may_run_statements_where_transactions_begin_and_end(
     insert(connection, "on a new connection")
     connection.commit()
     assert owners(admin) == ["kept", "on a new connection"]
+
+
+def test_loss_in_a_statement_of_the_base_backend_leaves_no_transaction_with_autocommit_on(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    """The base backend has switched autocommit off on the old connection alone.
+
+    That is no state of the application's, whose loss would have to be reported.
+    """
+    connection = make_connection("tests.backends.audited", recycle={"pin_session_state": False})
+    run(connection, "SELECT 1")
+    lost = []
+
+    def lose(execute: Any, *arguments: Any) -> Any:
+        if not lost:
+            lost.append(connection.connection.thread_id())
+            admin.kill(lost[0])
+            settle()
+        return execute(*arguments)
+
+    with (
+        listening(connection) as received,
+        connection.execute_wrapper(lose),
+        pytest.raises(OperationalError) as caught,
+        transaction.atomic(using=connection.alias),
+    ):
+        insert(connection, "undone")
+    assert (owners(admin), received.lost) == ([], [])
+    assert not isinstance(caught.value, SessionStateLost)
+    assert connection_id(connection) != lost[0]
 
 
 # ##### Functions that an instrumentation puts in the place of Django's #####

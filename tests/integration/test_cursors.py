@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Callable, Generator
 from contextlib import nullcontext, suppress
-from importlib import import_module
 from threading import Thread
 from typing import Any
 from unittest import mock
@@ -30,7 +29,7 @@ from pytest_django.plugin import DjangoDbBlocker
 
 from ..testapp.models import Account
 from .admin import Admin
-from .connections import STOCK, Connection, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory, unbuffered
 from .queries import connection_id, kill, run, settle, value
 
 PAUSE = 1.05
@@ -57,11 +56,6 @@ def two_results(admin: Admin) -> str:
         " SELECT 1 AS a UNION SELECT 2; SELECT 3 AS b UNION SELECT 4; END"
     )
     return "testapp_two_results"
-
-
-def unbuffered(driver: str) -> dict[str, Any]:
-    module = {"mysqlclient": "MySQLdb", "pymysql": "pymysql"}[driver]
-    return {"cursorclass": import_module(f"{module}.cursors").SSCursor}
 
 
 def read_all(cursor: Any) -> list[list[tuple[Any, ...]]]:
@@ -140,7 +134,7 @@ def test_loops_with_a_write_inside_go_on_past_the_max_age_of_healthy_connections
         assert one == other
     assert seen == [f"owner {number}" for number in range(6)]
     assert admin.rows("SELECT DISTINCT balance FROM testapp_account") == [(2,)]
-    assert [told["reason"] for told in recycles] == ["max age"] * 2
+    assert [reported["reason"] for reported in recycles] == ["max age"] * 2
 
 
 @pytest.mark.core
@@ -205,7 +199,7 @@ def test_closing_a_held_cursor_never_raises_and_spares_the_new_connection(
     assert connection_id(connection) == second
 
 
-def test_closing_a_held_cursor_whose_connection_nobody_has_replaced_yet_never_raises(
+def test_closing_a_held_cursor_whose_connection_is_not_replaced_yet_never_raises(
     connection: Connection, admin: Admin
 ) -> None:
     for close in (lambda: kill_now(admin, connection), connection.close):
@@ -324,7 +318,7 @@ def test_fetching_rows_counts_as_activity(
     assert recycles == []
 
 
-def test_unbuffered_rows_are_complete_after_a_long_silence(
+def test_unbuffered_rows_are_complete_after_a_long_pause(
     make_connection: ConnectionFactory, driver: str, recycles: list[dict[str, Any]]
 ) -> None:
     connection = make_connection(
@@ -393,6 +387,18 @@ def test_statement_before_further_result_sets_are_read_is_left_to_the_driver(
     assert recycles == []
     time.sleep(0.1)
     assert run(connection, "SELECT 1") == [(1,)]
+
+
+def test_connection_is_replaced_although_a_cursor_is_open_whose_results_were_discarded(
+    connection: Connection, admin: Admin, two_results: str, recycles: list[dict[str, Any]]
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.callproc(two_results)
+        with suppress(ProgrammingError):  # Oracle's client library does not discard them
+            run(connection, "SELECT 1")
+            kill_now(admin, connection)
+            assert value(connection, "SELECT 2") == 2
+            assert [facts["reason"] for facts in recycles] == ["closed"]
 
 
 def test_result_sets_of_several_statements_are_left_alone(

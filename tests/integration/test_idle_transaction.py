@@ -1,4 +1,4 @@
-"""A server that ends idle transactions: its error is heard, and the next transaction works."""
+"""A server that ends idle transactions: its error is raised, and the next transaction works."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_transaction_that_idles_too_long_raises_and_the_next_one_works(
 ) -> None:
     connection = make_connection(options={"init_command": f"SET SESSION {limit} = 1"})
     writes = limit != "idle_readonly_transaction_timeout"
-    with listening(connection) as told:
+    with listening(connection) as received:
         with pytest.raises(DatabaseError) as caught:
             with transaction.atomic(using=connection.alias):
                 if writes:
@@ -40,15 +40,15 @@ def test_transaction_that_idles_too_long_raises_and_the_next_one_works(
                 wait_until_hung_up(connection)
                 insert(connection, "second half")
         assert isinstance(caught.value.args[0], int)
-        assert (told.recycled, told.repeated) == ([], [])
+        assert (received.recycled, received.repeated) == ([], [])
         with transaction.atomic(using=connection.alias):
             insert(connection, "next")
-    assert told.recycled == ["lost"]
+    assert received.recycled == ["lost"]
     assert (owners(admin), hooks) == (["next"], [])
     assert_works(connection, admin)
 
 
-def test_transaction_begun_by_sql_that_idles_too_long_is_told_lost(
+def test_loss_of_a_transaction_by_sql_that_idles_too_long_is_reported(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
     from django_mysql_recycle import SessionStateLost
@@ -59,5 +59,6 @@ def test_transaction_begun_by_sql_that_idles_too_long_is_told_lost(
     wait_until_hung_up(connection)
     with pytest.raises(SessionStateLost, match="transaction"):
         insert(connection, "second half")
+    run(connection, "ROLLBACK")
     insert(connection, "next")
     assert owners(admin) == ["next"]

@@ -101,9 +101,9 @@ def test_loss_of_state_that_a_cursor_of_the_driver_has_made_is_reported_once(
     directly(connection, sql, *parameters)
     insert(connection, "first half")
     kill(admin, connection)
-    with listening(connection) as told, pytest.raises(SessionStateLost, match=kind):
+    with listening(connection) as received, pytest.raises(SessionStateLost, match=kind):
         insert(connection, "second half")
-    assert len(told.lost) == 1
+    assert len(received.lost) == 1
     assert "second half" not in owners(admin)
     assert_works(connection, admin)
 
@@ -156,6 +156,7 @@ def test_transaction_begun_by_a_method_of_the_driver_is_never_committed_by_its_s
             insert(connection, "second half")
         run(connection, "SELECT 1")
     assert owners(admin) == []
+    run(connection, "ROLLBACK")
     insert(connection, "after")
     assert owners(admin) == ["after"]
 
@@ -222,9 +223,9 @@ def test_atomic_and_autocommit_of_django_are_not_taken_for_the_applications_own(
         with transaction.atomic(using=connection.alias):
             insert(connection, f"row {number}")
         rest(connection, 2)
-        with listening(connection) as told:
+        with listening(connection) as received:
             run(connection, "SELECT 1")
-        assert (told.lost, told.recycled) == ([], ["idle limit"])
+        assert (received.lost, received.recycled) == ([], ["idle limit"])
         connection.set_autocommit(False)
         connection.set_autocommit(True)
         kill(admin, connection)
@@ -292,9 +293,9 @@ def test_work_past_the_cursors_is_no_rest(
     run(connection, "SELECT 1")
     rest(connection, 200)
     directly(connection, "SELECT 1")
-    with listening(connection) as told, caplog.at_level(logging.INFO, "django_mysql_recycle"):
+    with listening(connection) as received, caplog.at_level(logging.INFO, "django_mysql_recycle"):
         assert value(connection, "SELECT 2") == 2
-    assert (told.recycled, caplog.records) == ([], [])
+    assert (received.recycled, caplog.records) == ([], [])
 
 
 def reconnects(connection: Connection, admin: Admin) -> None:
@@ -355,11 +356,11 @@ def test_loss_of_a_lock_is_reported_once_after_the_driver_has_reconnected(
 ) -> None:
     connection = make_connection(**PATIENT)
     run(connection, "SELECT GET_LOCK('direct', 0)")
-    with listening(connection) as told:
+    with listening(connection) as received:
         reconnects(connection, admin)
         with pytest.raises(SessionStateLost, match="direct"):
             insert(connection, "without the lock")
-    assert len(told.lost) == 1
+    assert len(received.lost) == 1
     assert owners(admin) == []
     assert_works(connection, admin)
 

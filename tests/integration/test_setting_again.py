@@ -1,7 +1,7 @@
 """A loop that sets its session up anew in each round loses nothing by a rest between two rounds.
 
-What was lost with a connection is owed piece by piece: a statement that only sets pays for what it
-sets, and the first other statement raises for what is still owed.
+A statement that only sets state restores what it sets. The first other statement raises for what is
+still missing.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def lose_two_and_set_one(connection: Connection, admin: Admin) -> None:
 
 @pytest.mark.core
 @pytest.mark.parametrize(("setting_up", "sql", "expected"), ROUNDS.values(), ids=ROUNDS)
-def test_loop_that_sets_its_session_up_in_each_round_never_hears_of_a_loss(
+def test_loop_that_sets_its_session_up_in_each_round_meets_no_error(
     make_connection: ConnectionFactory,
     admin: Admin,
     vendor: str,
@@ -111,12 +111,12 @@ def test_loop_that_sets_its_session_up_in_each_round_never_hears_of_a_loss(
     if vendor == "mariadb":
         sql = sql.replace("transaction_isolation", "tx_isolation")
     connection = make_connection()
-    with listening(connection) as told:
+    with listening(connection) as received:
         for _ in range(4):
             do(connection, *setting_up)
             assert value(connection, sql) == expected
             kill(admin, connection)
-    assert (told.lost, told.recycled) == ([], ["closed"] * 3)
+    assert (received.lost, received.recycled) == ([], ["closed"] * 3)
     with pytest.raises(SessionStateLost):
         run(connection, "SELECT 1")
 
@@ -137,7 +137,7 @@ def test_what_is_not_set_again_raises_at_the_first_other_statement_and_once(
 ) -> None:
     do(connection, "SET @v = 1, @w = 2", "SET SESSION sql_select_limit = 9", "SET NAMES latin1")
     kill(admin, connection)
-    with listening(connection) as told:
+    with listening(connection) as received:
         do(connection, "SET NAMES utf8mb4", "SET @w = 3")
         with pytest.raises(SessionStateLost) as caught:
             insert(connection, "raised")
@@ -146,8 +146,8 @@ def test_what_is_not_set_again_raises_at_the_first_other_statement_and_once(
     assert "@v" in text and "sql_select_limit" in text
     assert "@w" not in text and "character" not in text
     assert owners(admin) == ["after"]
-    assert told.recycled == ["closed"]
-    (lost,) = told.lost
+    assert received.recycled == ["closed"]
+    (lost,) = received.lost
     assert lost["raised"] and set(lost["state"]) == {"user variable", "session variable"}
 
 
@@ -183,7 +183,7 @@ def test_statement_that_sets_raises_at_once_where_other_state_is_lost(
     kill(admin, connection)
     with pytest.raises(SessionStateLost):
         do(connection, "SET @v = 1")
-    do(connection, "SET @v = 1")
+    do(connection, "ROLLBACK", "SET @v = 1")
     assert value(connection, "SELECT @v") == 1
 
 
@@ -222,9 +222,9 @@ def test_statement_that_reads_something_of_the_session_raises(
     connection = make_connection(**SEVERAL)
     do(connection, "SET @v = 1", "SET NAMES latin1", "CREATE TEMPORARY TABLE t (a INT)")
     kill(admin, connection)
-    with listening(connection) as told, pytest.raises(SessionStateLost):
+    with listening(connection) as received, pytest.raises(SessionStateLost):
         do(connection, text)
-    assert (told.recycled, len(told.lost)) == ([], 1)
+    assert (received.recycled, len(received.lost)) == ([], 1)
 
 
 def test_global_variable_pays_for_no_session_variable(connection: Connection, admin: Admin) -> None:
@@ -316,7 +316,7 @@ def test_text_with_several_statements_pays_once_all_of_them_have_run(
 
 
 @pytest.mark.parametrize("enter", ["atomic", "pinned"])
-def test_entering_a_transaction_or_a_pin_raises_for_what_is_owed(
+def test_entering_a_transaction_or_a_pin_raises_for_what_was_not_set_again(
     connection: Connection, admin: Admin, enter: str
 ) -> None:
     lose_two_and_set_one(connection, admin)
@@ -330,7 +330,7 @@ def test_entering_a_transaction_or_a_pin_raises_for_what_is_owed(
     assert owners(admin) == ["a"]
 
 
-def test_with_autocommit_off_a_transaction_does_not_begin_on_what_is_owed(
+def test_with_autocommit_off_a_transaction_does_not_begin_before_an_unreported_loss_is_raised(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
     connection = make_connection(AUTOCOMMIT=False)
@@ -345,7 +345,9 @@ def test_with_autocommit_off_a_transaction_does_not_begin_on_what_is_owed(
     assert owners(admin) == ["after"]
 
 
-def test_what_is_owed_outlives_a_second_loss(connection: Connection, admin: Admin) -> None:
+def test_what_was_not_set_again_outlives_a_second_loss(
+    connection: Connection, admin: Admin
+) -> None:
     lose_two_and_set_one(connection, admin)
     kill(admin, connection)
     do(connection, "SET @x = 1")
@@ -355,7 +357,7 @@ def test_what_is_owed_outlives_a_second_loss(connection: Connection, admin: Admi
     run(connection, "SELECT 1")
 
 
-def test_close_and_the_end_of_a_unit_of_work_end_what_is_owed(
+def test_close_and_the_end_of_a_unit_of_work_end_what_was_not_set_again(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
     connection = make_connection(CONN_MAX_AGE=None)
@@ -367,7 +369,7 @@ def test_close_and_the_end_of_a_unit_of_work_end_what_is_owed(
         assert value(connection, "SELECT @v") is None
 
 
-def test_temporary_table_is_owed_across_units_of_work(
+def test_loss_of_a_temporary_table_outlives_units_of_work(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
     connection = make_connection(CONN_MAX_AGE=None)
@@ -499,9 +501,9 @@ def test_statement_that_sets_and_never_ran_is_repeated(
     do(connection, "SET @v = 1" if alone else "SET @v = 1, @w = 1")
     rest(connection)
     connection.connection.close()  # the driver's: what is sent on it never leaves
-    with listening(connection) as told:
+    with listening(connection) as received:
         do(connection, "SET @v = 2")
-    assert len(told.repeated) == (not alone)  # there a ping may come first
+    assert len(received.repeated) == (not alone)  # there a ping may come first
     if alone:
         assert value(connection, "SELECT @v") == 2
     else:
@@ -509,7 +511,9 @@ def test_statement_that_sets_and_never_ran_is_repeated(
             run(connection, "SELECT @v")
 
 
-def test_loss_between_setting_and_the_work_is_told(connection: Connection, admin: Admin) -> None:
+def test_loss_between_setting_and_the_work_is_reported(
+    connection: Connection, admin: Admin
+) -> None:
     for _ in range(3):
         do(connection, "SET @v = 1")
         kill(admin, connection)
@@ -518,7 +522,7 @@ def test_loss_between_setting_and_the_work_is_told(connection: Connection, admin
     assert owners(admin) == []
 
 
-def test_server_that_is_down_in_between_costs_nothing_that_is_owed(
+def test_server_that_is_down_in_between_ends_no_unreported_loss(
     make_connection: ConnectionFactory, admin: Admin, server: Any
 ) -> None:
     connection = make_connection(recycle={"connect_retries": 0})
@@ -560,7 +564,7 @@ def test_worker_whose_statement_sets_its_variables_first_is_recycled(
         connection = make_connection(recycle={"idle_limit": 60})
     insert(connection, "a")
     insert(connection, "b")
-    with listening(connection) as told:
+    with listening(connection) as received:
         for _ in range(4):
             assert run(connection, RANKING) == [(1, "a"), (2, "b")]
             if end == "closed":
@@ -568,4 +572,4 @@ def test_worker_whose_statement_sets_its_variables_first_is_recycled(
             else:
                 connection.guard.connection.opened_at -= 61  # type: ignore[attr-defined]
                 rest(connection, 61)
-    assert (told.lost, told.recycled) == ([], [end] * 3)
+    assert (received.lost, received.recycled) == ([], [end] * 3)

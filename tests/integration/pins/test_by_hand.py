@@ -35,7 +35,7 @@ def test_connection_can_be_pinned_by_hand(connection: Connection, admin: Admin, 
             insert(connection, "b")
         insert(connection, "c")
         kill(admin, connection)
-        insert(connection, "d")  # told once; the new connection carries nothing
+        insert(connection, "d")  # reported once; the new connection has no state
     assert owners(admin) == ["a", "c", "d"]
 
 
@@ -44,9 +44,9 @@ def test_pinning_by_hand_begins_on_a_living_connection(
 ) -> None:
     run(connection, "SELECT 1")
     kill(admin, connection)
-    with listening(connection) as told, pinned(connection):
+    with listening(connection) as received, pinned(connection):
         insert(connection, "a")
-    assert (told.lost, told.recycled) == ([], ["closed"])
+    assert (received.lost, received.recycled) == ([], ["closed"])
     run(connection, "SELECT GET_LOCK('earlier', 0)")
     kill(admin, connection)
     with pytest.raises(SessionStateLost, match="earlier"), pinned(connection):

@@ -110,14 +110,14 @@ def test_health_check_that_finds_a_lock_lost_makes_the_next_statement_raise(
     connection = make_connection(CONN_MAX_AGE=None, CONN_HEALTH_CHECKS=True)
     run(connection, "SELECT GET_LOCK('leader', 0)")
     kill(admin, connection)
-    with caplog.at_level(logging.INFO, "django_mysql_recycle"), listening(connection) as told:
+    with caplog.at_level(logging.INFO, "django_mysql_recycle"), listening(connection) as received:
         close_old_connections()
         with pytest.raises(SessionStateLost, match="'leader'"):
             insert(connection, "by the deposed")
         insert(connection, "after")
     assert owners(admin) == ["after"]
-    assert [facts["raised"] for facts in told.lost] == [True]
-    assert "'leader'" in told.lost[0]["description"]
+    assert [facts["raised"] for facts in received.lost] == [True]
+    assert "'leader'" in received.lost[0]["description"]
     (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     # The name may have been a parameter, which is not for logs.
     assert "named lock" in warning.getMessage() and "leader" not in warning.getMessage()
@@ -141,7 +141,7 @@ def test_two_leaders_never_write_at_once(make_connection: ConnectionFactory, adm
     kill(admin, first)
     assert value(second, "SELECT GET_LOCK('leader', 5)") == 1
     insert(second, "by the second")
-    # The first one believes to be the leader still, and hears of it before it writes.
+    # The first one still believes to be the leader, and gets the error before it writes.
     with pytest.raises(SessionStateLost, match="leader"):
         insert(first, "by the deposed")
     assert owners(admin) == ["by the first", "by the second"]
@@ -161,7 +161,7 @@ def test_control_stock_backend_with_health_checks_makes_two_leaders(
     assert owners(admin) == ["by the deposed"]
 
 
-def test_lock_lost_in_a_failed_rollback_is_told_by_the_next_statement(
+def test_lock_lost_in_a_failed_rollback_is_reported_by_the_next_statement(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
     class Boom(Exception):
@@ -179,7 +179,7 @@ def test_lock_lost_in_a_failed_rollback_is_told_by_the_next_statement(
     assert owners(admin) == ["c"]
 
 
-def test_lock_lost_by_an_error_inside_a_transaction_is_told_after_it(
+def test_lock_lost_by_an_error_inside_a_transaction_is_reported_after_it(
     connection: Connection, admin: Admin
 ) -> None:
     run(connection, "SELECT GET_LOCK('held', 0)")
@@ -193,7 +193,7 @@ def test_lock_lost_by_an_error_inside_a_transaction_is_told_after_it(
     assert owners(admin) == ["c"]
 
 
-def test_lock_lost_is_told_by_the_next_transaction_too(
+def test_lock_lost_is_reported_by_the_next_transaction_too(
     connection: Connection, admin: Admin
 ) -> None:
     run(connection, "SELECT GET_LOCK('held', 0)")

@@ -22,6 +22,15 @@ from ..connections import Connection, ConnectionFactory
 from ..queries import run, value
 
 
+def assert_transaction_is_seen(connection: Connection, admin: Admin, named: str) -> None:
+    """Something has left a transaction open: it is lost, and its second half is not committed."""
+    insert(connection, "uncommitted")
+    kill(admin, connection)
+    with pytest.raises(SessionStateLost, match=named):
+        insert(connection, "second half")
+    assert owners(admin) == []
+
+
 def test_procedure_arguments_pin_as_the_user_variables_that_they_are(
     connection: Connection, admin: Admin
 ) -> None:
@@ -41,11 +50,7 @@ def test_autocommit_that_a_procedure_switched_off_is_seen(
     admin.create_procedure("go_manual() SET autocommit = 0")
     with connection.cursor() as cursor:
         cursor.callproc("go_manual")
-    insert(connection, "uncommitted")
-    kill(admin, connection)
-    with pytest.raises(SessionStateLost, match="autocommit"):
-        insert(connection, "second half")
-    assert owners(admin) == []
+    assert_transaction_is_seen(connection, admin, "autocommit")
 
 
 #: mysqlclient allows several statements in one text by itself; FOUND_ROWS is Django's.
@@ -70,11 +75,7 @@ def test_autocommit_that_one_of_several_statements_switched_off_is_seen(
         with contextlib.suppress(Error):
             while read_on and cursor.nextset():
                 pass
-    insert(connection, "uncommitted")
-    kill(admin, connection)
-    with pytest.raises(SessionStateLost, match="autocommit"):
-        insert(connection, "second half")
-    assert owners(admin) == []
+    assert_transaction_is_seen(connection, admin, "autocommit")
 
 
 @pytest.mark.parametrize("end", ["nextset", "close", "execute", "collected"])
@@ -91,11 +92,7 @@ def test_autocommit_that_a_procedure_switches_off_after_its_rows_is_seen(
     elif end == "execute":
         cursor.execute("SELECT 1")
     del cursor
-    insert(connection, "uncommitted")
-    kill(admin, connection)
-    with pytest.raises(SessionStateLost, match="autocommit"):
-        insert(connection, "second half")
-    assert owners(admin) == []
+    assert_transaction_is_seen(connection, admin, "autocommit")
 
 
 def test_autocommit_that_a_procedure_switches_on_again_after_its_rows_pins_no_longer(
@@ -118,15 +115,11 @@ def test_transaction_that_a_procedure_leaves_open_after_its_rows_is_seen_with_py
     admin.create_procedure("left_open() BEGIN SELECT 1; START TRANSACTION; END")
     with connection.cursor() as cursor:
         cursor.callproc("left_open")
-    insert(connection, "uncommitted")
-    kill(admin, connection)
-    with pytest.raises(SessionStateLost, match="transaction"):
-        insert(connection, "second half")
-    assert owners(admin) == []
+    assert_transaction_is_seen(connection, admin, "transaction")
 
 
 @pytest.mark.parametrize("begin", ["SET autocommit = 0", "START TRANSACTION"])
-def test_what_a_failed_procedure_left_open_is_seen_once_the_server_tells(
+def test_what_a_failed_procedure_left_open_is_seen_once_the_server_reports_it(
     connection: Connection, admin: Admin, driver: str, begin: str
 ) -> None:
     if driver == "mysqlclient" and begin != "SET autocommit = 0":
@@ -141,6 +134,19 @@ def test_what_a_failed_procedure_left_open_is_seen_once_the_server_tells(
     with pytest.raises(SessionStateLost, match=r"autocommit|transaction"):
         insert(connection, "second half")
     assert owners(admin) == []
+
+
+@pytest.mark.parametrize("begin", ["SET autocommit = 0", "START TRANSACTION"])
+def test_what_a_procedure_left_open_is_seen_where_closing_the_cursor_fails(
+    make_connection: ConnectionFactory, admin: Admin, driver: str, begin: str
+) -> None:
+    if driver == "mysqlclient" and begin != "SET autocommit = 0":
+        pytest.skip("it keeps the server's flag of an open transaction to itself")
+    admin.create_procedure(f"begins() {begin}")
+    connection = make_connection(**SEVERAL)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1; CALL begins(); nonsense")
+    assert_transaction_is_seen(connection, admin, r"autocommit|transaction")
 
 
 def test_failed_procedure_that_left_nothing_open_pins_nothing(

@@ -73,7 +73,7 @@ class Clients:
                     break
                 for descriptor, _ in ready:
                     client = waiting[descriptor]
-                    if not self._hear(client, load):
+                    if not self._read_answer(client, load):
                         continue
                     del waiting[descriptor]
                     if client.socket is not None:  # otherwise epoll has already forgotten it
@@ -102,7 +102,7 @@ class Clients:
         poll.register(client.socket, select.EPOLLIN)
         waiting[client.socket.fileno()] = client
 
-    def _hear(self, client: _Client, load: Load) -> bool:
+    def _read_answer(self, client: _Client, load: Load) -> bool:
         """Read what has arrived. Returns whether the request is complete."""
         assert client.socket is not None
         try:

@@ -23,7 +23,7 @@ class Asking:
         self._make = make
         self._close = close
         self._began = threading.Event()
-        self._gone = threading.Event()
+        self._over = threading.Event()
         self._over = threading.Event()
         self._answered = threading.Event()
         self._when = 0.0
@@ -36,7 +36,7 @@ class Asking:
 
     def outage(self) -> None:
         """The server has ended. The next answer is measured."""
-        self._gone.set()
+        self._over.set()
 
     def answered(self) -> float:
         """The time of that answer, by the monotonic clock."""
@@ -55,7 +55,7 @@ class Asking:
         wrapper = self._make()
         try:
             while not self._over.is_set():
-                gone = self._gone.is_set()
+                over = self._over.is_set()
                 try:
                     with wrapper.cursor() as cursor:
                         cursor.execute("SELECT name FROM benchmarks_item WHERE id = 1")
@@ -66,7 +66,7 @@ class Asking:
                         wrapper.close()
                 else:
                     self._began.set()
-                    if gone:
+                    if over:
                         self._when = time.monotonic()
                         self._answered.set()
                         return

@@ -76,7 +76,7 @@ class Pairs:
             {name: summary(samples) for name, samples in times.items()},
             transport=self.transport,
             ratio=ratio_of(times["ours"], times[AFTER_CLOSE]),
-            note=f"stock without close(): {_told(first)}, asked once more: {_told(second)}; "
+            note=f"stock without close(): {_counted(first)}, asked once more: {_counted(second)}; "
             "stays broken",
         )
 
@@ -158,7 +158,7 @@ def _outage(run: Run, case: str, end: Callable[[], None]) -> Iterator[Row]:
         transport="tcp",
         note="from the server's greeting on; ours waits a moment before it tries to connect again "
         "(connect_retries), stock is asked every 5 ms; errors until then: "
-        + "; ".join(f"{name}: {_told(counted)}" for name, counted in errors.items()),
+        + "; ".join(f"{name}: {_counted(counted)}" for name, counted in errors.items()),
     )
 
 
@@ -191,7 +191,7 @@ def await_hang_up(wrapper: Any) -> None:
     wait_for(lambda: poll.poll(0), "the hang-up")
 
 
-def _told(counted: Counter[str]) -> str:
+def _counted(counted: Counter[str]) -> str:
     return ", ".join(f"{number} x {what}" for what, number in counted.most_common()) or "none"
 
 

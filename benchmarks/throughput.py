@@ -96,7 +96,7 @@ def rows(run: Run) -> Iterator[Row]:
                 "connections, the most after a round",
                 {name: count(tally.open) for name, tally in tallies.items()},
                 transport="tcp",
-                note="counted after each round, with nobody asking"
+                note="counted after each round, while no client asks"
                 + (
                     "; Django advises against persistent connections under ASGI"
                     * (web_server == "uvicorn")

@@ -33,7 +33,7 @@ STOCK = "django.db.backends.mysql"
 OURS = "django_mysql_recycle"
 ROUNDS = 2
 #: The errors of a connection that the server has closed. docs/troubleshooting.md explains them.
-GONE = {"2006", "2013", "2026", "4031"}
+LOST = {"2006", "2013", "2026", "4031"}
 
 _ANSWER = re.compile(r"SELECT now\(\) .* connection (?P<id>\d+) +(?P<ms>[0-9.]+) ms")
 _ERROR = re.compile(r"SELECT now\(\) +(?P<name>\w+Error) \((?P<code>\d+), ")
@@ -55,7 +55,7 @@ class Session:
             self.status == 1
             and len(self.connections) == 1
             and len(self.errors) == 2
-            and self.errors[0] in GONE
+            and self.errors[0] in LOST
         )
 
     @property

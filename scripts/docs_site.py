@@ -1,4 +1,4 @@
-"""Build the documentation site: `scripts/docs_site.py [FOLDER]`, into build/site unless told.
+"""Build the documentation site: `scripts/docs_site.py [FOLDER]`, into build/site by default.
 
 Every warning of Sphinx is an error. Then each address that the package names in its errors and
 hints must be in the site. Needs the package and the dependency group 'docs'; `nox -s docs` has both.

@@ -292,10 +292,10 @@ class Experiment:
             while waiting and len(running) < self.options.jobs:
                 self._start(waiting.pop(0), running)
             for pipe in select.select(list(running), [], [], 1.0)[0]:
-                self._hear(os.read(pipe, 1), pipe, running)
+                self._note_byte(os.read(pipe, 1), pipe, running)
             for pipe in [p for p, one in running.items() if time.monotonic() - one.since > STUCK]:
                 os.kill(running[pipe].pid, signal.SIGKILL)
-                self._hear(b"", pipe, running)
+                self._note_byte(b"", pipe, running)
         return True
 
     def _start(self, mutant: Mutant, running: dict[int, Running]) -> None:
@@ -346,7 +346,7 @@ class Experiment:
             os.write(pipe, said)
             os._exit(0)
 
-    def _hear(self, said: bytes, pipe: int, running: dict[int, Running]) -> None:
+    def _note_byte(self, said: bytes, pipe: int, running: dict[int, Running]) -> None:
         one = running.pop(pipe)
         if said == b".":
             running[pipe] = one._replace(passed=one.passed + 1, since=time.monotonic())

@@ -41,7 +41,7 @@ ON_LIBMYSQLCLIENT = [
     "tests/docs/test_error_table.py",
     "tests/integration/test_error_numbers.py",
     "tests/integration/test_fault_matrix.py",
-    "tests/integration/test_server_rollback.py",
+    "tests/integration/server_rollback",
 ]
 
 MODULES = {"mysqlclient": "MySQLdb", "pymysql": "pymysql"}

@@ -62,7 +62,7 @@ def operations(run: Run, engine: str) -> Iterator[tuple[str, Act]]:
         select()
 
     def recycle() -> None:
-        # What stock does by hand. The mark stands for whatever has told that it is lost.
+        # What stock does by hand. The mark stands for whatever has shown that it is lost.
         if engine == STOCK:
             reconnect()
         else:

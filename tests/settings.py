@@ -12,7 +12,7 @@ os.environ["DJANGO_MYSQL_RECYCLE_DRIVER"] = DRIVER
 
 
 def _database(engine: str) -> dict[str, Any]:
-    # Port 1 answers nobody: a test that connects without the `server` fixture fails at once.
+    # No server listens on port 1: a test that connects without the `server` fixture fails at once.
     return {"ENGINE": engine, "HOST": "127.0.0.1", "PORT": 1, "NAME": "recycle", "OPTIONS": {}}
 
 

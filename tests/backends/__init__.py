@@ -1,1 +1,1 @@
-"""Backends that somebody else might have written, with ours in front of them or under them."""
+"""Backends as other people write them, with ours in front of them or under them."""

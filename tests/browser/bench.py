@@ -40,7 +40,7 @@ class LaneView:
 
     @property
     def colour(self) -> tuple[int, int, int]:
-        """The colour of the word that tells its state."""
+        """The colour of the word for its state."""
         value = self.part("state").value_of_css_property("color")
         red, green, blue = re.findall(r"\d+", value)[:3]
         return int(red), int(green), int(blue)

@@ -62,7 +62,7 @@ def test_get_causes_nothing(address: str, act: str) -> None:
 def test_other_origins_and_names_of_this_machine_are_refused(address: str) -> None:
     visitor = Visitor(address)
     assert visitor.refusal("kill", X_CSRFToken=visitor.token, Origin="http://evil.example") == 403
-    # A name that somebody else's DNS turns into 127.0.0.1.
+    # A name that a foreign DNS server turns into 127.0.0.1.
     assert visitor.refusal("kill", X_CSRFToken=visitor.token, Host="evil.example") == 400
 
 

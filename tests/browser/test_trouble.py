@@ -8,8 +8,8 @@ import pytest
 
 from .bench import BenchPage
 
-#: What a client hears whose connection is gone, by driver, server and transport (docs/errors.md).
-GONE = re.compile(r"Error: \((2006|2013|2026|4031|0), ")
+#: The error of a client whose connection was lost, by driver, server and transport (docs/errors.md).
+LOST = re.compile(r"Error: \((2006|2013|2026|4031|0), ")
 
 
 def test_stock_turns_red_after_wait_timeout_and_ours_goes_on(page: BenchPage) -> None:
@@ -23,8 +23,8 @@ def test_stock_turns_red_after_wait_timeout_and_ours_goes_on(page: BenchPage) ->
     page.rest()
     red = page.stock.colour
     assert page.stock.tone == "bad" and red[0] > 2 * red[1]
-    assert GONE.search(page.stock.text("answer"))
-    assert GONE.search(page.stock.events("error")[0])
+    assert LOST.search(page.stock.text("answer"))
+    assert LOST.search(page.stock.events("error")[0])
     assert len(page.stock.events("error")) >= 2  # and still at the second try
     assert page.stock.draws("m-error")
     assert page.ours.tone == "good" and page.ours.colour == green
@@ -48,7 +48,7 @@ def test_lost_connection_stays_lost_on_stock_and_is_replaced_on_ours(
     page.perform(act)
     assert any(event in row for row in page.rows("trouble"))
     assert page.stock.tone == "bad"
-    assert GONE.search(page.stock.text("answer"))
+    assert LOST.search(page.stock.text("answer"))
     assert page.ours.tone == "good"
     assert page.ours.events("recycle")
     assert page.ours.draws("m-trouble")
@@ -80,7 +80,7 @@ def test_stock_waits_while_packets_are_dropped_until_they_pass_again(page: Bench
     assert page.ours.events("ok")[0].count(str(connection))
     page.perform("mend")
     page.until(lambda: page.stock.tone == "bad")
-    assert GONE.search(page.stock.text("answer"))
+    assert LOST.search(page.stock.text("answer"))
 
 
 def test_lost_lock_is_named_by_ours_alone(page: BenchPage) -> None:
@@ -102,7 +102,7 @@ def test_lost_lock_is_named_by_ours_alone(page: BenchPage) -> None:
 def test_lost_transaction_is_an_error_on_both(page: BenchPage) -> None:
     page.perform("transaction-lost")
     for lane in (page.stock, page.ours):
-        assert GONE.search(lane.events("error")[0])
+        assert LOST.search(lane.events("error")[0])
         assert lane.events("rollback")
         # Django leaves the block, which closes the connection of either.
         assert lane.tone == "good"

@@ -1,4 +1,4 @@
-"""docs/performance.md comes of measures that run, and of numbers that would tell if it were otherwise."""
+"""docs/performance.md comes of measures that run, and of numbers that would show it if it were otherwise."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def web_server() -> Iterator[int]:
     thread.join()
 
 
-def test_load_generator_tells_success_from_each_kind_of_failure(web_server: int) -> None:
+def test_load_generator_distinguishes_success_from_each_kind_of_failure(web_server: int) -> None:
     with Clients(web_server, 1) as clients:
         load = clients.burst(0)
         for _ in range(7):

@@ -80,7 +80,7 @@ def test_idle_kill_raises_the_number_of_the_table(
     run(connection, "SET SESSION wait_timeout = 1")
     number = session_id(connection)
     wait_until_hung_up(connection)
-    admin.wait_until_gone(number)
+    admin.wait_until_closed(number)
     check(errors_of(lambda: run(connection, "SELECT 1")), "idle past", transport)
 
 

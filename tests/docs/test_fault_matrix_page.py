@@ -8,7 +8,7 @@ from tests.fault_matrix import TARGET, summary
 from tests.integration.matrix import FIRST, SITUATIONS, TRANSPORTS, expected
 
 PAGE = TARGET.read_text(encoding="utf-8")
-SILENT = ("select", "insert", "atomic")  # the first statements on a silent path
+UNRESPONSIVE = ("select", "insert", "atomic")  # the first statements on an unresponsive network
 
 
 def table() -> list[list[str]]:
@@ -27,7 +27,7 @@ def test_the_page_says_of_this_backend_what_its_tests_expect() -> None:
     head, _, *lines = table()
     for situation, *cells in lines:
         for fault, cell in zip(head[1:], cells, strict=True):
-            firsts = SILENT if fault == "unresponsive network" else FIRST
+            firsts = UNRESPONSIVE if fault == "unresponsive network" else FIRST
             verdicts = {
                 (transport, first): expected(fault, situation, first)
                 for transport in TRANSPORTS[fault]

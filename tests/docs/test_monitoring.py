@@ -58,7 +58,7 @@ def ask(sql, using=connection):
 def kill():
     (number,) = ask("SELECT CONNECTION_ID()")
     ask(f"KILL {{number}}", connections["default"].copy("killer"))
-    time.sleep(0.05)  # longer than the millisecond after a statement in which nobody looks
+    time.sleep(0.05)  # longer than the millisecond after a statement in which the socket is not checked
 
 def work():
     kill()
@@ -70,7 +70,7 @@ def work():
     except SessionStateLost:
         pass
     else:
-        raise AssertionError("the lock was lost in silence")
+        raise AssertionError("the lock was lost without an error")
 
 {then}
 """

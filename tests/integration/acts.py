@@ -34,12 +34,12 @@ def insert(connection: Connection, owner: str, balance: int = 0) -> None:
 
 
 def owners(admin: Admin) -> list[str]:
-    """Who is in the table, as the server tells it to somebody else."""
+    """Who is in the table, as another session sees it."""
     return [row[0] for row in admin.rows("SELECT owner FROM testapp_account ORDER BY owner")]
 
 
 def balances(admin: Admin) -> dict[str, int]:
-    """Each account's balance, as the server tells it to somebody else."""
+    """Each account's balance, as another session sees it."""
     rows = admin.rows("SELECT owner, balance FROM testapp_account")
     assert len(rows) == len(dict(rows))
     return dict(rows)
@@ -68,8 +68,8 @@ def wait_until_hung_up(connection: Connection, *, timeout: float = 10) -> None:
     """Return once the other end's hang-up has arrived here."""
     poll = select.poll()
     poll.register(descriptor(connection), select.POLLIN | select.POLLRDHUP)
-    assert poll.poll(timeout * 1000), "nobody hung up"
-    time.sleep(0.002)  # in the first millisecond after a statement nobody looks
+    assert poll.poll(timeout * 1000), "the other end has not closed it"
+    time.sleep(0.002)  # in the first millisecond after a statement the socket is not checked
 
 
 def kill(admin: Admin, connection: Connection) -> None:
@@ -102,7 +102,7 @@ def assert_works(connection: Connection, admin: Admin) -> None:
     assert value(connection, "SELECT CONNECTION_ID()") in admin.connection_ids()
 
 
-class Told:
+class Received:
     """What the signals have said of one thread's connection."""
 
     def __init__(self, connection: Connection) -> None:
@@ -135,15 +135,15 @@ def receiving(sender: Signal, receiver: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextmanager
-def listening(connection: Connection) -> Iterator[Told]:
+def listening(connection: Connection) -> Iterator[Received]:
     """Collect what the signals say of this connection."""
-    told = Told(connection)
+    received = Received(connection)
     with (
-        receiving(connection_recycled, told._recycled),
-        receiving(statement_repeated, told._repeated),
-        receiving(session_state_lost, told._lost),
+        receiving(connection_recycled, received._recycled),
+        receiving(statement_repeated, received._repeated),
+        receiving(session_state_lost, received._lost),
     ):
-        yield told
+        yield received
 
 
 class Hooks(list[object]):

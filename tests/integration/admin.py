@@ -54,11 +54,11 @@ class Admin:
         return {row[0] for row in listed}
 
     def kill(self, connection_id: int) -> None:
-        """KILL a connection and return once it is gone from the process list."""
+        """KILL a connection and return once it has left the process list."""
         self.rows(f"KILL {connection_id:d}")
-        self.wait_until_gone(connection_id)
+        self.wait_until_closed(connection_id)
 
-    def wait_until_gone(self, connection_id: int, *, timeout: float = 10) -> None:
+    def wait_until_closed(self, connection_id: int, *, timeout: float = 10) -> None:
         """Return once the server no longer lists a connection."""
         deadline = time.monotonic() + timeout
         while connection_id in self.connection_ids():

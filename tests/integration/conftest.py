@@ -173,14 +173,14 @@ def transport(request: pytest.FixtureRequest) -> Transport:
 
 @pytest.fixture
 def recycles() -> Iterator[list[dict[str, Any]]]:
-    """What `connection_recycled` has told since the test began, the oldest first."""
-    told: list[dict[str, Any]] = []
+    """The facts of each `connection_recycled` since the test began, the oldest first."""
+    reported: list[dict[str, Any]] = []
 
     def receive(**facts: Any) -> None:
-        told.append(facts)
+        reported.append(facts)
 
     with receiving(connection_recycled, receive):
-        yield told
+        yield reported
 
 
 @pytest.fixture

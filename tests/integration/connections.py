@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from importlib import import_module
 from itertools import count
 from typing import Any, Literal, Protocol
 
@@ -122,3 +123,9 @@ class ConnectionFactory:
             return tls if self.driver == "pymysql" else {**tls, "ssl_mode": "REQUIRED"}
         # PyMySQL turns TLS on by itself where the server offers it, sockets included.
         return {"ssl_disabled": True} if self.driver == "pymysql" else {"ssl_mode": "DISABLED"}
+
+
+def unbuffered(driver: str) -> dict[str, Any]:
+    """OPTIONS with which cursors leave their rows at the server."""
+    module = {"mysqlclient": "MySQLdb", "pymysql": "pymysql"}[driver]
+    return {"cursorclass": import_module(f"{module}.cursors").SSCursor}

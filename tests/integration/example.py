@@ -44,7 +44,7 @@ def run(*command: str, env: dict[str, str], timeout: float) -> subprocess.Comple
 
 @contextmanager
 def running(*command: str, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A Python program in the example project, told to end with the block."""
+    """A Python program in the example project, which is ended with the block."""
     process: subprocess.Popen[str]
     options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
     with subprocess.Popen(

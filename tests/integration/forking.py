@@ -1,4 +1,4 @@
-"""Children of this process, and what they have to tell."""
+"""Children of this process, and their results."""
 
 from __future__ import annotations
 
@@ -60,24 +60,24 @@ class Child:
         self._pipe = pipe
 
     def result(self) -> Any:
-        """Wait for the child's end, and return or raise what it told."""
+        """Wait for the child's end, and return or raise its result."""
         with os.fdopen(self._pipe, "rb") as pipe:
-            told = pipe.read()
+            reported = pipe.read()
         _, status = os.waitpid(self.pid, 0)
-        assert told, f"the child told nothing and ended with status {status}"
-        kind, value = pickle.loads(told)
+        assert reported, f"the child sent no result and ended with status {status}"
+        kind, value = pickle.loads(reported)
         assert kind == "result", value
         return value
 
 
-def tell(pipe: int, act: Callable[[], Any]) -> None:
-    """In a child: run `act`, tell its result, and end without a word to anybody else."""
+def send_result(pipe: int, act: Callable[[], Any]) -> None:
+    """In a child: run `act`, send its result, and end without running anything else."""
     try:
-        told = ("result", act())
+        reported = ("result", act())
     except BaseException:
-        told = ("error", traceback.format_exc())
+        reported = ("error", traceback.format_exc())
     with os.fdopen(pipe, "wb") as stream:
-        stream.write(pickle.dumps(told))
+        stream.write(pickle.dumps(reported))
     os._exit(0)
 
 
@@ -87,7 +87,7 @@ def start(act: Callable[[], Any], forks: Callable[[], int] = fork) -> Child:
     pid = forks()
     if pid == 0:
         os.close(reading)
-        tell(writing, act)
+        send_result(writing, act)
     os.close(writing)
     return Child(pid, reading)
 

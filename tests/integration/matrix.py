@@ -31,7 +31,7 @@ SUCCEEDS, RAISES = "succeeds", "raises"
 #: Longer than any bound that the settings of the unresponsive network allow.
 PATIENCE = 4.0
 
-# First statements. Each leaves traces that tell how often it ran.
+# First statements. Each leaves traces that show how often it ran.
 
 ITEM = "INSERT INTO testapp_item (name, created) VALUES (%s, NOW())"
 
@@ -140,7 +140,7 @@ def committing(connection: Wrapper) -> Iterator[None]:
 
 
 def by_sql(begin: str, *ends: str, half: bool = False) -> Any:
-    """A situation that begins and ends with SQL; {tag} tells the cells apart."""
+    """A situation that begins and ends with SQL; {tag} distinguishes the cells."""
 
     @contextmanager
     def situation(connection: Wrapper, tag: str) -> Iterator[None]:
@@ -252,7 +252,7 @@ class Cell:
         except Exception as error:
             self.error = error
         self.took = time.monotonic() - start
-        for _ in range(2):  # a loss of state that nobody has heard of yet is told first
+        for _ in range(2):  # a loss of state that is not reported yet is raised first
             try:
                 self.works_again = value(self.connection, "SELECT 5 + 0") == 5
                 break
@@ -281,9 +281,9 @@ class Cell:
             return "hangs"
         if self.error is None:
             if (self.first != "select" and ran != 1) or (where.transactional and half != 1):
-                return "LOSES A WRITE IN SILENCE"
+                return "LOSES A WRITE WITHOUT AN ERROR"
             if (where.pins or where.transactional) and not self.same_session:
-                return "LOSES STATE IN SILENCE"
+                return "LOSES STATE WITHOUT AN ERROR"
         elif where.transactional and (ran or half):
             return "HALF DONE"
         verdict = SUCCEEDS if self.error is None else RAISES

@@ -40,7 +40,7 @@ def idle_out(admin: Admin, *connections: Connection) -> None:
         ids.append(connection_id(connection))
         run(connection, "SET SESSION wait_timeout = 1")
     for number in ids:
-        admin.wait_until_gone(number)
+        admin.wait_until_closed(number)
     settle()
 
 

@@ -53,20 +53,20 @@ def four(connection: Connection) -> None:
 @pytest.mark.core
 @pytest.mark.parametrize("pin", [True, False], ids=["pinning", "not pinning"])
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_worker_that_only_asks_about_earlier_statements_hears_of_a_loss_once(
+def test_worker_that_only_asks_about_earlier_statements_meets_a_loss_once(
     make_connection: ConnectionFactory, admin: Admin, question: str, pin: bool
 ) -> None:
     connection = make_connection(recycle={"pin_session_state": pin})
     insert(connection, "a")
     kill(admin, connection)
     lost = session_id(connection)
-    with listening(connection) as told:
+    with listening(connection) as received:
         first = outcome(lambda: ask(connection, question))
         ask(connection, question)  # by the new connection
     assert session_id(connection) != lost
     expected = pin or "@never" not in question  # which is given up with pin_session_state
     assert isinstance(first, SessionStateLost) is expected
-    assert (len(told.lost), told.recycled) == (int(expected), ["closed"])
+    assert (len(received.lost), received.recycled) == (int(expected), ["closed"])
 
 
 def test_control_stock_backend_never_gets_out_of_it(
@@ -84,12 +84,12 @@ def test_control_stock_backend_never_gets_out_of_it(
 def test_question_after_nothing_is_answered_by_a_new_connection(
     connection: Connection, admin: Admin, question: str
 ) -> None:
-    with listening(connection) as told:
+    with listening(connection) as received:
         for _ in range(3):
             ask(connection, question)
             kill(admin, connection)
         ask(connection, question)
-    assert (told.lost, told.recycled) == ([], ["closed"] * 3)
+    assert (received.lost, received.recycled) == ([], ["closed"] * 3)
 
 
 def test_ping_does_not_change_what_earlier_statements_have_left(
@@ -115,13 +115,13 @@ def test_worker_that_only_asks_is_recycled_at_its_limits(
         connection = make_connection(CONN_MAX_AGE=60)
     else:
         connection = make_connection(recycle={"idle_limit": 60})
-    with listening(connection) as told:
+    with listening(connection) as received:
         for question in QUESTIONS[:-1]:
             ask(connection, question)
             if limit == "max age":
                 connection.guard.connection.opened_at -= 61  # type: ignore[attr-defined]
             rest(connection, 61)
-    assert told.recycled == [limit] * (len(QUESTIONS) - 2)
+    assert received.recycled == [limit] * (len(QUESTIONS) - 2)
 
 
 def test_living_connection_that_has_the_answer_gives_it_whatever_its_age(
@@ -157,9 +157,9 @@ def test_found_rows_of_a_replaced_connection_raise_once(
     ask(connection, COUNTING_ROWS)
     kill(admin, connection)
     run(connection, "UPDATE testapp_account SET balance = 1")
-    with listening(connection) as told, pytest.raises(SessionStateLost, match="FOUND_ROWS"):
+    with listening(connection) as received, pytest.raises(SessionStateLost, match="FOUND_ROWS"):
         run(connection, "SELECT FOUND_ROWS()")
-    assert [facts["reason"] for facts in told.lost] == ["closed"]
+    assert [facts["reason"] for facts in received.lost] == ["closed"]
     run(connection, "SELECT FOUND_ROWS()")
     ask(connection, COUNTING_ROWS)
     assert value(connection, "SELECT FOUND_ROWS()") == 4
@@ -488,8 +488,8 @@ def test_text_that_sets_a_variable_and_then_reads_it_asks_for_nothing_earlier(
         connection.guard.unit_of_work_ended()  # type: ignore[attr-defined]
         insert(connection, f"b{number}")
         kill(admin, connection)
-        with listening(connection) as told, connection.cursor() as cursor:
+        with listening(connection) as received, connection.cursor() as cursor:
             cursor.execute(sql)
             cursor.nextset()
             assert cursor.fetchall()
-        assert (told.lost, told.recycled) == ([], ["closed"])
+        assert (received.lost, received.recycled) == ([], ["closed"])

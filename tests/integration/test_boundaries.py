@@ -98,10 +98,10 @@ def test_transaction_that_a_boundary_ends_by_closing_is_never_committed_by_its_s
     make_connection: ConnectionFactory, admin: Admin, accounts: None, begin: str, max_age: int
 ) -> None:
     connection = make_connection(CONN_MAX_AGE=max_age)
-    with listening(connection) as told, pytest.raises(SessionStateLost, match=r"max age"):
+    with listening(connection) as received, pytest.raises(SessionStateLost, match=r"max age"):
         transfer(connection, begin, lambda: boundary(connection))
     assert balances(admin) == UNTOUCHED
-    assert [(facts["reason"], facts["raised"]) for facts in told.lost] == [("max age", True)]
+    assert [(facts["reason"], facts["raised"]) for facts in received.lost] == [("max age", True)]
     transfer(connection, begin, lambda: None)
     assert balances(admin) == {"payer": 90, "payee": 110}
 
@@ -189,9 +189,9 @@ def test_transaction_that_was_committed_implicitly_is_no_loss_and_does_not_end_a
         run(connection, "BEGIN")
         insert(connection, f"committed {lock}")
         run(connection, "CREATE TABLE IF NOT EXISTS commits_implicitly (a INT)")
-        with listening(connection) as told:
+        with listening(connection) as received:
             boundary(connection)
-        assert (told.lost, is_open(connection)) == ([], lock and max_age > 0)
+        assert (received.lost, is_open(connection)) == ([], lock and max_age > 0)
         assert_works(connection, admin)
     assert owners(admin) == ["committed False", "committed True"]
     admin.rows("DROP TABLE commits_implicitly")
@@ -240,9 +240,9 @@ def test_reading_in_a_transaction_that_is_left_open_is_no_loss_where_each_reques
         run(connection, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
         run(connection, "SAVEPOINT s")
         run(connection, "SELECT owner FROM testapp_account")
-        with listening(connection) as told:
+        with listening(connection) as received:
             boundary(connection)
-        assert (told.lost, is_open(connection)) == ([], False)
+        assert (received.lost, is_open(connection)) == ([], False)
         insert(connection, f"request {number}")
         close_old_connections()
     assert len(owners(admin)) == 3
@@ -265,11 +265,11 @@ def test_state_that_the_connection_alone_has_is_reported_when_a_boundary_closes_
     connection = make_connection(CONN_MAX_AGE=MAX_AGE, CONN_HEALTH_CHECKS=health_checks)
     for act in (boundary, lambda _: (kill(admin, connection), close_old_connections())):
         run(connection, sql)
-        with listening(connection) as told:
+        with listening(connection) as received:
             act(connection)
             with pytest.raises(SessionStateLost, match=kind):
                 run(connection, "SELECT 1")
-        assert [facts["state"] for facts in told.lost] == [(kind,)]
+        assert [facts["state"] for facts in received.lost] == [(kind,)]
         assert_works(connection, admin)
 
 
@@ -278,11 +278,11 @@ def test_variables_end_with_their_unit_of_work_and_are_no_loss(
     aging: Connection, admin: Admin, sql: str
 ) -> None:
     run(aging, sql)
-    with listening(aging) as told:
+    with listening(aging) as received:
         boundary(aging)
         assert not is_open(aging)
         assert_works(aging, admin)
-    assert told.lost == []
+    assert received.lost == []
 
 
 # State of statements that the backend does not know.
@@ -300,7 +300,7 @@ def test_unknown_state_never_keeps_a_connection_past_its_max_age(
     aging: Connection, admin: Admin
 ) -> None:
     run_hidden(aging)
-    with listening(aging) as told:
+    with listening(aging) as received:
         boundary(aging)
         assert not is_open(aging)
         assert_works(aging, admin)
@@ -308,7 +308,7 @@ def test_unknown_state_never_keeps_a_connection_past_its_max_age(
         close_old_connections()
         kill(admin, aging)
         assert_works(aging, admin)
-    assert (told.lost, told.recycled) == ([], ["closed"])
+    assert (received.lost, received.recycled) == ([], ["closed"])
 
 
 def test_unknown_state_does_not_keep_a_connection_past_its_max_age_in_a_loop_without_boundaries(
@@ -324,9 +324,9 @@ def test_unknown_state_does_not_keep_a_connection_past_its_max_age_in_a_loop_wit
     record = connection.guard.connection
     for clock in ("opened_at", "last_activity", "expires_at"):
         setattr(record, clock, getattr(record, clock) - 2 * MAX_AGE)
-    with listening(connection) as told:
+    with listening(connection) as received:
         run(connection, sql)
-    assert (told.lost, told.recycled) == ([], ["max age"])
+    assert (received.lost, received.recycled) == ([], ["max age"])
     assert session_id(connection) != session
 
 
@@ -468,11 +468,11 @@ def test_max_age_of_zero_closes_at_each_boundary_as_in_django(
 ) -> None:
     connection = make_connection(CONN_MAX_AGE=0)
     run(connection, sql)
-    with caplog.at_level(logging.INFO, "django_mysql_recycle"), listening(connection) as told:
+    with caplog.at_level(logging.INFO, "django_mysql_recycle"), listening(connection) as received:
         close_old_connections()
         assert not is_open(connection)
         assert_works(connection, admin)
-    assert (told.lost, caplog.records) == ([], [])
+    assert (received.lost, caplog.records) == ([], [])
 
 
 @pytest.mark.parametrize("sql", ["BEGIN", "CREATE TEMPORARY TABLE own (a INT)", HELD[0][1]])

@@ -84,7 +84,7 @@ def test_what_the_servers_wait_timeout_makes_of_the_settings(
     assert all(message.hint for message in messages)
 
 
-def test_read_only_server_is_told_unless_it_is_one_on_purpose(
+def test_read_only_server_is_reported_unless_it_is_one_on_purpose(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
     admin.set_global("read_only", 1)
@@ -92,7 +92,7 @@ def test_read_only_server_is_told_unless_it_is_one_on_purpose(
     assert ids(make_connection(recycle={"recycle_read_only": False})) == []
 
 
-def test_transaction_timeouts_of_mariadb_are_told(
+def test_transaction_timeouts_of_mariadb_are_reported(
     make_connection: ConnectionFactory, admin: Admin, vendor: str
 ) -> None:
     if vendor == "mariadb":
@@ -105,7 +105,7 @@ def test_transaction_timeouts_of_mariadb_are_told(
             admin.rows("SET GLOBAL idle_write_transaction_timeout = 30")
 
 
-def test_server_older_than_supported_is_told(
+def test_server_older_than_supported_is_reported(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What is at hand is new enough: let the backend ask for more than that.
@@ -121,12 +121,12 @@ def test_djangos_own_checks_work_and_say_it_once(make_connection: ConnectionFact
     assert ids(make_connection(STOCK, options=lax)) == ["mysql.W002"]
 
 
-def test_server_that_cannot_be_reached_is_told_as_by_the_stock_backend(
+def test_server_that_cannot_be_reached_is_reported_as_by_the_stock_backend(
     make_connection: ConnectionFactory, proxy: Callable[..., FaultProxy]
 ) -> None:
-    gone = proxy()
-    aliases = [make_connection(engine, via=gone).alias for engine in (OURS, STOCK)]
-    gone.close()  # nobody listens there any more
+    closed = proxy()
+    aliases = [make_connection(engine, via=closed).alias for engine in (OURS, STOCK)]
+    closed.close()  # no server listens there any more
     raised = []
     for alias in aliases:
         with pytest.raises(OperationalError) as caught:
@@ -191,7 +191,7 @@ def test_other_wrappers_have_the_checks(make_connection: ConnectionFactory, engi
     assert [message.id for message in messages] == ["django_mysql_recycle.W102"]
 
 
-def test_settings_that_cannot_be_used_are_told_once(make_connection: ConnectionFactory) -> None:
+def test_settings_that_cannot_be_used_are_reported_once(make_connection: ConnectionFactory) -> None:
     connection = make_connection(recycle={})
     connection.ensure_connection()
     connection.settings_dict["OPTIONS"]["recycle"]["idle_limit"] = "5m"
@@ -243,16 +243,16 @@ def test_manage_py_shows_them(make_connection: ConnectionFactory) -> None:
 def test_checks_know_the_driver(driver: str) -> None:
     cursors = import_module(f"{'MySQLdb' if driver == 'mysqlclient' else 'pymysql'}.cursors")
 
-    def told(**options: Any) -> list[str]:
+    def reported(**options: Any) -> list[str]:
         database = {"HOST": "127.0.0.1", "OPTIONS": options}
         found = settings_findings("default", database)
         return [str(message.id).partition(".")[2] for message in found]
 
-    assert told(cursorclass=cursors.SSCursor) == ["W010"]
-    assert told(cursorclass=cursors.DictCursor) == []
+    assert reported(cursorclass=cursors.SSCursor) == ["W010"]
+    assert reported(cursorclass=cursors.DictCursor) == []
     of_mysqlclient = driver == "mysqlclient"
-    assert told(connect_timeout=0) == (["W011"] if of_mysqlclient else [])
-    assert told(ssl=True) == (["I001"] if of_mysqlclient and is_connector_c() else [])
+    assert reported(connect_timeout=0) == (["W011"] if of_mysqlclient else [])
+    assert reported(ssl=True) == (["I001"] if of_mysqlclient and is_connector_c() else [])
 
 
 def test_misplaced_setting_is_refused_by_the_driver(make_connection: ConnectionFactory) -> None:
@@ -286,7 +286,7 @@ def _host_info(connection: Connection) -> str:
     return str(connection.connection.get_host_info()).lower()
 
 
-def test_transport_is_told_as_the_driver_takes_it(
+def test_transport_is_reported_as_the_driver_takes_it(
     make_connection: ConnectionFactory, server: Server, driver: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "my.cnf"
@@ -304,22 +304,22 @@ def test_transport_is_told_as_the_driver_takes_it(
     ]
     for host, options in cases:
         connection = make_connection(HOST=host, options=options)
-        told = unix_socket(driver, Entry(connection.alias, connection.settings_dict))
-        assert bool(told) == ("unix" in _host_info(connection)), (host, options)
+        reported = unix_socket(driver, Entry(connection.alias, connection.settings_dict))
+        assert bool(reported) == ("unix" in _host_info(connection)), (host, options)
 
 
 def test_localhost_is_a_unix_socket_for_mysqlclient_alone(
     make_connection: ConnectionFactory, driver: str
 ) -> None:
     connection = make_connection(HOST="localhost")
-    told = unix_socket(driver, Entry(connection.alias, connection.settings_dict))
+    reported = unix_socket(driver, Entry(connection.alias, connection.settings_dict))
     if driver == "mysqlclient":
         # Where the system's server would be; the tests' server listens elsewhere.
         with pytest.raises(OperationalError, match="socket"):
             connection.ensure_connection()
-        assert "'localhost'" in told
+        assert "'localhost'" in reported
     else:
-        assert "unix" not in _host_info(connection) and told == ""
+        assert "unix" not in _host_info(connection) and reported == ""
 
 
 def _cipher(connection: Connection) -> str:

@@ -67,7 +67,7 @@ class Outcome:
         return {found["id"].partition(".")[2]: found for found in self.alias["findings"]}
 
 
-def wait_until_gone(admin: Admin, before: set[int]) -> None:
+def wait_until_closed(admin: Admin, before: set[int]) -> None:
     """Return once the server has no other connections than those of `before`."""
     deadline = time.monotonic() + 5
     while admin.connection_ids() - before:
@@ -91,7 +91,7 @@ def add_alias() -> Iterator[Callable[..., str]]:
         connections.settings.pop(alias, None)
 
 
-# ##### What it tells #####
+# ##### What it reports #####
 
 
 def test_report_is_that_of_the_server_and_of_the_socket(
@@ -107,37 +107,37 @@ def test_report_is_that_of_the_server_and_of_the_socket(
     recycle = {} if transport == "socket" else {"keepalive": 7, "network_timeout": 12}
     connection = make_connection(transport=transport, recycle=recycle, CONN_MAX_AGE=90)
     outcome = Outcome(connection.alias, json=True)
-    told = outcome.alias
+    reported = outcome.alias
     assert outcome.status == 0, outcome.out
     assert outcome.document["environment"]["driver"]["name"] == driver
-    assert told["server"]["vendor"] == vendor
-    assert told["server"]["version"] == admin.value("SELECT VERSION()")
-    assert told["server"]["wait_timeout"] == 28800
-    assert told["idle_limit"] == {
+    assert reported["server"]["vendor"] == vendor
+    assert reported["server"]["version"] == admin.value("SELECT VERSION()")
+    assert reported["server"]["wait_timeout"] == 28800
+    assert reported["idle_limit"] == {
         "seconds": 28770,
         "shortest": 28770,
         "reason": "wait_timeout 28800 s less 30 s",
     }
-    assert (told["max_age"]["seconds"], told["max_age"]["shortest"]) == (90, 85.5)
+    assert (reported["max_age"]["seconds"], reported["max_age"]["shortest"]) == (90, 85.5)
     # The same as of a connection that the application opens with these settings.
     connection.ensure_connection()
     descriptor = choose().descriptor(connection.connection)
     assert descriptor is not None
-    kernel = {option["name"]: option["found"] for option in told["kernel"]}
+    kernel = {option["name"]: option["found"] for option in reported["kernel"]}
     options = network_path.options_of(descriptor)
     assert kernel == ({} if options is None else options._asdict())
     if transport == "socket":
-        assert told["transport"]["address"] == server.socket
+        assert reported["transport"]["address"] == server.socket
     else:
-        assert told["transport"]["address"] == f"127.0.0.1:{server.port}"
+        assert reported["transport"]["address"] == f"127.0.0.1:{server.port}"
         assert kernel["TCP_KEEPIDLE"] == 7
         assert kernel["TCP_USER_TIMEOUT"] == 12000
-        assert all(option["asked"] == option["found"] for option in told["kernel"])
-    assert told["tls"]["version"] == ("TLSv1.3" if transport == "tls" else "")
+        assert all(option["asked"] == option["found"] for option in reported["kernel"])
+    assert reported["tls"]["version"] == ("TLSv1.3" if transport == "tls" else "")
     if transport == "tls":
-        assert told["tls"]["verified"].startswith("certificate")
-    assert 0 < told["cost"]["liveness_check_us"] < told["cost"]["ping_ms"] * 1000
-    assert told["findings"] == []
+        assert reported["tls"]["verified"].startswith("certificate")
+    assert 0 < reported["cost"]["liveness_check_us"] < reported["cost"]["ping_ms"] * 1000
+    assert reported["findings"] == []
 
 
 def test_table_says_the_same_within_its_width(make_connection: ConnectionFactory) -> None:
@@ -156,7 +156,7 @@ def test_it_opens_its_own_connections_and_closes_them(connection: Connection, ad
         assert connection_id(connection) == mine
         assert connection.in_atomic_block
     assert counters() == before
-    wait_until_gone(admin, {mine})
+    wait_until_closed(admin, {mine})
 
 
 def test_table_names_what_is_ignored(
@@ -195,7 +195,9 @@ def test_backend_that_is_made_from_ours_is_reported(
     assert outcome.alias["kernel"] and outcome.alias["cost"]
 
 
-def test_options_of_ours_on_the_stock_backend_are_told(make_connection: ConnectionFactory) -> None:
+def test_options_of_ours_on_the_stock_backend_are_reported(
+    make_connection: ConnectionFactory,
+) -> None:
     outcome = Outcome(make_connection(STOCK, recycle={"idle_limit": 5}).alias, json=True)
     assert {"E003", "unreachable"} <= outcome.found.keys()
     assert outcome.status == 1
@@ -228,15 +230,15 @@ def test_aliases_on_other_databases_are_ignored(
 def test_unreachable_alias_is_a_finding_and_the_others_are_reported(
     make_connection: ConnectionFactory, driver: str
 ) -> None:
-    silent = make_connection(PORT=free_port(), recycle={"connect_retries": 0})
-    outcome = Outcome(silent.alias, make_connection().alias, json=True)
+    unreachable = make_connection(PORT=free_port(), recycle={"connect_retries": 0})
+    outcome = Outcome(unreachable.alias, make_connection().alias, json=True)
     first, second = outcome.document["aliases"]
     (found,) = first["findings"]
     assert found["id"] == "django_mysql_recycle.unreachable"
     assert ("2002" if driver == "mysqlclient" else "2003") in found["message"]
     assert found["hint"].startswith("No answer from this address")
     assert (first["reachable"], second["reachable"]) == (False, True)
-    assert (outcome.status, outcome.error) == (1, f"{silent.alias}: 1 error")
+    assert (outcome.status, outcome.error) == (1, f"{unreachable.alias}: 1 error")
 
 
 @pytest.mark.parametrize("options", [{}, {"json": True}])
@@ -392,7 +394,7 @@ def test_nonsense_in_the_settings_is_a_finding(
     assert list(Outcome(listed, json=True).found) == ["E001"]
 
 
-def test_socket_that_somebody_else_changes_is_a_finding(make_connection: ConnectionFactory) -> None:
+def test_socket_that_other_code_changes_is_a_finding(make_connection: ConnectionFactory) -> None:
     alias = make_connection().alias
 
     def meddle(connection: Connection, **kwargs: Any) -> None:
@@ -446,7 +448,7 @@ def test_what_the_system_checks_say_is_among_the_findings(
     assert Outcome(alias, json=True, skip_checks=True).found == {}
 
 
-def test_tls_without_an_authority_is_told_with_what_it_costs(
+def test_tls_without_an_authority_is_reported_with_what_it_costs(
     make_connection: ConnectionFactory, driver: str
 ) -> None:
     tls: dict[str, Any] = {"ssl": {}} if driver == "pymysql" else {"ssl_mode": "REQUIRED"}
@@ -471,7 +473,7 @@ def test_authority_that_is_named_is_verified_against_as_the_report_says(
     assert "certificate" in outcome.found["unreachable"]["message"]
 
 
-def test_certificates_that_are_loaded_each_time_are_told_once(
+def test_certificates_that_are_loaded_each_time_are_reported_once(
     make_connection: ConnectionFactory,
 ) -> None:
     connection = make_connection(transport="tls")

@@ -90,12 +90,12 @@ def test_status_1_where_something_is_wrong(project: Project) -> None:
 def test_reader_that_leaves_early_is_no_error(project: Project) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    with os.fdopen(writing, "wb") as nobody:
+    with os.fdopen(writing, "wb") as unread:
         for arguments in ([], ["--json"]):
             result = subprocess.run(
                 [*COMMAND, *arguments],
                 env=project(other={}),
-                stdout=nobody,
+                stdout=unread,
                 stderr=subprocess.PIPE,
                 text=True,
                 timeout=30,
@@ -162,7 +162,7 @@ def test_interrupted_proof_leaves_cleanly_with_status_130(project: Project, admi
     assert "Traceback" not in err
     assert not set(err) & {"\r", "\x1b"}
     for number in admin.connection_ids() - before:
-        admin.wait_until_gone(number)
+        admin.wait_until_closed(number)
 
 
 def on_terminal(*arguments: str, env: dict[str, str]) -> tuple[int, str]:
@@ -190,15 +190,15 @@ def on_terminal(*arguments: str, env: dict[str, str]) -> tuple[int, str]:
 def test_terminal_gets_colours_and_one_line_that_is_rewritten(
     project: Project, server: Server
 ) -> None:
-    status, told = on_terminal("--prove", env={**project(), "TERM": "xterm"})
-    assert status == 0, told
-    assert "\x1b[" in told
-    waiting = [part for part in told.split("\r") if "waiting for the server" in part]
+    status, reported = on_terminal("--prove", env={**project(), "TERM": "xterm"})
+    assert status == 0, reported
+    assert "\x1b[" in reported
+    waiting = [part for part in reported.split("\r") if "waiting for the server" in part]
     assert len(waiting) > 10
     assert "\n" not in "".join(waiting)
-    assert re.search(r"\r +\r", told), "the line is not cleared"
-    assert "proven: " in told
-    assert server.password not in told
+    assert re.search(r"\r +\r", reported), "the line is not cleared"
+    assert "proven: " in reported
+    assert server.password not in reported
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_terminal_gets_no_colours_where_they_are_not_wanted(
     project: Project, arguments: list[str], more: dict[str, str]
 ) -> None:
     env = {**project(stock={"ENGINE": STOCK}), "TERM": "xterm", **more}
-    status, told = on_terminal(*arguments, env=env)
-    assert status == 0, told
-    assert "django_mysql_recycle.stock_backend" in told
-    assert "\x1b" not in told
+    status, reported = on_terminal(*arguments, env=env)
+    assert status == 0, reported
+    assert "django_mysql_recycle.stock_backend" in reported
+    assert "\x1b" not in reported

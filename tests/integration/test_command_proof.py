@@ -18,7 +18,7 @@ from servers import HAProxy, Server
 from .admin import Admin
 from .connections import STOCK, ConnectionFactory
 from .queries import kill, run
-from .test_command import Outcome, wait_until_gone
+from .test_command import Outcome, wait_until_closed
 
 
 def test_proof_shows_a_new_connection_and_what_it_cost(
@@ -38,7 +38,7 @@ def test_proof_shows_a_new_connection_and_what_it_cost(
     lines = outcome.err.splitlines()
     assert len(lines) >= 2 and all("waiting for the server to close" in line for line in lines)
     assert not set(outcome.err) & {"\r", "\x1b", "\b"}
-    # The report tells it; the project's log may be on stdout, and somebody may be alarmed.
+    # The report says it; the project's log may be on stdout, and may cause an alarm.
     assert [record.getMessage() for record in caplog.records] == []
 
 
@@ -72,7 +72,7 @@ def test_connection_that_only_ours_replaced_proves_nothing(
 def test_proof_needs_a_witness(
     make_connection: ConnectionFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(liveness, "_look", None)  # nobody sees a connection being closed
+    monkeypatch.setattr(liveness, "_look", None)  # no one sees a connection being closed
     ours, stock = make_connection(), make_connection(STOCK, PASSWORD="another")
     proof = prove(ours, stock, choose(), lambda *_: None, wait_timeout=1, patience=0.2)
     assert proof.closed is None
@@ -108,10 +108,10 @@ def test_interrupted_proof_is_an_error_with_the_status_of_ctrl_c(
             Command(), database=alias, prove=True, stdout=io.StringIO(), stderr=Impatient()
         )
     assert error.value.returncode == 130
-    wait_until_gone(admin, before)
+    wait_until_closed(admin, before)
 
 
-def test_proof_tells_who_hung_up_first(
+def test_proof_says_which_end_closed_first(
     make_connection: ConnectionFactory, haproxy: Callable[..., HAProxy]
 ) -> None:
     balancer = haproxy(client_timeout=1, server_timeout=1)
@@ -138,11 +138,11 @@ def test_proof_that_fails_says_so(
             Command(), database=alias, prove=True, json=True, stdout=out, stderr=Saboteur()
         )
     assert error.value.returncode == 1
-    (told,) = json.loads(out.getvalue())["aliases"]
-    assert [found["id"] for found in told["findings"]] == ["django_mysql_recycle.proof_failed"]
-    assert told["proof"]["outcome"] == "failed"
-    assert "OperationalError" in told["proof"]["explanation"]
-    assert (told["proof"]["connection_id_after"], told["proof"]["next_ms"]) == (None, None)
+    (reported,) = json.loads(out.getvalue())["aliases"]
+    assert [found["id"] for found in reported["findings"]] == ["django_mysql_recycle.proof_failed"]
+    assert reported["proof"]["outcome"] == "failed"
+    assert "OperationalError" in reported["proof"]["explanation"]
+    assert (reported["proof"]["connection_id_after"], reported["proof"]["next_ms"]) == (None, None)
 
 
 def test_proof_works_with_autocommit_off_and_without_a_control_that_cannot_connect(

@@ -33,7 +33,7 @@ class Boom(Exception):
 
 
 def refuse(between: FaultProxy) -> None:
-    """From now on nobody can connect through the proxy."""
+    """From now on no client can connect through the proxy."""
     between.retarget("127.0.0.1", 1)
 
 
@@ -72,7 +72,7 @@ def test_commit_whose_answer_is_lost_raises_once_and_the_server_has_the_rows(
         insert(connection, "a")
         hooks.register(connection, "a")
         between.cut_at(b"COMMIT", when="after", how=how)
-    # Nobody can know it here: the error is the truth about that, and no hook may run.
+    # It cannot be known here: the error is the truth about that, and no hook may run.
     assert (owners(admin), hooks) == (["a"], [])
     assert [sql for sql in between.connections[0].queries() if sql == "COMMIT"] == ["COMMIT"]
     assert len(between.connections) == 1
@@ -192,7 +192,7 @@ def test_hook_that_uses_the_database_gets_a_new_connection(
     assert sorted(hooks) == ["hook", "inner", "second"]
 
 
-def test_hook_that_raises_is_heard_and_the_connection_works(proxied: Proxied, admin: Admin) -> None:
+def test_error_of_a_hook_is_raised_and_the_connection_works(proxied: Proxied, admin: Admin) -> None:
     connection, between = proxied()
 
     def hook() -> None:
@@ -379,9 +379,9 @@ def test_with_autocommit_off_the_moment_after_commit_or_rollback_is_a_safe_point
     insert(connection, "a")
     getattr(connection, end)()
     kill(admin, connection)
-    with listening(connection) as told:
+    with listening(connection) as received:
         insert(connection, "b")
-    assert told.recycled == ["closed"]
+    assert received.recycled == ["closed"]
     # The mode has survived: the row is not there before commit().
     assert not connection.get_autocommit()
     expected = ["a"] if end == "commit" else []
@@ -397,13 +397,13 @@ def test_with_autocommit_off_nothing_is_replaced_while_work_is_uncommitted(
     connection = off(make_connection, kind)
     insert(connection, "a")
     kill(admin, connection)
-    with listening(connection) as told:
+    with listening(connection) as received:
         for owner in "bc":
             with pytest.raises(Error):
                 insert(connection, owner)
         with pytest.raises(Error):
             connection.commit()
-    assert told.recycled == []
+    assert received.recycled == []
     connection.rollback()
     insert(connection, "d")
     connection.commit()
@@ -505,9 +505,9 @@ def test_hook_registered_before_a_replacement_runs_once(
     kill(admin, connection)
     with transaction.atomic(using=connection.alias):
         hooks.register(connection, "a")
-        with listening(connection) as told:
+        with listening(connection) as received:
             insert(connection, "a")
-        assert told.recycled == []  # entering the block has replaced it already
+        assert received.recycled == []  # entering the block has replaced it already
     connection.commit()
     connection.set_autocommit(True)
     connection.set_autocommit(False)

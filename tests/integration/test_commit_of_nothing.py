@@ -61,13 +61,13 @@ def test_commit_of_nothing_succeeds_on_a_connection_that_died_while_idle(
         connection.commit()
     autocommit = connection.autocommit
     kill(admin, connection)
-    with listening(connection) as told:
+    with listening(connection) as received:
         for _ in range(2):
             transaction.commit(using=connection.alias)
         insert(connection, "after")
         transaction.commit(using=connection.alias)
     assert "after" in owners(admin)
-    assert len(told.recycled) == 1 and told.repeated == []
+    assert len(received.recycled) == 1 and received.repeated == []
     assert connection.autocommit is autocommit
     assert_works(connection, admin)
 
@@ -182,12 +182,12 @@ def test_commit_where_session_state_was_lost_raises_that_once(
     if begin is not lock:
         insert(connection, "lost")
     kill(admin, connection)
-    with listening(connection) as told:
+    with listening(connection) as received:
         with pytest.raises(SessionStateLost):
             connection.commit()
         connection.commit()
         insert(connection, "next")
-    assert len(told.lost) == 1
+    assert len(received.lost) == 1
     assert owners(admin) == ["next"]
 
 

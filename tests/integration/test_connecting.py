@@ -30,7 +30,7 @@ SLACK = 1.4
 
 
 class SlowServer:
-    """The session's server behind a proxy that can drip and fall silent, over any transport."""
+    """The session's server behind a proxy that can drip and stop answering, over any transport."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class SlowServer:
         )
 
     def another(self, connection: Any, number: int) -> FaultProxy:
-        """A proxy of its own for this connection, so that many can fall silent at a time."""
+        """A proxy of its own for this connection, so that many can stop answering at a time."""
         sockets = self.proxy.sockets and (f"{self.proxy.host}{number}", self.proxy.sockets[1])
         proxy = FaultProxy(*self.proxy.target, sockets=sockets)
         self.stack.callback(proxy.close)
@@ -134,11 +134,11 @@ def test_server_that_stops_after_the_login_over_tls_is_given_up_within_connect_t
     kind: Any = choose()._connecting  # type: ignore[attr-defined]
     set_character_set = kind.set_character_set
 
-    def fall_silent_first(self: Any, *args: Any) -> None:
+    def stop_answering_first(self: Any, *args: Any) -> None:
         slow.proxy.request_limit = 0
         set_character_set(self, *args)
 
-    monkeypatch.setattr(kind, "set_character_set", fall_silent_first)
+    monkeypatch.setattr(kind, "set_character_set", stop_answering_first)
     assert seconds_to_fail(connection) < 1 + SLACK
     assert slow.proxy.request_limit == 0
 
@@ -265,7 +265,7 @@ def test_connection_beside_the_one_in_use_is_the_drivers_own_as_well(
 
 
 @pytest.mark.parametrize("kind", ["refused", "unknown name"])
-def test_what_keeps_from_connecting_is_told_in_the_drivers_words(
+def test_what_keeps_from_connecting_is_reported_in_the_drivers_words(
     make_connection: ConnectionFactory, kind: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -330,11 +330,11 @@ def test_statements_of_a_first_connect_are_logged_as_by_the_stock_backend(
 def test_character_set_is_that_of_the_stock_backend(
     make_connection: ConnectionFactory, charset: str
 ) -> None:
-    told = []
+    reported = []
     for engine in (OURS, STOCK):
         connection: Any = make_connection(engine, options={"charset": charset})
         names = "@@character_set_client, @@character_set_results, @@collation_connection"
-        told.append(
+        reported.append(
             (
                 run(connection, f"SELECT {names}, %s, HEX(%s)", "é", "é"),
                 connection.connection.character_set_name()
@@ -343,7 +343,7 @@ def test_character_set_is_that_of_the_stock_backend(
                 connection.connection.encoding,
             )
         )
-    assert told[0] == told[1]
+    assert reported[0] == reported[1]
 
 
 @pytest.mark.parametrize("what", ["connect", "get_new_connection"])
@@ -408,7 +408,7 @@ def test_connect_timeout_of_an_option_file_bounds_what_follows_the_login(
 
 @contextmanager
 def deaf() -> Iterator[tuple[str, int]]:
-    """An address whose kernel answers nobody: its queue of connections is full."""
+    """An address whose kernel answers no client: its queue of connections is full."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))

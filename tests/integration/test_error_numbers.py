@@ -109,13 +109,13 @@ def test_statement_whose_trigger_signals_a_number_runs_once_on_a_connection_that
     connection = rested(make_connection(transport=transport, recycle=recycle))
     before = session_id(connection)
     numbers = [*OF_A_CLIENT, *OF_THE_SERVER]
-    with listening(connection) as told:
+    with listening(connection) as received:
         for number in numbers:
             rest(connection)
             raise_number(connection, number)
             assert value(connection, "SELECT CONNECTION_ID()") == before, number
     assert marks(admin) == numbers
-    assert (told.repeated, told.recycled, told.lost) == ([], [], [])
+    assert (received.repeated, received.recycled, received.lost) == ([], [], [])
     assert_works(connection, admin)
 
 
@@ -126,10 +126,10 @@ def test_statement_that_signals_a_number_by_a_routine_runs_once(
 ) -> None:
     connection = rested(make_connection(recycle=BLIND))
     before = session_id(connection)
-    with listening(connection) as told:
+    with listening(connection) as received:
         raise_number(connection, number, way)
         assert value(connection, "SELECT CONNECTION_ID()") == before
-    assert (told.repeated, told.recycled, told.lost) == ([], [], [])
+    assert (received.repeated, received.recycled, received.lost) == ([], [], [])
     assert marks(admin) == [number]
 
 
@@ -152,16 +152,16 @@ def test_statement_that_signals_a_number_through_a_proxy_runs_once(
 
 
 @pytest.mark.parametrize("number", OF_A_NODE)
-def test_signalled_number_of_a_node_replaces_nothing_that_carries_state(
+def test_signalled_number_of_a_node_replaces_nothing_that_has_state(
     make_connection: ConnectionFactory, admin: Admin, number: int
 ) -> None:
     connection = rested(make_connection())
     before = session_id(connection)
     assert value(connection, "SELECT GET_LOCK('import', 0)") == 1
-    with listening(connection) as told:
+    with listening(connection) as received:
         raise_number(connection, number)
         assert value(connection, "SELECT IS_USED_LOCK('import')") == before
-    assert (told.repeated, told.recycled, told.lost) == ([], [], [])
+    assert (received.repeated, received.recycled, received.lost) == ([], [], [])
     assert marks(admin) == [number]
     assert value(connection, "SELECT RELEASE_LOCK('import')") == 1
 
@@ -188,10 +188,10 @@ def test_lock_is_kept_over_a_signalled_number(
     before = session_id(connection)
     assert value(connection, "SELECT GET_LOCK('import', 0)") == 1
     rest(connection)
-    with listening(connection) as told:
+    with listening(connection) as received:
         raise_number(connection, number)
         assert value(connection, "SELECT IS_USED_LOCK('import')") == before
-    assert told.lost == []
+    assert received.lost == []
     assert value(connection, "SELECT RELEASE_LOCK('import')") == 1
 
 
@@ -231,14 +231,14 @@ def test_statement_after_an_idle_timeout_that_the_driver_can_prove_is_run_once_m
         (driver == "mysqlclient" and vendor == "mysql")
         or (vendor == "mariadb" and not through_a_proxy)
     )
-    with listening(connection) as told:
+    with listening(connection) as received:
         if proved:
             insert(connection, "new")
         else:
             with pytest.raises(OperationalError) as caught:
                 insert(connection, "new")
             assert code_of(caught.value) == 2013
-    assert told.repeated == (["lost"] if proved else [])
+    assert received.repeated == (["lost"] if proved else [])
     assert owners(admin) == (["new"] if proved else [])
     assert_works(connection, admin)
 
@@ -254,9 +254,9 @@ def test_descriptor_that_belongs_to_another_socket_by_now_is_not_taken_for_the_c
     try:
         if one.fileno() != number:
             os.dup2(one.fileno(), number)
-        with listening(connection) as told:
+        with listening(connection) as received:
             insert(connection, "new")
-        assert told.repeated == ["lost"]
+        assert received.repeated == ["lost"]
         assert balances(admin) == {"new": 0}
         assert os.fstat(number).st_ino == os.fstat(one.fileno()).st_ino
     finally:

@@ -58,9 +58,9 @@ def test_recycled(
 ) -> None:
     value(connection, "SELECT 1")
     kill(admin, connection)
-    with listening(connection) as told, receiving(connection_recycled, misdeed):
+    with listening(connection) as received, receiving(connection_recycled, misdeed):
         insert(connection, "application")
-    assert told.recycled == ["closed"] and not told.repeated and not told.lost
+    assert received.recycled == ["closed"] and not received.repeated and not received.lost
     assert owners(admin).count("application") == 1
     assert_works(connection, admin)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
@@ -72,11 +72,11 @@ def test_recycled_on_entering_a_block(
 ) -> None:
     value(connection, "SELECT 1")
     kill(admin, connection)
-    with listening(connection) as told, receiving(connection_recycled, misdeed):
+    with listening(connection) as received, receiving(connection_recycled, misdeed):
         with transaction.atomic(using=connection.alias):
             insert(connection, "application")
             assert "application" not in owners(admin)
-    assert told.recycled == ["closed"]
+    assert received.recycled == ["closed"]
     assert owners(admin).count("application") == 1
     assert_works(connection, admin)
 
@@ -94,11 +94,11 @@ def test_repeated(
     run(connection, "SELECT 1")  # the first rest has read wait_timeout
     kill(admin, connection)
     rest(connection)
-    with listening(connection) as told, receiving(statement_repeated, misdeed):
+    with listening(connection) as received, receiving(statement_repeated, misdeed):
         insert(connection, "application")
-    assert told.repeated == ["lost"]
+    assert received.repeated == ["lost"]
     # One connection for the two of them, whoever has opened it.
-    assert told.recycled == ([] if misdeed in (close, reopen) else ["lost"])
+    assert received.recycled == ([] if misdeed in (close, reopen) else ["lost"])
     assert owners(admin).count("application") == 1
     assert_works(connection, admin)
 
@@ -110,11 +110,11 @@ def test_repeated_on_entering_a_block(
     connection = make_connection(recycle={"liveness_check": False, "ping_after": None})
     run(connection, "SELECT 1")
     kill(admin, connection)
-    with listening(connection) as told, receiving(statement_repeated, misdeed):
+    with listening(connection) as received, receiving(statement_repeated, misdeed):
         with transaction.atomic(using=connection.alias):
             insert(connection, "application")
             assert "application" not in owners(admin)
-    assert told.repeated == ["lost"]
+    assert received.repeated == ["lost"]
     assert owners(admin).count("application") == 1
     assert_works(connection, admin)
 
@@ -123,13 +123,13 @@ def test_repeated_on_entering_a_block(
 def test_state_lost(connection: Connection, admin: Admin, misdeed: Callable[..., Any]) -> None:
     run(connection, "SELECT GET_LOCK('events', 5)")
     kill(admin, connection)
-    with listening(connection) as told, receiving(session_state_lost, misdeed):
+    with listening(connection) as received, receiving(session_state_lost, misdeed):
         with pytest.raises(SessionStateLost):
             insert(connection, "application")
         assert "application" not in owners(admin)
-        assert [facts["raised"] for facts in told.lost] == [True]
+        assert [facts["raised"] for facts in received.lost] == [True]
         insert(connection, "application")
-    assert len(told.lost) == 1
+    assert len(received.lost) == 1
     assert_works(connection, admin)
 
 
@@ -139,27 +139,27 @@ def test_state_lost_while_closing(
 ) -> None:
     run(connection, "SELECT GET_LOCK('events', 5)")
     kill(admin, connection)
-    with listening(connection) as told, receiving(session_state_lost, misdeed):
+    with listening(connection) as received, receiving(session_state_lost, misdeed):
         connection.close()
         with pytest.raises(SessionStateLost):
             run(connection, "SELECT 1")
         run(connection, "SELECT 1")
-    assert len(told.lost) == 1
+    assert len(received.lost) == 1
     assert_works(connection, admin)
 
 
-def test_what_was_left_in_a_replaced_connection_is_told_lost_once(
+def test_loss_of_what_was_left_in_a_replaced_connection_is_reported_once(
     connection: Connection, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
     insert(connection, "first")
     kill(admin, connection)
-    with listening(connection) as told:
+    with listening(connection) as received:
         run(connection, "SELECT 1")
-        assert (told.recycled, told.lost) == (["closed"], [])
+        assert (received.recycled, received.lost) == (["closed"], [])
         with pytest.raises(SessionStateLost, match="LAST_INSERT_ID"):
             run(connection, "SELECT LAST_INSERT_ID()")
         assert value(connection, "SELECT LAST_INSERT_ID()") == 0
-    (lost,) = told.lost
+    (lost,) = received.lost
     assert (lost["state"], lost["reason"]) == (("LAST_INSERT_ID()",), "closed")
     assert 0 <= lost["idle"] <= lost["age"] < 10 and lost["raised"]
     assert counters()[connection.alias]["state_lost"] == {"closed": 1}
@@ -190,12 +190,12 @@ def test_ctrl_c_in_a_receiver_does_not_hush_up_the_loss(
 
     run(connection, "SELECT GET_LOCK('events', 5)")
     kill(admin, connection)
-    with listening(connection) as told:
+    with listening(connection) as received:
         with receiving(session_state_lost, leave), pytest.raises(KeyboardInterrupt):
             run(connection, "SELECT 1")
         with pytest.raises(SessionStateLost):
             run(connection, "SELECT 1")
-    assert len(told.lost) == 1
+    assert len(received.lost) == 1
     assert_works(connection, admin)
 
 
@@ -211,13 +211,13 @@ def test_receiver_that_takes_longer_than_wait_timeout_costs_no_statement(
 
     value(connection, "SELECT 1")
     kill(admin, connection)
-    with listening(connection) as told, receiving(connection_recycled, dawdle):
+    with listening(connection) as received, receiving(connection_recycled, dawdle):
         insert(connection, "application")
     assert owners(admin) == ["application"]
-    assert told.recycled == ["closed", "closed"]
+    assert received.recycled == ["closed", "closed"]
 
 
-def test_event_is_told_in_the_thread_that_met_it(
+def test_event_is_reported_in_the_thread_that_met_it(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
     where: list[threading.Thread] = []
@@ -244,26 +244,26 @@ def test_event_is_told_in_the_thread_that_met_it(
     assert where == [thread]
 
 
-def test_recycling_that_takes_more_than_one_try_is_told_once_when_it_succeeds(
+def test_recycling_that_takes_more_than_one_try_is_reported_once_when_it_succeeds(
     make_connection: ConnectionFactory, server: Server
 ) -> None:
     connection = make_connection(recycle={"connect_retries": 0})
     run(connection, "SELECT 1")
     server.stop()
-    with listening(connection) as told:
+    with listening(connection) as received:
         for _ in range(2):
             with pytest.raises(OperationalError):
                 run(connection, "SELECT 1")
-        assert not told.recycled
+        assert not received.recycled
         server.start()
         run(connection, "SELECT 1")
-        assert told.recycled == ["closed"]
+        assert received.recycled == ["closed"]
         run(connection, "SELECT 1")
-    assert told.recycled == ["closed"]
+    assert received.recycled == ["closed"]
     assert counters()[connection.alias]["recycled"] == {"closed": 1}
 
 
-def test_limits_in_force_are_told(
+def test_limits_in_force_are_reported(
     make_connection: ConnectionFactory, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
     connection = make_connection(
@@ -276,11 +276,11 @@ def test_limits_in_force_are_told(
     run(connection, "SELECT 1")  # the first rest has read wait_timeout
     kill(admin, connection)
     run(connection, "SELECT 1")
-    (told,) = recycles
-    assert (told["idle_limit"], told["max_age"]) == (36, 600)
-    assert told["alias"] == connection.alias and told["connection"] is connection
-    assert told["sender"] is type(connection)
-    assert 0 <= told["idle"] <= told["age"] < 60
+    (received,) = recycles
+    assert (received["idle_limit"], received["max_age"]) == (36, 600)
+    assert received["alias"] == connection.alias and received["connection"] is connection
+    assert received["sender"] is type(connection)
+    assert 0 <= received["idle"] <= received["age"] < 60
 
 
 def test_log_never_shows_sql_parameters_or_credentials(
@@ -293,9 +293,9 @@ def test_log_never_shows_sql_parameters_or_credentials(
             kill(admin, connection)
             with pytest.raises(SessionStateLost) if "LOCK" in sql else _nothing():
                 run(connection, "SELECT %s, 'verborgen'", "geheim")
-    told = [record for record in caplog.records if record.name == "django_mysql_recycle"]
-    assert len(told) == 2
-    for record in told:
+    received = [record for record in caplog.records if record.name == "django_mysql_recycle"]
+    assert len(received) == 2
+    for record in received:
         text = logging.Formatter().format(record)
         assert not any(secret in text for secret in secrets), text
     assert counters()[connection.alias] == {

@@ -75,7 +75,7 @@ def test_migration_matches_the_model(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("engine", "status"), [(OURS, 200), (STOCK, 500)])
-def test_page_survives_silence_in_the_middle_of_a_request(
+def test_page_survives_a_pause_in_the_middle_of_a_request(
     own_server: Callable[..., Server], engine: str, status: int
 ) -> None:
     port = free_port()
@@ -121,7 +121,7 @@ def test_bench_is_for_development_on_this_machine(server: Server) -> None:
     assert "deployed [404, 404, 404, 404]" in result.stdout
 
 
-def test_taken_port_is_told_before_a_server_is_started() -> None:
+def test_taken_port_is_reported_before_a_server_is_started() -> None:
     # Also before .server.json is written, which may be that of another `make run`.
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -132,7 +132,7 @@ def test_taken_port_is_told_before_a_server_is_started() -> None:
 
 
 def _get(port: int, path: str, *, until: float = 0) -> tuple[int, str]:
-    """Status and text of a page; asked for again for `until` seconds while nobody listens."""
+    """Status and text of a page; asked for again for `until` seconds while no server listens."""
     deadline = time.monotonic() + until
     while True:
         try:

@@ -16,7 +16,7 @@ from servers import FaultProxy, Namespace, Server
 from .admin import Admin
 from .connections import OURS, STOCK, ConnectionFactory
 from .matrix import FIRST, RAISES, SITUATIONS, TRANSPORTS, Cell, Matrix, expected
-from .silence import silent_cells
+from .unresponsive import unresponsive_cells
 
 CHEAP = [
     (fault, transport)
@@ -58,10 +58,10 @@ def test_every_cell_is_as_promised_when_the_server_goes_down(matrix: Matrix, fau
 
 
 @pytest.mark.netns
-def test_every_cell_is_as_promised_on_a_silent_path(
+def test_every_cell_is_as_promised_on_an_unresponsive_network(
     make_connection: ConnectionFactory, namespace: Namespace, own_server: Callable[..., Server]
 ) -> None:
-    check(silent_cells(OURS, make_connection, namespace, own_server, ["insert", "atomic"]))
+    check(unresponsive_cells(OURS, make_connection, namespace, own_server, ["insert", "atomic"]))
 
 
 @pytest.mark.parametrize("fault", ["idle", "KILL", "answer cut off"])

@@ -23,12 +23,11 @@ from django_mysql_recycle import pinned
 from ..testapp.models import Account
 from .acts import insert, outcome, owners, session_id
 from .admin import Admin
-from .connections import STOCK, Connection, ConnectionFactory
+from .connections import STOCK, Connection, ConnectionFactory, unbuffered
 from .forking import fork, fork_without_hooks, in_child, output_of_program
 from .handlers import serve_wsgi
 from .queries import connection_id, run, value
 from .test_composition import NAMES
-from .test_fork import unbuffered
 
 ONE = "SELECT 1"
 
@@ -366,7 +365,7 @@ def test_first_action_of_a_child_forked_without_hooks_is_as_with_hooks(
 def test_child_forked_without_hooks_reads_nothing_of_its_parents_rows(
     make_connection: ConnectionFactory, admin: Admin, driver: str, deed: str
 ) -> None:
-    connection = make_connection(options={"cursorclass": unbuffered(driver)})
+    connection = make_connection(options=unbuffered(driver))
     for owner in "abc":
         insert(connection, owner)
     with connection.cursor() as cursor:

@@ -22,8 +22,16 @@ from django_mysql_recycle.signals import connection_recycled
 from ..testapp.models import Account
 from .acts import Hooks, assert_works, insert, outcome, owners, session_id, wait_until_hung_up
 from .admin import Admin
-from .connections import STOCK, Connection, ConnectionFactory
-from .forking import Child, fork, fork_without_hooks, in_child, output_of_program, start, tell
+from .connections import STOCK, Connection, ConnectionFactory, unbuffered
+from .forking import (
+    Child,
+    fork,
+    fork_without_hooks,
+    in_child,
+    output_of_program,
+    send_result,
+    start,
+)
 from .queries import connection_id, kill, run, value
 from .test_events import receiving
 
@@ -149,7 +157,7 @@ def test_child_forked_inside_atomic_gets_errors_until_it_leaves_the_block(
         pass
 
     connection = make_connection()
-    told: list[Any] = []
+    reported: list[Any] = []
     reading, writing = os.pipe()
     pid = -1
     try:
@@ -162,9 +170,9 @@ def test_child_forked_inside_atomic_gets_errors_until_it_leaves_the_block(
                 if pid == 0:
                     for _ in range(2):
                         error = outcome(lambda: insert(connection, "by the child"))
-                        told.append(type(error).__name__)
+                        reported.append(type(error).__name__)
                     error = outcome(lambda: value(connection, "SELECT 1"))
-                    told.append(type(error).__name__)
+                    reported.append(type(error).__name__)
                     raise Leave
                 os.close(writing)
                 os.waitpid(pid, 0)
@@ -176,9 +184,9 @@ def test_child_forked_inside_atomic_gets_errors_until_it_leaves_the_block(
             insert(connection, "by the child, outside")
             with transaction.atomic(using=connection.alias):
                 insert(connection, "in its own transaction")
-            return told, hooks, connection_id(connection)
+            return reported, hooks, connection_id(connection)
 
-        tell(writing, go_on)
+        send_result(writing, go_on)
     with os.fdopen(reading, "rb") as pipe:
         kind, answer = pickle.loads(pipe.read())
     assert kind == "result", answer
@@ -220,7 +228,7 @@ def test_pins_stay_with_the_parent(
 def test_rows_that_the_parent_has_not_read_are_not_the_childs_to_read(
     make_connection: ConnectionFactory, admin: Admin, driver: str
 ) -> None:
-    connection = make_connection(options={"cursorclass": unbuffered(driver)})
+    connection = make_connection(options=unbuffered(driver))
     for owner in "abc":
         insert(connection, owner)
     with connection.cursor() as cursor:
@@ -230,14 +238,6 @@ def test_rows_that_the_parent_has_not_read_are_not_the_childs_to_read(
         assert child != session_id(connection)
         assert cursor.fetchall() in ((("b",), ("c",)), [("b",), ("c",)])
     assert_works(connection, admin)
-
-
-def unbuffered(driver: str) -> Any:
-    if driver == "pymysql":
-        from pymysql.cursors import SSCursor
-    else:
-        from MySQLdb.cursors import SSCursor
-    return SSCursor
 
 
 @pytest.mark.parametrize("by", ["settings", "call"])
@@ -304,11 +304,11 @@ def test_multiprocessing_children_work_beside_their_parent(
     for process in processes:
         process.start()
     wrong = sum(value(connection, "SELECT %s + 0", n) != n for n in range(50))
-    told = [answers.get() for _ in processes]
+    reported = [answers.get() for _ in processes]
     for process in processes:
         process.join()
-    assert wrong == 0 and all(count == 0 for _, count in told)
-    assert len({before, *(session for session, _ in told)}) == 5
+    assert wrong == 0 and all(count == 0 for _, count in reported)
+    assert len({before, *(session for session, _ in reported)}) == 5
     assert connection_id(connection) == before
 
 
@@ -388,7 +388,7 @@ def divided(
         except BaseException as raised:
             error = raised
     if os.getpid() != parent:
-        tell(writing, answer)
+        send_result(writing, answer)
     os.close(writing)
     return answer(), Child(children[0], reading).result()
 

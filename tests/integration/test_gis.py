@@ -68,7 +68,7 @@ def test_geometries_go_over_a_replaced_connection(
     kill(admin, gis)
     inside = places.filter(location__within=Polygon.from_bbox((0, 0, 1.5, 1.5)))
     assert [(place.name, place.location.coords) for place in inside] == [("before", (1.0, 1.0))]
-    assert [told["reason"] for told in recycles] == ["closed"] * 2
+    assert [reported["reason"] for reported in recycles] == ["closed"] * 2
 
 
 def test_engine_is_geodjangos_and_ours(gis: Connection) -> None:

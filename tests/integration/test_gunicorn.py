@@ -61,7 +61,7 @@ def test_preloaded_workers_leave_the_masters_connection_alone(
         for pid in numbers:  # one ends in good order, the others crash
             os.kill(pid, signal.SIGTERM if pid == min(numbers) else signal.SIGKILL)
         for own in numbers.values():
-            admin.wait_until_gone(own.pop())
+            admin.wait_until_closed(own.pop())
         pid, number = ask(f"http://127.0.0.1:{port}/", process)
         assert pid not in numbers and number != master
         assert master in admin.connection_ids()

@@ -57,7 +57,7 @@ def test_connection_through_a_proxy_can_be_read_along(proxied: Proxied, engine: 
     assert "SELECT CONNECTION_ID()" in between.connections[0].queries()
 
 
-def test_killed_connection_is_gone_from_the_process_list(
+def test_killed_connection_leaves_the_process_list(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
     killed = connection_id(make_connection())

@@ -25,7 +25,7 @@ def connection(make_connection: ConnectionFactory) -> Any:
     return make_connection(CONN_MAX_AGE=None)
 
 
-def assert_loss_is_told(connection: Any, admin: Admin, match: str) -> None:
+def assert_loss_is_raised(connection: Any, admin: Admin, match: str) -> None:
     kill(admin, connection)
     with pytest.raises(SessionStateLost, match=match) as caught:
         insert(connection, "unprotected")
@@ -35,11 +35,11 @@ def assert_loss_is_told(connection: Any, admin: Admin, match: str) -> None:
     assert owners(admin) == ["after"]
 
 
-def assert_recycles_unheard(connection: Any, admin: Admin) -> None:
+def assert_recycles_without_error(connection: Any, admin: Admin) -> None:
     kill(admin, connection)
-    with listening(connection) as told:
+    with listening(connection) as received:
         assert value(connection, "SELECT 1") == 1
-    assert (told.lost, told.recycled) == ([], ["closed"])
+    assert (received.lost, received.recycled) == ([], ["closed"])
 
 
 @pytest.mark.parametrize("how", ["concatenated", "with a parameter", "in a variable"])
@@ -56,7 +56,7 @@ def test_state_of_an_immediate_statement_that_is_not_shown_pins_until_the_unit_o
         run(connection, "SET @s = CONCAT('DO GET_LO', 'CK(''hidden'', 0)')")
         run(connection, "EXECUTE IMMEDIATE @s")
     assert value(connection, "SELECT IS_USED_LOCK('hidden') = CONNECTION_ID()") == 1
-    assert_loss_is_told(
+    assert_loss_is_raised(
         connection, admin, "state of a statement that this backend does not know, run 0 s ago"
     )
 
@@ -74,7 +74,7 @@ def test_parameter_that_is_run_shows_its_lock(
             cursor.execute("EXECUTE IMMEDIATE %s", [LOCK])
     close_old_connections()  # beyond the unit of work
     connection.close_if_unusable_or_obsolete()
-    assert_loss_is_told(connection, admin, "named lock 'hidden'")
+    assert_loss_is_raised(connection, admin, "named lock 'hidden'")
 
 
 @pytest.mark.parametrize("text", [LOCK, "SELECT GET_LOCK('hidden', 0) > 0"])
@@ -93,7 +93,7 @@ def test_prepared_statement_pins_what_it_has_begun(
     run(connection, "DEALLOCATE PREPARE p")
     assert value(connection, "SELECT IS_USED_LOCK('hidden') = CONNECTION_ID()") == 1
     hidden = source == "@s"
-    assert_loss_is_told(connection, admin, "does not know" if hidden else "named lock 'hidden'")
+    assert_loss_is_raised(connection, admin, "does not know" if hidden else "named lock 'hidden'")
 
 
 def test_statement_that_was_prepared_unseen_pins_until_the_unit_of_work_ends(
@@ -102,7 +102,7 @@ def test_statement_that_was_prepared_unseen_pins_until_the_unit_of_work_ends(
     connection.ensure_connection()
     connection.connection.query("PREPARE p FROM \"DO GET_LOCK('hidden', 0)\"")  # past all cursors
     run(connection, "EXECUTE p")
-    assert_loss_is_told(connection, admin, "does not know")
+    assert_loss_is_raised(connection, admin, "does not know")
 
 
 def test_unit_of_work_ends_what_is_not_known(connection: Any, admin: Admin, vendor: str) -> None:
@@ -114,7 +114,7 @@ def test_unit_of_work_ends_what_is_not_known(connection: Any, admin: Admin, vend
     else:
         run(connection, "EXECUTE IMMEDIATE CONCAT('SELECT ', 1)")
     connection.close_if_unusable_or_obsolete()
-    assert_recycles_unheard(connection, admin)
+    assert_recycles_without_error(connection, admin)
 
 
 def test_statements_that_hide_nothing_pin_nothing(
@@ -126,13 +126,13 @@ def test_statements_that_hide_nothing_pin_nothing(
     if vendor == "mariadb":
         run(connection, "EXECUTE IMMEDIATE %s", "SELECT 1")
         run(connection, "EXECUTE IMMEDIATE 'SELECT 1'")
-    assert_recycles_unheard(connection, admin)
+    assert_recycles_without_error(connection, admin)
 
 
 def test_execution_of_what_does_not_exist_pins_nothing(connection: Any, admin: Admin) -> None:
     with pytest.raises(DatabaseError):
         run(connection, "EXECUTE nosuch")
-    assert_recycles_unheard(connection, admin)
+    assert_recycles_without_error(connection, admin)
 
 
 def test_hidden_transaction_is_not_committed_by_its_second_half(
@@ -142,7 +142,7 @@ def test_hidden_transaction_is_not_committed_by_its_second_half(
         pytest.skip("START TRANSACTION cannot be prepared there")
     run(connection, "EXECUTE IMMEDIATE CONCAT('START ', 'TRANSACTION')")
     insert(connection, "first half")
-    assert_loss_is_told(connection, admin, "does not know|transaction")
+    assert_loss_is_raised(connection, admin, "does not know|transaction")
 
 
 @pytest.fixture
@@ -164,13 +164,13 @@ def test_lock_of_the_locking_service_pins_until_it_is_released(
 ) -> None:
     run(connection, f"SELECT service_get_{kind}_locks('ns', 'a', %s, 0)", "b")
     connection.close_if_unusable_or_obsolete()
-    assert_loss_is_told(connection, admin, "lock of the locking service taken")
+    assert_loss_is_raised(connection, admin, "lock of the locking service taken")
     run(connection, f"DO service_get_{kind}_locks('ns', 'a', 0)")
     run(connection, f"DO service_get_{kind}_locks('ns', 'b', 0)")
     run(connection, "SELECT service_release_locks('other')")
     assert connection.guard.connection.ledger.pins.kinds() == ("service lock",)
     run(connection, "SELECT service_release_locks('ns') > 0")
-    assert_recycles_unheard(connection, admin)
+    assert_recycles_without_error(connection, admin)
 
 
 @pytest.mark.usefixtures("locking_service")
@@ -181,4 +181,4 @@ def test_lock_that_the_locking_service_refuses_pins_nothing(
     run(other, "SELECT service_get_write_locks('ns', 'a', 0)")
     with pytest.raises(DatabaseError):
         run(connection, "SELECT service_get_write_locks('ns', 'a', 0)")
-    assert_recycles_unheard(connection, admin)
+    assert_recycles_without_error(connection, admin)

@@ -59,9 +59,11 @@ def test_idle_connection_is_recycled_before_the_deadline_of_the_server_and_after
     time.sleep(REST)  # ... and kept during the next
     assert set(first) <= admin.connection_ids()
     assert connection_id(early) != first[0]
-    admin.wait_until_gone(first[1])
+    admin.wait_until_closed(first[1])
     assert connection_id(late) != first[1]
-    assert [(told["reason"], told["idle_limit"]) for told in recycles] == [("idle limit", 0.5)] * 2
+    assert [(reported["reason"], reported["idle_limit"]) for reported in recycles] == [
+        ("idle limit", 0.5)
+    ] * 2
     # The server's clock begins when it sends its answer, a moment before the client's.
     assert 0.6 <= recycles[0]["idle"] < 1
     assert recycles[1]["idle"] > 0.95
@@ -78,7 +80,9 @@ def test_idle_limit_of_the_user_holds_below_that_of_the_server(
     time.sleep(0.3)
     assert connection_id(limited) != ids[0]
     assert connection_id(control) == ids[1]
-    assert [(told["reason"], told["idle_limit"]) for told in recycles] == [("idle limit", 0.2)]
+    assert [(reported["reason"], reported["idle_limit"]) for reported in recycles] == [
+        ("idle limit", 0.2)
+    ]
 
 
 def test_connecting_costs_not_one_round_trip_more_than_on_the_stock_backend(
@@ -128,7 +132,7 @@ def test_wait_timeout_is_read_again_after_a_statement_that_mentions_it(
     ]
     time.sleep(REST)
     run(connection, "DO 3")
-    assert [told["idle_limit"] for told in recycles] == [0.5]
+    assert [reported["idle_limit"] for reported in recycles] == [0.5]
 
 
 def test_wait_timeout_is_read_anew_on_the_next_connection(
@@ -144,7 +148,7 @@ def test_wait_timeout_is_read_anew_on_the_next_connection(
     run(connection, "DO 4")
     time.sleep(REST)
     run(connection, "DO 5")
-    assert [(told["reason"], told["idle_limit"]) for told in recycles] == [
+    assert [(reported["reason"], reported["idle_limit"]) for reported in recycles] == [
         ("closed", pytest.approx(28770)),
         ("idle limit", 0.5),
     ]
@@ -161,7 +165,7 @@ def test_session_value_counts_and_not_the_global_one_nor_a_longer_idle_limit(
     for number in (2, 3):
         time.sleep(REST)
         run(connection, f"DO {number}")
-    assert [told["idle_limit"] for told in recycles] == [0.5]
+    assert [reported["idle_limit"] for reported in recycles] == [0.5]
 
 
 @pytest.mark.core
@@ -192,7 +196,7 @@ def test_liveness_check_sees_a_killed_connection(
     kill(admin, connection)
     run(connection, "INSERT INTO testapp_item (name, created) VALUES ('once', NOW())")
     assert admin.value("SELECT COUNT(*) FROM testapp_item") == 1
-    assert [told["reason"] for told in recycles] == ["closed"]
+    assert [reported["reason"] for reported in recycles] == ["closed"]
 
 
 def test_without_the_liveness_check_a_killed_connection_is_met_by_the_statement(
@@ -267,7 +271,7 @@ def forgers(server: Server) -> Iterator[list[Forger]]:
         yield [stack.enter_context(closing(Forger(server, words))) for words in FORGERIES]
 
 
-def test_server_that_does_not_tell_its_wait_timeout_leaves_the_liveness_check(
+def test_server_that_does_not_report_its_wait_timeout_leaves_the_liveness_check(
     forgers: list[Forger],
     make_connection: ConnectionFactory,
     admin: Admin,
@@ -288,7 +292,9 @@ def test_server_that_does_not_tell_its_wait_timeout_leaves_the_liveness_check(
         for connection in connections:
             connection.close()
     assert [forger.forged for forger in forgers] == [2] * len(forgers)
-    assert [(told["reason"], told["idle_limit"]) for told in recycles] == [("closed", None)] * 5
+    assert [(reported["reason"], reported["idle_limit"]) for reported in recycles] == [
+        ("closed", None)
+    ] * 5
     warnings = [
         record.getMessage() for record in caplog.records if record.levelno == logging.WARNING
     ]
@@ -322,13 +328,13 @@ def test_limit_that_was_refused_once_is_asked_for_after_the_next_rest(
             time.sleep(REST)
             assert connection_id(connection) == first  # and answered
             assert (forger.forged, connection.guard.connection.idle_limit) == (2, 2.5)
-        # Of an error that says nothing about the next time nobody is warned.
+        # Of an error that says nothing about the next time there is no warning.
         warned = [record for record in caplog.records if record.levelno == logging.WARNING]
         assert len(warned) == (words != PASSING)
         rest(connection, 2.5)
         assert connection_id(connection) != first
         connection.close()
-    assert [told["reason"] for told in recycles] == ["idle limit"]
+    assert [reported["reason"] for reported in recycles] == ["idle limit"]
 
 
 def test_server_that_always_refuses_is_asked_less_and_less_often(

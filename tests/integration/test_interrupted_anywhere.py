@@ -80,7 +80,7 @@ def works(connection: Connection, where: str = "") -> None:
     assert not (calls.is_connecting() or calls.in_django_check() or calls.is_notifying())
 
 
-def losses_told(connection: Connection) -> int:
+def losses_reported(connection: Connection) -> int:
     """How often the next statements raise SessionStateLost."""
     errors = [outcome(lambda: run(connection, "SELECT 1")) for _ in range(4)]
     assert all(error is None or isinstance(error, SessionStateLost) for error in errors), errors
@@ -128,7 +128,7 @@ TELLING = (by_statement, by_parameters, by_executemany, by_atomic, by_commit, by
 @pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
 @pytest.mark.parametrize("act", TELLING, ids=lambda act: act.__name__)
 @isolated
-def test_loss_of_a_lock_is_told_once_wherever_the_interruption_strikes(
+def test_loss_of_a_lock_is_reported_once_wherever_the_interruption_strikes(
     connection: Connection, act: Callable[[Connection], None], closed: bool
 ) -> None:
     wrong = []
@@ -141,7 +141,7 @@ def test_loss_of_a_lock_is_told_once_wherever_the_interruption_strikes(
         return lambda: act(connection)
 
     for where, error in each_boundary(arrange):
-        if reported(error) + losses_told(connection) != 1:
+        if reported(error) + losses_reported(connection) != 1:
             wrong.append(where or "not interrupted")
         works(connection, where)
     assert wrong == []
@@ -149,7 +149,7 @@ def test_loss_of_a_lock_is_told_once_wherever_the_interruption_strikes(
 
 @pytest.mark.parametrize("max_age", [0, 60])
 @isolated
-def test_loss_found_at_the_boundary_of_a_unit_of_work_is_told_once(
+def test_loss_found_at_the_boundary_of_a_unit_of_work_is_reported_once(
     make_connection: ConnectionFactory, caplog: pytest.LogCaptureFixture, max_age: int
 ) -> None:
     # Django's check closes it: the next statement raises, or with CONN_MAX_AGE = 0 a WARNING
@@ -166,7 +166,7 @@ def test_loss_found_at_the_boundary_of_a_unit_of_work_is_told_once(
 
     with caplog.at_level(logging.WARNING, "django_mysql_recycle"):
         for where, _error in each_boundary(arrange):
-            raised = losses_told(connection)
+            raised = losses_reported(connection)
             warned = sum("session state" in record.getMessage() for record in caplog.records)
             if raised != 1 and (raised or max_age or not warned):
                 wrong.append((where, raised, warned))
@@ -192,17 +192,17 @@ def test_default_database_is_never_another_one_without_an_error(
 
     try:
         for where, error in each_boundary(arrange, sample=500):
-            told = reported(error)
+            received = reported(error)
             for _ in range(3):
                 try:
                     found = value(connection, "SELECT DATABASE()")
                 except SessionStateLost:
-                    told += 1
+                    received += 1
                 else:
-                    if not told and found != "selected":
+                    if not received and found != "selected":
                         wrong.append((where, found))
-            if told != dropped:
-                wrong.append((where, told))
+            if received != dropped:
+                wrong.append((where, received))
             works(connection, where)
     finally:
         admin.rows("DROP DATABASE IF EXISTS selected")
@@ -210,7 +210,7 @@ def test_default_database_is_never_another_one_without_an_error(
 
 
 @isolated
-def test_loss_in_the_middle_of_a_statement_is_told_once(
+def test_loss_in_the_middle_of_a_statement_is_reported_once(
     connection: Connection, admin: Admin
 ) -> None:
     wrong = []
@@ -229,7 +229,7 @@ def test_loss_in_the_middle_of_a_statement_is_told_once(
         if connection.connection is not None:
             with suppress(Exception):
                 lose(connection)
-        if reported(error) + losses_told(connection) != 1:
+        if reported(error) + losses_reported(connection) != 1:
             wrong.append((where, repr(error)))
         works(connection, where)
     assert wrong == []

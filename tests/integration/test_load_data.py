@@ -1,11 +1,10 @@
-"""LOAD DATA LOCAL INFILE: a server that waits for a lock in the middle of the file is not gone."""
+"""LOAD DATA LOCAL INFILE: a server that waits for a lock in the middle of the file is not lost."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from servers import Server
 
 from .acts import alarm, descriptor, in_a_driver, listening, soon
 from .admin import Admin
-from .connections import OURS, STOCK, Connection, ConnectionFactory
+from .connections import OURS, STOCK, Connection, ConnectionFactory, unbuffered
 from .queries import run, value
 
 #: A second without an acknowledgement ends a connection; the lock is held for three.
@@ -42,7 +41,7 @@ def file(tmp_path: Path) -> Path:
 
 @contextmanager
 def locked_row(server: Server) -> Iterator[None]:
-    """The row with the id 1 is locked by somebody else for the first seconds of the block."""
+    """The row with the id 1 is locked by another session for the first seconds of the block."""
     with Admin(server) as other:
         other.rows("INSERT INTO testapp_account (id, owner, balance) VALUES (1, 'x', 0)")
         other.rows("BEGIN")
@@ -80,13 +79,13 @@ def test_file_that_waits_for_a_row_lock_is_loaded(
 ) -> None:
     connection = make_connection(transport=transport, recycle=SHORT, options=LOCAL)
     run(connection, "SELECT 1")
-    with locked_row(server), listening(connection) as told:
+    with locked_row(server), listening(connection) as received:
         if inside == "atomic":
             with transaction.atomic(using=connection.alias):
                 run(connection, load(file))
         else:
             run(connection, load(file))
-    assert told.recycled == []
+    assert received.recycled == []
     assert admin.value("SELECT COUNT(*) FROM testapp_account") == ROWS
     if transport != "socket":
         assert user_timeout(connection) == 1000
@@ -201,8 +200,7 @@ def test_connection_is_limited_after_an_interrupted_load(
 def test_client_that_reads_unbuffered_rows_slowly_keeps_its_connection(
     make_connection: ConnectionFactory, driver: str
 ) -> None:
-    module = "MySQLdb" if driver == "mysqlclient" else "pymysql"
-    options = {"cursorclass": import_module(f"{module}.cursors").SSCursor}
+    options = unbuffered(driver)
     rows = " UNION ALL ".join(["SELECT REPEAT('x', 1000000)"] * 20)
     reading = []
     for engine, transport in product([OURS, STOCK], ["tcp", "tls"]):

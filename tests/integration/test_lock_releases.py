@@ -11,9 +11,8 @@ from django_mysql_recycle import SessionStateLost
 
 from .acts import insert, kill, listening, owners
 from .admin import Admin
-from .connections import ConnectionFactory, Proxied
+from .connections import ConnectionFactory, Proxied, unbuffered
 from .queries import run, value
-from .test_cursors import unbuffered
 
 pytestmark = pytest.mark.core
 
@@ -60,20 +59,20 @@ TAKES = [
 
 def account(connection: Any, admin: Admin) -> None:
     """One row, so that an UPDATE runs once."""
-    insert(connection, "somebody")
+    insert(connection, "another")
 
 
 def end_unit_of_work(connection: Any) -> None:
     connection.close_if_unusable_or_obsolete()
 
 
-def assert_recycles_unheard(connection: Any, admin: Admin) -> None:
+def assert_recycles_without_error(connection: Any, admin: Admin) -> None:
     end_unit_of_work(connection)  # user variables pin until then
     assert repr(connection.guard.connection.ledger.pins) == "<SessionState: not pinned>"
     kill(admin, connection)
-    with listening(connection) as told:
+    with listening(connection) as received:
         assert value(connection, "SELECT 1") == 1
-    assert (told.lost, told.recycled) == ([], ["closed"])
+    assert (received.lost, received.recycled) == ([], ["closed"])
 
 
 @pytest.fixture
@@ -87,7 +86,7 @@ def test_released_lock_pins_no_longer(connection: Any, admin: Admin, release: st
     run(connection, "SELECT GET_LOCK(%s, 0)", "l")
     run(connection, release, "l")
     assert value(connection, "SELECT IS_FREE_LOCK('l')") == 1
-    assert_recycles_unheard(connection, admin)
+    assert_recycles_without_error(connection, admin)
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -117,7 +116,7 @@ def test_lock_that_was_taken_twice_is_held_until_its_second_release(
         end_unit_of_work(connection)
         if value(connection, "SELECT IS_FREE_LOCK('l')"):
             break
-    assert_recycles_unheard(connection, admin)
+    assert_recycles_without_error(connection, admin)
 
 
 @pytest.mark.parametrize("take", TAKES)
@@ -125,7 +124,7 @@ def test_lock_that_was_refused_pins_nothing(connection: Any, admin: Admin, take:
     account(connection, admin)
     admin.rows("SELECT GET_LOCK('l', 0)")
     run(connection, take, "l")
-    assert_recycles_unheard(connection, admin)
+    assert_recycles_without_error(connection, admin)
 
 
 @pytest.mark.parametrize("take", TAKES)
@@ -150,7 +149,7 @@ def test_lock_that_is_named_by_an_expression_pins_while_it_is_held(
     run(connection, f"SELECT 1, GET_LOCK({name}, 0)", "x")
     assert connection.guard.connection.ledger.pins.pinned is granted
     run(connection, f"SELECT RELEASE_LOCK({name}) IS NOT NULL", "x")
-    assert_recycles_unheard(connection, admin)
+    assert_recycles_without_error(connection, admin)
 
 
 def test_lock_of_a_statement_that_failed_pins_while_it_is_held(
@@ -166,7 +165,7 @@ def test_lock_of_a_statement_that_failed_pins_while_it_is_held(
     run(connection, "SELECT 1")
     assert connection.guard.connection.ledger.pins.kinds() == ("named lock",)
     run(connection, "SELECT RELEASE_LOCK('l')")
-    assert_recycles_unheard(connection, admin)
+    assert_recycles_without_error(connection, admin)
 
 
 def test_lock_that_a_procedure_releases_pins_no_longer(connection: Any, admin: Admin) -> None:
@@ -174,7 +173,7 @@ def test_lock_that_a_procedure_releases_pins_no_longer(connection: Any, admin: A
     run(connection, "SELECT GET_LOCK('l', 0)")
     run(connection, "CALL let_go()")
     run(connection, "SELECT 1")
-    assert_recycles_unheard(connection, admin)
+    assert_recycles_without_error(connection, admin)
 
 
 def test_server_is_asked_inside_a_transaction_without_a_trace_in_it(
@@ -188,7 +187,7 @@ def test_server_is_asked_inside_a_transaction_without_a_trace_in_it(
             cursor.execute("SELECT RELEASE_LOCK('l') IS NOT NULL, 2")
             assert cursor.fetchall() == ((1, 2),)
     assert owners(admin) == ["first", "second"]
-    assert_recycles_unheard(connection, admin)
+    assert_recycles_without_error(connection, admin)
 
 
 def test_cursor_keeps_its_answer_while_the_server_is_asked(connection: Any, admin: Admin) -> None:
@@ -198,7 +197,7 @@ def test_cursor_keeps_its_answer_while_the_server_is_asked(connection: Any, admi
         cursor.execute("UPDATE testapp_account SET balance = 7 + RELEASE_LOCK('l')")
         assert (cursor.rowcount, cursor.description) == (1, None)
         cursor.execute("SELECT owner, 1 + IFNULL(RELEASE_LOCK('l'), 0) FROM testapp_account")
-        assert cursor.fetchone() == ("somebody", 1)
+        assert cursor.fetchone() == ("another", 1)
         assert not cursor.nextset()
     assert value(connection, "SELECT balance FROM testapp_account") == 8
 
@@ -215,7 +214,9 @@ def test_names_of_locks_do_not_stay_in_memory(connection: Any) -> None:
 # The question to the server, and what can happen to it.
 
 
-def test_loss_in_the_question_is_told_by_the_next_statement(proxied: Proxied, admin: Admin) -> None:
+def test_loss_in_the_question_is_reported_by_the_next_statement(
+    proxied: Proxied, admin: Admin
+) -> None:
     connection, between = proxied(CONN_MAX_AGE=None)
     run(connection, "SELECT 1")
     between.cut_at(b"IS_USED_LOCK")
@@ -276,11 +277,11 @@ def test_server_is_asked_with_autocommit_off(
     connection: Any = make_connection(AUTOCOMMIT=False, CONN_MAX_AGE=None)
     if not granted:
         admin.rows("SELECT GET_LOCK('l', 0)")
-    insert(connection, "somebody")
+    insert(connection, "another")
     run(connection, "DO GET_LOCK('l', 0)")
     assert connection.guard.connection.ledger.pins.pinned is granted
     connection.commit()
-    assert owners(admin) == ["somebody"]
+    assert owners(admin) == ["another"]
 
 
 def test_application_does_not_see_the_question(connection: Any, admin: Admin) -> None:

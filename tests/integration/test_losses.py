@@ -150,7 +150,7 @@ def test_idle_kill_under_a_global_wait_timeout(fleet: Callable[..., Fleet], admi
     admin.set_global("wait_timeout", 1)
     ours, stock = fleet(OURS), fleet(STOCK)
     for number in ours.ids + stock.ids:
-        admin.wait_until_gone(number)
+        admin.wait_until_closed(number)
     settle()
     assert_ours_succeeds_where_stock_raises(admin, ours, stock)
 
@@ -174,7 +174,7 @@ def test_idle_timeout_of_haproxy(
     balancer = haproxy(client_timeout=1, server_timeout=1)
     ours, stock = fleet(OURS, via=balancer), fleet(STOCK, via=balancer)
     for number in ours.ids + stock.ids:
-        admin.wait_until_gone(number)
+        admin.wait_until_closed(number)
     settle()
     assert_ours_succeeds_where_stock_raises(admin, ours, stock)
 

@@ -32,7 +32,7 @@ def test_connection_past_its_max_age_is_recycled_after_a_pause(
     time.sleep(PAUSE)
     assert connection_id(aging) != ids[0]
     assert connection_id(stock) == ids[1]  # for want of a request it never ends
-    assert [(told["reason"], told["max_age"]) for told in recycles] == [("max age", 1)]
+    assert [(reported["reason"], reported["max_age"]) for reported in recycles] == [("max age", 1)]
     assert recycles[0]["age"] >= 1
 
 
@@ -80,7 +80,7 @@ def test_loop_of_atomic_blocks_alone_is_recycled_at_the_max_age(
         assert time.monotonic() < deadline, "the connection was never recycled"
         with transaction.atomic(using=connection.alias):
             current = connection_id(connection)
-    assert [told["reason"] for told in recycles] == ["max age"]
+    assert [reported["reason"] for reported in recycles] == ["max age"]
     assert 5 <= recycles[0]["age"] - recycles[0]["max_age"] < 6
 
 
@@ -98,7 +98,7 @@ def test_unit_of_work_that_begins_is_a_pause(
         time.sleep(0.02)
     close_old_connections()
     assert connection_id(connection) != first
-    assert [told["reason"] for told in recycles] == ["max age"]
+    assert [reported["reason"] for reported in recycles] == ["max age"]
     assert recycles[0]["max_age"] < 0.5 < recycles[0]["age"] < 2
 
 
@@ -109,19 +109,19 @@ def test_jitter_only_shortens_the_max_age_and_by_its_share_at_most(
     for _ in range(20):
         kill(admin, connection)
         run(connection, "DO 0")
-    ages = {told["max_age"] for told in recycles}
+    ages = {reported["max_age"] for reported in recycles}
     assert len(ages) == 20
     assert all(50 <= age <= 100 for age in ages)
 
 
-def test_every_connection_is_jittered_by_five_percent_unless_told_otherwise(
+def test_every_connection_is_jittered_by_five_percent_unless_set_otherwise(
     make_connection: ConnectionFactory, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
     connection = make_connection(CONN_MAX_AGE=100)
     for _ in range(5):
         kill(admin, connection)
         run(connection, "DO 0")
-    ages = {told["max_age"] for told in recycles}
+    ages = {reported["max_age"] for reported in recycles}
     assert len(ages) == 5
     assert all(95 <= age <= 100 for age in ages)
 

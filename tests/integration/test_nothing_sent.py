@@ -18,8 +18,8 @@ from ..backends.guarded.base import Converted, Refused
 from .acts import assert_works, insert, owners, soon
 from .admin import Admin
 from .connections import STOCK, ConnectionFactory
+from .interruptions.conftest import SoftTimeLimit
 from .queries import connection_id, kill, run, settle, value
-from .test_interruptions import SoftTimeLimit
 
 
 def raises(kind: type[BaseException] = SoftTimeLimit) -> Iterator[Any]:

@@ -100,7 +100,7 @@ def test_reconnect_of_the_library_is_switched_off_wherever_it_was_switched_on(
     if way == "group":
         options["read_default_group"] = "mine"
     control = make_connection(STOCK, transport=transport, options=options, **settings)
-    assert reconnects(control, admin), "the library was not told"
+    assert reconnects(control, admin), "the library was not asked"
     ours = make_connection(transport=transport, options=options, **settings)
     assert not reconnects(ours, admin)
     ours.close()

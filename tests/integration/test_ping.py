@@ -1,4 +1,4 @@
-"""`ping_after` and `ping_timeout`: what a silent path swallows is the backend's own ping."""
+"""`ping_after` and `ping_timeout`: what an unresponsive network swallows is the backend's own ping."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ INSERT = "INSERT INTO testapp_item (name, created) VALUES ('once', NOW())"
 
 
 @contextmanager
-def silence(
-    silent: Callable[[], None], resume: Callable[[], None], seconds: float
+def no_answers(
+    stop: Callable[[], None], resume: Callable[[], None], seconds: float
 ) -> Iterator[None]:
-    """A path that is silent for a while: a server that is paused, a proxy that forwards nothing."""
-    silent()
+    """No answers for a while: a server that is paused, a proxy that forwards nothing."""
+    stop()
     timer = threading.Timer(seconds, resume)
     timer.start()
     try:
@@ -62,18 +62,18 @@ def test_ping_without_an_answer_in_time_recycles_and_the_write_runs_once(
     )
     run(connection, "SELECT 0")
     time.sleep(0.2)
-    with silence(between.stall, between.resume, 0.8):
+    with no_answers(between.stall, between.resume, 0.8):
         run(connection, INSERT)
     assert not any("INSERT" in sql for sql in between.connections[0].queries())
     assert admin.value("SELECT COUNT(*) FROM testapp_item") == 1
-    assert [told["reason"] for told in recycles] == ["no answer"]
+    assert [reported["reason"] for reported in recycles] == ["no answer"]
 
 
-def test_stock_backend_sends_the_write_into_the_silence(proxied: Proxied) -> None:
+def test_stock_backend_sends_the_write_where_it_gets_no_answer(proxied: Proxied) -> None:
     connection, between = proxied(STOCK)
     run(connection, "SELECT 0")
     began = time.monotonic()
-    with silence(between.stall, between.resume, 0.8):
+    with no_answers(between.stall, between.resume, 0.8):
         run(connection, INSERT)
         assert time.monotonic() - began > 0.7
     assert between.connections[0].queries()[-1] == INSERT
@@ -85,10 +85,10 @@ def test_reading_wait_timeout_is_bounded_as_a_ping_is(
     connection, between = proxied(recycle={"ping_after": None, "ping_timeout": 0.2})
     run(connection, "SELECT 0")
     time.sleep(0.6)
-    with silence(between.stall, between.resume, 0.6):
+    with no_answers(between.stall, between.resume, 0.6):
         run(connection, INSERT)
     assert not any("INSERT" in sql for sql in between.connections[0].queries())
-    assert [told["reason"] for told in recycles] == ["no answer"]
+    assert [reported["reason"] for reported in recycles] == ["no answer"]
 
 
 def test_server_process_that_does_not_answer_behind_a_living_kernel_is_left(
@@ -104,9 +104,9 @@ def test_server_process_that_does_not_answer_behind_a_living_kernel_is_left(
     )
     first = connection_id(connection)
     time.sleep(0.2)
-    with silence(server.pause, server.resume, 0.4):
+    with no_answers(server.pause, server.resume, 0.4):
         assert connection_id(connection) != first
-    assert [told["reason"] for told in recycles] == ["no answer"]
+    assert [reported["reason"] for reported in recycles] == ["no answer"]
 
 
 def test_health_check_without_an_answer_leaves_the_next_transaction_as_it_was(
@@ -115,7 +115,7 @@ def test_health_check_without_an_answer_leaves_the_next_transaction_as_it_was(
     connection = make_connection(AUTOCOMMIT=False, recycle={"ping_timeout": 0.2})
     run(connection, "SELECT 0")
     connection.commit()
-    with silence(server.pause, server.resume, 0.4):
+    with no_answers(server.pause, server.resume, 0.4):
         assert not connection.is_usable()
     assert run(connection, "SELECT 1") == [(1,)]
 
@@ -147,6 +147,6 @@ def test_health_check_of_django_is_bounded_by_ping_timeout(
     run(connection, "SELECT 0")
     assert connection.is_usable()
     began = time.monotonic()
-    with silence(server.pause, server.resume, 0.7):
+    with no_answers(server.pause, server.resume, 0.7):
         assert not connection.is_usable()
         assert time.monotonic() - began < 0.6

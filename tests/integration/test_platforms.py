@@ -15,7 +15,7 @@ from .acts import assert_works, descriptor, insert, kill, outcome, owners
 from .admin import Admin
 from .connections import STOCK, Connection, ConnectionFactory, Proxied
 from .queries import run
-from .test_ping import silence
+from .test_ping import no_answers
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_connection_that_was_killed_is_replaced_before_the_statement(
     kill(admin, connection)
     insert(connection, "b second")
     assert owners(admin) == ["a first", "b second"]
-    assert [told["reason"] for told in recycles] == ["closed"]
+    assert [reported["reason"] for reported in recycles] == ["closed"]
     assert_works(connection, admin)
 
 
@@ -56,10 +56,10 @@ def test_ping_without_an_answer_in_time_recycles(
     )
     run(connection, "SELECT 0")
     time.sleep(0.2)
-    with silence(between.stall, between.resume, 0.8):
+    with no_answers(between.stall, between.resume, 0.8):
         insert(connection, "once")
     assert owners(admin) == ["once"]
-    assert [told["reason"] for told in recycles] == ["no answer"]
+    assert [reported["reason"] for reported in recycles] == ["no answer"]
 
 
 @pytest.mark.usefixtures("_windows")

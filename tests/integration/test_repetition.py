@@ -87,9 +87,9 @@ def test_statement_that_never_ran_is_run_once_more(
     insert(racing, "old", 5)
     before = session_id(racing)
     lose_before_the_write(racing, admin)
-    with listening(racing) as told:
+    with listening(racing) as received:
         FIRST_STATEMENTS[first](racing)
-    assert (told.repeated, told.recycled) == (["lost"], ["lost"])
+    assert (received.repeated, received.recycled) == (["lost"], ["lost"])
     assert session_id(racing) != before
     assert balances(admin) == {
         "insert": {"new": 0, "old": 5},
@@ -121,9 +121,9 @@ def test_repeated_statement_had_not_reached_the_server(proxied: Proxied, admin: 
     between.cut("rst")
     wait_until_hung_up(connection)
     rest(connection)
-    with listening(connection) as told:
+    with listening(connection) as received:
         insert(connection, "new")
-    assert told.repeated == ["lost"]
+    assert received.repeated == ["lost"]
     assert first.bytes_sent == sent
     second = between.connections[1]
     assert [sql for sql in second.queries() if "INSERT" in sql] == [
@@ -132,7 +132,7 @@ def test_repeated_statement_had_not_reached_the_server(proxied: Proxied, admin: 
     assert owners(admin) == ["new"]
 
 
-def test_idle_limit_that_nobody_could_see_is_an_error_or_repeated_and_never_a_second_row(
+def test_idle_limit_that_could_not_be_seen_is_an_error_or_repeated_and_never_a_second_row(
     make_connection: ConnectionFactory, admin: Admin, driver: str, vendor: str
 ) -> None:
     # A procedure shortens wait_timeout, which its text does not show. MySQL says 4031, MariaDB
@@ -149,9 +149,9 @@ def test_idle_limit_that_nobody_could_see_is_an_error_or_repeated_and_never_a_se
         assert owners(admin) == []
         insert(connection, "new")
     else:
-        with listening(connection) as told:
+        with listening(connection) as received:
             insert(connection, "new")
-        assert told.repeated == ["lost"]
+        assert received.repeated == ["lost"]
     assert owners(admin) == ["new"]
 
 
@@ -176,9 +176,9 @@ def test_statement_longer_than_the_server_takes_is_no_lost_connection_to_repeat_
 ) -> None:
     admin.set_global("max_allowed_packet", 1 << 20)
     connection = rested(make_connection(transport="socket"))
-    with listening(connection) as told, pytest.raises(OperationalError):
+    with listening(connection) as received, pytest.raises(OperationalError):
         run(connection, "SELECT %s", "x" * (3 << 20))
-    assert told.repeated == []
+    assert received.repeated == []
     assert_works(connection, admin)
 
 
@@ -195,11 +195,11 @@ def test_statement_whose_answer_was_lost_raises_and_ran_once(
     rested(connection)
     rest(connection)
     fault = between.cut_at(b"INSERT", when="after", how=how)
-    with listening(connection) as told, pytest.raises(OperationalError) as caught:
+    with listening(connection) as received, pytest.raises(OperationalError) as caught:
         insert(connection, "new")
     assert not isinstance(caught.value, SessionStateLost)
     fault.wait()
-    assert told.repeated == []
+    assert received.repeated == []
     assert owners(admin) == ["new"]
     assert_works(connection, admin)
     assert len(between.connections) == 2
@@ -244,13 +244,13 @@ def test_statement_killed_while_it_runs_is_not_repeated(
     connection = rested(make_connection(recycle=recycle))
     rest(connection)
     busy = session_id(connection)
-    with listening(connection) as told, soon(0.3, lambda: admin.kill(busy)):
+    with listening(connection) as received, soon(0.3, lambda: admin.kill(busy)):
         with pytest.raises(OperationalError):
             run(
                 connection,
                 "INSERT INTO testapp_account (owner, balance) SELECT 'new', SLEEP(5)",
             )
-    assert told.repeated == []
+    assert received.repeated == []
     assert len(owners(admin)) <= 1  # MySQL commits the row (SLEEP() returns 1), MariaDB does not
     assert_works(connection, admin)
 
@@ -442,15 +442,15 @@ def test_entering_a_transaction_on_a_lost_connection_succeeds(
     connection, between = proxied(recycle=recycle, options=options)
     run(connection, "SELECT 1")
     lose(loss, connection, admin, between)
-    told: list[str] = []
+    received: list[str] = []
     with transaction.atomic(using=connection.alias):
         insert(connection, "a")
         with transaction.atomic(using=connection.alias):
             insert(connection, "b")
-        transaction.on_commit(lambda: told.append("committed"), using=connection.alias)
+        transaction.on_commit(lambda: received.append("committed"), using=connection.alias)
         assert owners(admin) == []
     assert owners(admin) == ["a", "b"]
-    assert told == ["committed"]
+    assert received == ["committed"]
     assert connection.get_autocommit()
 
 

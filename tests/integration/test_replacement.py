@@ -147,7 +147,7 @@ def test_what_receivers_run_neither_recycles_nor_reads_the_limit(
         assert len(ids) == 1
         run(connection, "DO 1")
         assert len(ids) == 2
-    assert [told["reason"] for told in recycles] == ["closed"]
+    assert [reported["reason"] for reported in recycles] == ["closed"]
 
 
 def test_receiver_whose_connection_is_lost_is_a_connect_error_and_no_recursion(
@@ -169,7 +169,7 @@ def test_receiver_whose_connection_is_lost_is_a_connect_error_and_no_recursion(
     assert value(connection, "SELECT 1") == 1
 
 
-def test_receiver_that_raises_is_heard_and_the_next_statement_tries_again(
+def test_error_of_a_receiver_is_raised_and_the_next_statement_tries_again(
     connection: Connection, admin: Admin
 ) -> None:
     run(connection, "DO 1")
@@ -269,8 +269,8 @@ def test_wrapper_that_forbids_statements_forbids_only_the_applications(
 
 
 @pytest.fixture
-def nobody() -> Iterator[tuple[str, int]]:
-    """An address at which nobody listens."""
+def closed_address() -> Iterator[tuple[str, int]]:
+    """An address at which no server listens."""
     with socket.socket() as unlistening:
         unlistening.bind(("127.0.0.1", 0))
         host, port = unlistening.getsockname()
@@ -279,12 +279,12 @@ def nobody() -> Iterator[tuple[str, int]]:
 
 @pytest.mark.core
 def test_failing_connect_is_a_connect_error_and_the_next_statement_tries_again(
-    proxied: Proxied, nobody: tuple[str, int], admin: Admin, recycles: list[dict[str, Any]]
+    proxied: Proxied, closed_address: tuple[str, int], admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
     connection, between = proxied(recycle={"connect_retries": 0})
     home = between.target
     run(connection, "DO 1")
-    between.retarget(*nobody)
+    between.retarget(*closed_address)
     between.cut()
     settle()
     for _ in range(2):
@@ -396,7 +396,7 @@ def test_hooks_of_a_block_that_was_entered_on_a_new_connection_run_once(
         hooks.register(connection, 1)
         Account.objects.using(connection.alias).create(owner="committed")
     assert hooks == [1]
-    assert [told["reason"] for told in recycles] == ["closed"]
+    assert [reported["reason"] for reported in recycles] == ["closed"]
 
 
 def test_connection_that_was_replaced_is_closed_at_once_whoever_holds_a_cursor_of_it(
@@ -409,10 +409,10 @@ def test_connection_that_was_replaced_is_closed_at_once_whoever_holds_a_cursor_o
         held = connection.connection
         run(connection, "SELECT 1")
         assert connection.connection is not held
-        admin.wait_until_gone(first)
+        admin.wait_until_closed(first)
 
 
-def test_each_replacement_is_told_by_a_log_record_and_a_signal_and_counted(
+def test_each_replacement_is_reported_by_a_log_record_and_a_signal_and_counted(
     connection: Connection,
     admin: Admin,
     recycles: list[dict[str, Any]],
@@ -426,10 +426,10 @@ def test_each_replacement_is_told_by_a_log_record_and_a_signal_and_counted(
     ]
     text = caplog.records[0].getMessage()
     assert connection.alias in text and "closed" in text and "secret" not in text
-    (told,) = recycles
-    assert told["alias"] == connection.alias and told["connection"] is connection
-    assert told["sender"] is type(connection)
-    assert 0 <= told["idle"] <= told["age"] < 10
+    (reported,) = recycles
+    assert reported["alias"] == connection.alias and reported["connection"] is connection
+    assert reported["sender"] is type(connection)
+    assert 0 <= reported["idle"] <= reported["age"] < 10
     assert counters()[connection.alias]["recycled"] == {"closed": 1}
 
 
@@ -468,18 +468,18 @@ def test_receiver_of_our_signal_that_raises_breaks_nothing(
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("told", ["nothing", "init_connect", "init_command"])
+@pytest.mark.parametrize("reported", ["nothing", "init_connect", "init_command"])
 def test_autocommit_is_on_whatever_the_server_or_init_command_sets_it_to(
-    make_connection: ConnectionFactory, admin: Admin, engine: str, told: str
+    make_connection: ConnectionFactory, admin: Admin, engine: str, reported: str
 ) -> None:
-    """The drivers are spared two round trips by being told that it shall be on."""
+    """The drivers are spared two round trips by being asked to switch it on."""
     for host in ("localhost", "127.0.0.1"):  # init_connect is not for administrators
         admin.rows(f"CREATE USER IF NOT EXISTS modest@'{host}' IDENTIFIED BY 'modest'")
         admin.rows(f"GRANT SELECT, INSERT ON *.* TO modest@'{host}'")
-    if told == "init_connect":
+    if reported == "init_connect":
         admin.set_global("init_connect", "SET autocommit = 0")
     options: dict[str, Any] = {"isolation_level": None}
-    if told == "init_command":
+    if reported == "init_command":
         options["init_command"] = "SET autocommit = 0"
     connection = make_connection(
         engine, transport="tls", options=options, USER="modest", PASSWORD="modest"

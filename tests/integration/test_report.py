@@ -1,4 +1,4 @@
-"""The original report: a process without requests, silent for longer than `wait_timeout`."""
+"""The original report: a process without requests, idle for longer than `wait_timeout`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .queries import connection_id, idle_out, run, value
 
 
 @pytest.mark.core
-def test_loop_with_silences_longer_than_wait_timeout_goes_on(
+def test_loop_with_pauses_longer_than_wait_timeout_goes_on(
     connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
 ) -> None:
     used = set()
@@ -24,15 +24,15 @@ def test_loop_with_silences_longer_than_wait_timeout_goes_on(
         idle_out(admin, connection)
     assert value(connection, "SELECT now()")
     assert len(used) == 2
-    assert [told["reason"] for told in recycles] == ["closed"] * 2
+    assert [reported["reason"] for reported in recycles] == ["closed"] * 2
 
 
 @pytest.mark.core
-def test_stock_backend_fails_after_the_first_silence_and_for_good(
+def test_stock_backend_fails_after_the_first_pause_and_for_good(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
     plain = make_connection(STOCK)
-    # Without requests nobody asks for the checks.
+    # Without requests the checks do not run.
     checked = make_connection(STOCK, CONN_MAX_AGE=None, CONN_HEALTH_CHECKS=True)
     idle_out(admin, plain, checked)
     for connection in (plain, checked):
@@ -41,7 +41,7 @@ def test_stock_backend_fails_after_the_first_silence_and_for_good(
                 value(connection, "SELECT now()")
 
 
-def test_report_as_it_stands_with_3_seconds_and_5_of_silence(
+def test_report_as_it_stands_with_3_seconds_and_a_pause_of_5(
     make_connection: ConnectionFactory,
 ) -> None:
     ours, stock = make_connection(CONN_MAX_AGE=None), make_connection(STOCK, CONN_MAX_AGE=None)

@@ -159,7 +159,7 @@ def test_with_autocommit_off_a_stale_but_healthy_connection_is_kept_once_somethi
     assert owners(admin) == ["first half", "second half"]
     time.sleep(0.2)
     add(connection, "of the next transaction")
-    assert [told["reason"] for told in recycles] == ["idle limit"]
+    assert [reported["reason"] for reported in recycles] == ["idle limit"]
 
 
 @pytest.mark.core
@@ -206,7 +206,7 @@ def test_with_autocommit_off_a_lost_connection_is_replaced_between_transactions(
     connection.commit()
     kept = ["before"] if ended == "commit" else []
     assert owners(admin) == sorted([*kept, "after that"])
-    assert [told["reason"] for told in recycles] == ["closed"]
+    assert [reported["reason"] for reported in recycles] == ["closed"]
 
 
 def test_with_autocommit_off_atomic_enters_on_a_new_connection_between_transactions(
@@ -220,7 +220,7 @@ def test_with_autocommit_off_atomic_enters_on_a_new_connection_between_transacti
         add(connection, "within")
     connection.commit()
     assert owners(admin) == ["before", "within"]
-    assert [told["reason"] for told in recycles] == ["closed"]
+    assert [reported["reason"] for reported in recycles] == ["closed"]
 
 
 def test_autocommit_off_by_the_settings_is_as_off_by_a_call(

@@ -273,7 +273,7 @@ def test_stalled_proxy_answers_nothing_until_resumed(
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_stalled_proxy_does_not_say_that_the_server_is_gone(
+def test_stalled_proxy_does_not_say_that_the_server_has_closed(
     proxy: Callable[..., FaultProxy], own_server: Callable[..., Server], end: str
 ) -> None:
     server = own_server()

@@ -1,4 +1,4 @@
-"""Against the server's own view of a session: whatever it carries is pinned.
+"""Against the server's own view of a session: whatever it has is pinned.
 
 Random statements; the server is asked past the backend, through the driver's own cursor.
 """
@@ -105,7 +105,7 @@ def run_all(connection: Connection, texts: list[str]) -> None:
                 with transaction.atomic(using=connection.alias):
                     run(connection, "SELECT 1")
             elif text == "insert":
-                insert(connection, "somebody")
+                insert(connection, "another")
             else:
                 with connection.cursor() as cursor:
                     cursor.execute(text)
@@ -141,7 +141,7 @@ def state_of(connection: Any, here: str) -> Counter[str]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_whatever_the_session_carries_is_pinned(
+def test_whatever_the_session_has_is_pinned(
     make_connection: ConnectionFactory, admin: Admin, somewhere: str, seed: int
 ) -> None:
     randomly = random.Random(seed)
@@ -176,7 +176,7 @@ def unlisted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     session_state._cache.clear()
 
 
-def test_whatever_the_session_carries_is_pinned_where_a_verb_is_not_known(
+def test_whatever_the_session_has_is_pinned_where_a_verb_is_not_known(
     make_connection: ConnectionFactory, admin: Admin, somewhere: str, unlisted: int
 ) -> None:
     randomly = random.Random(unlisted)

@@ -16,7 +16,7 @@ SECONDS = 15
 
 
 @pytest.mark.timeout(120)
-def test_money_neither_comes_nor_goes_and_nobody_has_to_be_restarted(
+def test_money_neither_comes_nor_goes_and_no_worker_has_to_be_restarted(
     make_connection: ConnectionFactory, server: Server, admin: Admin
 ) -> None:
     seed = random.randrange(10**6)

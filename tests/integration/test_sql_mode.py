@@ -25,18 +25,18 @@ NO_ESCAPES = "NO_BACKSLASH_ESCAPES"
 WAYS = ["option", "init_command", "server", "receiver"]
 
 
-def assert_recycles_unheard(connection: Any, admin: Admin) -> None:
+def assert_recycles_without_error(connection: Any, admin: Admin) -> None:
     kill(admin, connection)
-    with listening(connection) as told:
+    with listening(connection) as received:
         assert value(connection, "SELECT 1") == 1
-    assert (told.lost, told.recycled) == ([], ["closed"])
+    assert (received.lost, received.recycled) == ([], ["closed"])
 
 
 def test_escaped_quote_in_a_literal_pins_nothing(connection: Connection, admin: Admin) -> None:
     for sql in (APOLOGY, APOLOGY.encode()):
         run(connection, sql)
         assert not connection.guard.connection.ledger.pins.pinned  # type: ignore[attr-defined]
-        assert_recycles_unheard(connection, admin)
+        assert_recycles_without_error(connection, admin)
 
 
 @pytest.fixture(params=WAYS)
@@ -78,7 +78,7 @@ def test_lock_is_seen_that_stands_in_no_literal_without_escapes(
 def test_ordinary_statement_is_one_without_escapes(without_escapes: Any, admin: Admin) -> None:
     for sql in (r"SELECT 'C:\dir\', 'x@y'", "SELECT 'it''s; so'"):
         run(without_escapes, sql)
-        assert_recycles_unheard(without_escapes, admin)
+        assert_recycles_without_error(without_escapes, admin)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_sql_mode_that_the_application_sets_counts_at_once(
     with pytest.raises(SessionStateLost, match="in no literal"):
         run(connection, "SELECT 1")
     run(connection, APOLOGY)
-    assert_recycles_unheard(connection, admin)
+    assert_recycles_without_error(connection, admin)
 
 
 def test_ansi_quotes_are_known_after_the_first_rest(connection: Connection, admin: Admin) -> None:

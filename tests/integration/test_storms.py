@@ -105,7 +105,7 @@ def kill_all(admin: Admin, sessions: list[int]) -> None:
 
 
 @pytest.mark.core
-def test_storm_below_the_servers_limit_costs_nobody_anything(
+def test_storm_below_the_servers_limit_makes_no_statement_fail(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
     admin.set_global("max_connections", 2 * WORKERS)
@@ -128,7 +128,7 @@ def test_control_storm_on_the_stock_backend_fails_for_everybody_and_for_good(
 
 
 @pytest.mark.core
-def test_storm_above_the_servers_limit_serves_whom_it_can_and_breaks_nobody(
+def test_storm_above_the_servers_limit_serves_whom_it_can_and_breaks_no_connection(
     make_connection: ConnectionFactory, admin: Admin
 ) -> None:
     admin.set_global("max_connections", 2 * WORKERS)

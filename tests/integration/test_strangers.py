@@ -58,7 +58,7 @@ def test_handler_that_closes_the_connection_after_the_answer_leaves_it_an_answer
 
 
 def test_rows_that_close_the_connection_break_nothing(connection: Connection, admin: Admin) -> None:
-    insert(connection, "somebody")
+    insert(connection, "another")
 
     def rows() -> Iterator[tuple[int]]:
         yield (7,)
@@ -80,11 +80,11 @@ def test_receiver_that_is_cut_short_does_not_answer_for_the_application(
             run(connection, "SELECT 'the receiver', SLEEP(0.3)")
 
     kill(admin, connection)
-    with listening(connection) as told, receiving(connection_recycled, receiver):
+    with listening(connection) as received, receiving(connection_recycled, receiver):
         if entering:
             connection.set_autocommit(False)
         assert value(connection, "SELECT 'application'") == "application"
-    assert told.recycled == ["closed", "interrupted"]
+    assert received.recycled == ["closed", "interrupted"]
     # The third connection is not shown to who has lost two, and that is counted all the same.
     assert counters()[connection.alias]["recycled"] == {"closed": 1, "interrupted": 2}
 
@@ -145,10 +145,10 @@ def test_begin_is_repeated_once(proxied: Proxied) -> None:
     def cut_again(**facts: Any) -> None:
         between.cut_at(b"BEGIN")
 
-    with listening(connection) as told, receiving(connection_recycled, cut_again):
+    with listening(connection) as received, receiving(connection_recycled, cut_again):
         with pytest.raises(OperationalError):
             run(connection, "BEGIN")
-    assert told.repeated == ["lost"]
+    assert received.repeated == ["lost"]
 
 
 @pytest.mark.parametrize("ends", [close_old_connections, connections.close_all])

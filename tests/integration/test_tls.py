@@ -163,7 +163,7 @@ def test_server_of_another_authority_is_refused_at_once_and_when_recycling(
     connection = make_connection(engine, server=server, options=verified(server.ca, driver))
     assert reopen(connection)
     assert reopen(connection)
-    # Somebody else answers at the same address.
+    # Another server answers at the same address.
     server.certificates = make_certificates(server.directory / "other", server.host)
     give_to_server(server, "other")
     server.restart()
@@ -196,7 +196,7 @@ class Authority:
         self.path = folder / "ca.pem"
         wrong = make_certificates(folder / "other", "127.0.0.1").ca.read_bytes()
         length = max(len(right), len(wrong))
-        # Blank lines behind a certificate are nobody's business.
+        # Blank lines behind a certificate mean nothing.
         self._right, self._wrong = (one.ljust(length, b"\n") for one in (right, wrong))
         self.path.write_bytes(self._right)
 
@@ -319,7 +319,7 @@ def test_server_that_takes_tls_away_is_met_as_by_the_driver_alone(
 
 
 @pytest.mark.usefixtures("only_pymysql")
-def test_threads_that_find_tls_gone_go_on_without_it(
+def test_threads_that_find_tls_switched_off_go_on_without_it(
     own_server: Callable[..., Server], make_connection: ConnectionFactory, vendor: str
 ) -> None:
     server = own_server()

@@ -28,9 +28,8 @@ from servers import FaultProxy, Server
 
 from .acts import assert_works, insert, listening, owners, session_id
 from .admin import Admin
-from .connections import OURS, STOCK, ConnectionFactory, point
+from .connections import OURS, STOCK, ConnectionFactory, point, unbuffered
 from .queries import connection_id, run, value
-from .test_interruptions import unbuffered
 
 SLOW = "SELECT SLEEP(0.3) + 99"
 
@@ -127,7 +126,7 @@ def test_statement_under_way_is_completed_whatever_a_signal_handler_does(
     connection = make_connection(CONN_MAX_AGE=3600, CONN_HEALTH_CHECKS=True)
     act, refused = INNER[what]
     before = connection_id(connection)
-    with listening(connection) as heard:
+    with listening(connection) as received:
         if inside == "atomic":
             with transaction.atomic(using=connection.alias):
                 insert(connection, "first")
@@ -143,7 +142,7 @@ def test_statement_under_way_is_completed_whatever_a_signal_handler_does(
     assert [isinstance(one, ProgrammingError) for one in found] == [refused]
     if refused:
         assert found[0].args[0] == 2014
-    assert (owners(admin), heard.recycled) == (["first", "second"], [])
+    assert (owners(admin), received.recycled) == (["first", "second"], [])
     assert connection_id(connection) == before
     assert_works(connection, admin)
 
@@ -336,7 +335,7 @@ def test_statement_at_any_step_of_another_one_mixes_nothing_up(
 def test_rows_being_fetched_are_not_touched_by_a_signal_handler(
     make_connection: ConnectionFactory, admin: Admin, driver: str
 ) -> None:
-    connection = make_connection(options={"cursorclass": unbuffered(driver)})
+    connection = make_connection(options=unbuffered(driver))
     sql = (
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)"
         " SELECT i, REPEAT('x', 2000), SLEEP(0.001) FROM n"

@@ -54,9 +54,9 @@ def test_connection_to_a_node_that_turned_read_only_is_left_at_the_next_safe_poi
     admin.set_global("read_only", 1)
     refused(lambda: insert(connection, "refused"), 1290)
     admin.set_global("read_only", 0)
-    with listening(connection) as told:
+    with listening(connection) as received:
         insert(connection, "accepted")
-    assert (told.recycled, told.repeated) == (["wrong node"], [])
+    assert (received.recycled, received.repeated) == (["wrong node"], [])
     assert connection_id(connection) != before
     assert owners(admin) == ["accepted"]
 
@@ -85,9 +85,9 @@ def test_refusal_inside_a_transaction_replaces_nothing_before_its_end(
         insert(connection, "refused")
     assert code_of(caught.value) == 1290
     admin.set_global("read_only", 0)
-    with listening(connection) as told, transaction.atomic(using=connection.alias):
+    with listening(connection) as received, transaction.atomic(using=connection.alias):
         insert(connection, "accepted")
-    assert told.recycled == ["wrong node"]
+    assert received.recycled == ["wrong node"]
     assert connection_id(connection) != before
     assert owners(admin) == ["accepted"]
 
@@ -138,9 +138,9 @@ def test_read_only_transaction_of_the_users_own_keeps_its_connection(
         run(connection, "START TRANSACTION")
     refused(lambda: insert(connection, "refused"), 1792)
     run(connection, "ROLLBACK")
-    with listening(connection) as told:
+    with listening(connection) as received:
         assert connection_id(connection) == before
-    assert told.recycled == []
+    assert received.recycled == []
 
 
 def test_read_only_transactions_that_the_server_imposes_are_a_wrong_node(
@@ -151,9 +151,9 @@ def test_read_only_transactions_that_the_server_imposes_are_a_wrong_node(
     before = connection_id(connection)
     refused(lambda: insert(connection, "refused"), 1792)
     admin.set_global(READ_ONLY_TRANSACTIONS, 0)
-    with listening(connection) as told:
+    with listening(connection) as received:
         insert(connection, "accepted")
-    assert told.recycled == ["wrong node"]
+    assert received.recycled == ["wrong node"]
     assert connection_id(connection) != before
 
 
@@ -233,7 +233,7 @@ def test_galera_node_without_its_cluster_is_left_at_the_next_safe_point(
             refused(lambda one=one: run(one, "SELECT * FROM testapp_account"), 1047)
         assert stock.is_usable()
         admin.rows("SET GLOBAL wsrep_reject_queries = 'NONE'")
-    with listening(connection) as told:
+    with listening(connection) as received:
         assert connection_id(connection) != before
-    assert told.recycled == ["wrong node"]
+    assert received.recycled == ["wrong node"]
     assert connection_id(stock) == stocks

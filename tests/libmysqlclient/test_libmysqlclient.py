@@ -34,9 +34,9 @@ def test_connection_that_was_killed_is_replaced_before_the_statement(
     connection = make_connection(transport=transport)
     run(connection, "SELECT 1")
     kill(admin, connection)
-    with listening(connection) as told:
+    with listening(connection) as received:
         insert(connection, "new")
-    assert (told.recycled, told.repeated) == (["closed"], [])
+    assert (received.recycled, received.repeated) == (["closed"], [])
     assert owners(admin) == ["new"]
 
 
@@ -49,11 +49,11 @@ def test_statement_on_a_killed_connection_that_was_not_looked_at_raises_2013(
     kill(admin, connection)
     rest(connection)
     connection.guard.connection.set_wait_timeout(None)  # type: ignore[attr-defined]
-    with listening(connection) as told:
+    with listening(connection) as received:
         with pytest.raises(OperationalError) as caught:
             insert(connection, "new")
     assert code_of(caught.value) == 2013
-    assert told.repeated == []
+    assert received.repeated == []
     assert owners(admin) == []
     insert(connection, "new")
     assert owners(admin) == ["new"]
@@ -71,9 +71,9 @@ def test_statement_after_an_idle_timeout_is_run_once_more(
     run(connection, "SELECT 1")
     connection.guard.connection.set_wait_timeout(None)  # type: ignore[attr-defined]
     wait_until_hung_up(connection)
-    with listening(connection) as told:
+    with listening(connection) as received:
         insert(connection, "new")
-    assert told.repeated == ["lost"]
+    assert received.repeated == ["lost"]
     assert owners(admin) == ["new"]
     assert_works(connection, admin)
 

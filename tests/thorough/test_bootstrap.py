@@ -17,7 +17,7 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 """
 
 
-def test_old_python_is_told_what_is_needed() -> None:
+def test_old_python_gets_an_error_that_names_what_is_needed() -> None:
     text = PROGRAM.read_text(encoding="utf-8")
     ast.parse(text, feature_version=(3, 6))
     assert "from __future__ import annotations" not in text  # a syntax error in 3.6

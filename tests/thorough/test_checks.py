@@ -64,7 +64,7 @@ print("django_mysql_recycle.base" in sys.modules)
 """
 
 
-def test_forgotten_engine_is_told_where_the_app_is_installed() -> None:
+def test_forgotten_engine_is_reported_where_the_app_is_installed() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", WITHOUT_MODELS], cwd=ROOT, capture_output=True, text=True, timeout=50
     )

@@ -198,7 +198,7 @@ def test_lock_behind_a_large_text_is_seen(parts: tuple[str, ...], size: int) -> 
         assert [(c.action, c.name) for c in changes][:1] == [(Action.BEGIN, "l")]
 
 
-def test_statements_of_a_large_text_are_told_apart_from_the_first_that_matters() -> None:
+def test_statements_of_a_large_text_are_separated_from_the_first_that_matters() -> None:
     inserts = "INSERT INTO t VALUES (1, 'a@b'); " * 4000
     several = examine(inserts)
     assert (several.single, several.leaves, several.changes) == (False, INSERTED, ())

@@ -145,7 +145,7 @@ class Lifecycle(RuleBasedStateMachine):
             raise AssertionError("the decision does not come to an end")
         if self.in_transaction or self.pinned or self.pending:
             if not self.alive:
-                # The driver's own error; what it held is gone with the connection.
+                # The driver's own error; what it held was lost with the connection.
                 self.lost, self.in_transaction, self.pending = True, False, False
                 return
         else:

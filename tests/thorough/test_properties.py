@@ -252,22 +252,22 @@ class NamedLocks(RuleBasedStateMachine):
 
     @rule()
     def asked(self) -> None:
-        self.tell(self.state)
+        self.answer_for(self.state)
 
-    def tell(self, state: SessionState) -> None:
+    def answer_for(self, state: SessionState) -> None:
         """What the server answers."""
         asked = state.locks_to_ask_for()
-        state.locks_told({key: self.held[str(key[1])] > 0 for key in asked})  # type: ignore[index]
+        state.locks_answered({key: self.held[str(key[1])] > 0 for key in asked})  # type: ignore[index]
 
     @invariant()
     def pinned_while_a_lock_is_held(self) -> None:
         held = [name for name, count in self.held.items() if count]
         assert self.state.describe(0.0).count("named lock") >= len(held)
-        told = self.state.copy()
-        self.tell(told)
-        assert told.pinned == bool(held)
-        assert told.describe(0.0).count("named lock") == len(held)
-        assert not told.doubtful
+        reported = self.state.copy()
+        self.answer_for(reported)
+        assert reported.pinned == bool(held)
+        assert reported.describe(0.0).count("named lock") == len(held)
+        assert not reported.doubtful
 
 
 TestNamedLocks = NamedLocks.TestCase

@@ -74,7 +74,7 @@ def shown(state: SessionState, statement: Statement) -> str:
 
 @given(st.lists(texts, min_size=1, max_size=4), st.sampled_from(READINGS), st.data())
 @unhurried
-def test_secret_in_a_literal_is_never_told(
+def test_secret_in_a_literal_is_never_shown(
     sql: list[str], reading: Reading, data: st.DataObject
 ) -> None:
     state = SessionState()
@@ -103,7 +103,7 @@ def _closes(text: str, reading: Reading) -> bool:
 
 @given(st.text(min_size=1, max_size=20), st.text(max_size=20))
 @unhurried
-def test_lock_is_told_by_its_name_alone(name: str, other: str) -> None:
+def test_lock_is_shown_by_its_name_alone(name: str, other: str) -> None:
     state = SessionState()
     state.apply(examine("SELECT GET_LOCK(%s, %s), %s"), [name, 0, f"{SECRET}{other}"], 0.0)
     shown = name if len(name) <= 80 else name[:80] + "..."

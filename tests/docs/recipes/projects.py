@@ -44,7 +44,7 @@ class Program:
     def running(self) -> bool:
         return self.process.poll() is None
 
-    def tell(self, text: str) -> None:
+    def type(self, text: str) -> None:
         """Write to the program's standard input."""
         assert self.process.stdin is not None
         self.process.stdin.write(text)
@@ -186,7 +186,7 @@ def get(url: str, program: Program, *, timeout: float = 20) -> Any:
 
 
 def wrong_answers(url: str, program: Program, requests: int = 100) -> int:
-    """How many of many requests at once fail, or get the answer to somebody else's statement."""
+    """How many of many requests at once fail, or get the answer to another one's statement."""
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: get(f"{url}/echo/", program), range(requests)))
     return sum(one.get("asked") != one.get("answered") or "status" in one for one in answers)

@@ -17,7 +17,7 @@ from .conftest import PAUSE, balances
 from .projects import OURS, STOCK, Project
 
 
-def test_command_goes_on_after_a_silent_queue(
+def test_command_goes_on_after_an_idle_queue(
     make_project: Callable[[str], Project], bank: Admin
 ) -> None:
     project = make_project("commands")
@@ -25,11 +25,11 @@ def test_command_goes_on_after_a_silent_queue(
     with project.start(OURS, *command) as ours, project.start(STOCK, *command) as stock:
         for program, owner in ((ours, "ann"), (stock, "bob")):
             program.wait_for("2 accounts")
-            program.tell(f"{owner}\n")
+            program.type(f"{owner}\n")
             program.wait_for(f"{owner} has 1")
         time.sleep(PAUSE)
-        ours.tell("ann\n")
-        stock.tell("bob\n")
+        ours.type("ann\n")
+        stock.type("bob\n")
         ours.wait_for("ann has 2")
         assert "OperationalError" in stock.wait()
     assert balances(bank) == {"ann": 2, "bob": 1}

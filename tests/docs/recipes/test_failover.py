@@ -68,14 +68,14 @@ def test_writes_follow_the_address_where_stocks_stay_with_the_old_primary(
         there.rows(TABLE)
         there.rows("INSERT INTO bank_account (owner, balance) VALUES ('ann', 0), ('bob', 0)")
         for program, line in ((once, "once ann"), (page, "page ann"), (stock, "once bob")):
-            program.tell(f"{line}\n")
+            program.type(f"{line}\n")
             program.wait_for("done")
         bank.set_global("read_only", 1)
         address.disable("db1")  # new connections go to the spare, open ones stay
         for _ in range(3):
-            once.tell("once ann\n")
-            page.tell("page ann\n")
-            stock.tell("once bob\n")
+            once.type("once ann\n")
+            page.type("page ann\n")
+            stock.type("once bob\n")
         assert "refused: 1290" in once.wait_for("once done", times=3)
         assert "refused" not in page.wait_for("page done", times=4)
         assert "done" not in stock.wait_for("once refused: 1290", times=3).partition("refused")[2]

@@ -35,7 +35,7 @@ def test_goodbye_of_the_balancer_is_noticed_without_any_setting(
     connection_id(stock)
     time.sleep(PATIENCE + 0.3)
     assert connection_id(ours) != before
-    assert [told["reason"] for told in recycles] == ["closed"]
+    assert [reported["reason"] for reported in recycles] == ["closed"]
     with pytest.raises(OperationalError):
         connection_id(stock)
 
@@ -51,9 +51,11 @@ def test_idle_limit_of_the_page_leaves_before_the_balancer_hangs_up(
     ours = make_connection(via=balancer, options=settings["OPTIONS"])
     before = connection_id(ours)
     time.sleep(0.85)
-    assert before in admin.connection_ids()  # nobody has hung up yet
+    assert before in admin.connection_ids()  # no side has closed it yet
     assert connection_id(ours) != before
-    assert [(told["reason"], told["idle_limit"]) for told in recycles] == [("idle limit", 0.8)]
+    assert [(reported["reason"], reported["idle_limit"]) for reported in recycles] == [
+        ("idle limit", 0.8)
+    ]
 
 
 def test_the_kernel_probes_below_the_limits_of_the_cloud_load_balancers(

@@ -59,7 +59,7 @@ def test_close_old_connections_can_go(make_connection: ConnectionFactory, admin:
     assert before(each_time.alias) != before(each_time.alias)  # a connection for each
     before(kept.alias)
     idle_out(admin, kept)
-    with pytest.raises(OperationalError):  # nobody had noticed
+    with pytest.raises(OperationalError):  # which no check had noticed
         before(kept.alias)
     for work in (before, after):
         ours = make_connection(OURS, CONN_MAX_AGE=None)
@@ -119,10 +119,10 @@ def test_pause_while_the_connection_is_held_is_nothing_a_pool_sees(
     ):
         for program, owner in ((pooled, "bob"), (single, "ann")):
             program.wait_for("2 accounts")
-            program.tell(f"{owner}\n")
+            program.type(f"{owner}\n")
             program.wait_for(f"{owner} has 1")
         time.sleep(PAUSE)
-        pooled.tell("bob\n")
-        single.tell("ann\n")
+        pooled.type("bob\n")
+        single.type("ann\n")
         single.wait_for("ann has 2")
         assert "OperationalError" in pooled.wait()

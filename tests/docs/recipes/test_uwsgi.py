@@ -15,7 +15,7 @@ from tests.integration.admin import Admin
 from . import pages
 from .projects import OURS, STOCK, Project, get, wrong_answers
 
-# The hook tells whether uWSGI has called it, so that the test knows what it tests.
+# The hook shows whether uWSGI has called it, so that the test knows what it tests.
 HOOK = "\nos.register_at_fork(after_in_child=lambda: print('a hook ran', flush=True))\n"
 
 
@@ -52,7 +52,7 @@ def test_each_worker_has_a_connection_of_its_own(
         for pid in numbers:
             os.kill(pid, signal.SIGINT)  # in good order; uWSGI starts another one
         for number in numbers.values():
-            bank.wait_until_gone(number)
+            bank.wait_until_closed(number)
         assert get(f"{url}/who/", program)["pid"] not in numbers
         assert get(f"{url}/who/", program)["connection"] != master
         assert ("a hook ran" in program.output) is hooks

@@ -68,7 +68,7 @@ def test_closing_by_the_application_and_a_max_age_of_zero_end_the_selection(
     assert here(connection) == main
 
 
-def test_closing_by_the_application_ends_the_error_for_a_database_that_is_gone(
+def test_closing_by_the_application_ends_the_error_for_a_database_that_was_dropped(
     tenant: Connection, admin: Admin, main: str
 ) -> None:
     admin.rows("DROP DATABASE tenant_a")

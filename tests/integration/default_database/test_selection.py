@@ -48,12 +48,12 @@ def test_database_selected_once_is_selected_on_each_new_connection(
 ) -> None:
     connection = make_connection(transport=transport, **PATIENT)
     run(connection, "USE tenant_a")
-    with listening(connection) as told:
+    with listening(connection) as received:
         for number in range(3):
             close_old_connections()
             kill(admin, connection)
             note(connection, f"note {number}")
-    assert (told.lost, told.recycled) == ([], ["closed"] * 3)
+    assert (received.lost, received.recycled) == ([], ["closed"] * 3)
     assert notes(admin, "tenant_a") == ["note 0", "note 1", "note 2"]
     assert notes(admin, main) == []
 
@@ -151,8 +151,8 @@ def test_database_that_is_not_known_when_the_connection_is_lost_raises(
     kill(admin, connection)
     with pytest.raises(SessionStateLost, match="default database"):
         note(connection, "refused")
-    note(connection, "told")
-    assert notes(admin, main) == ["told"]
+    note(connection, "received")
+    assert notes(admin, main) == ["received"]
 
 
 def test_use_inside_a_prepared_text_is_asked_for_at_the_server(
@@ -182,31 +182,31 @@ def test_use_that_no_text_shows_is_asked_for_at_the_server(
         run(connection, "SELECT 1")
     close_old_connections()
     kill(admin, connection)
-    with listening(connection) as told:
+    with listening(connection) as received:
         assert here(connection) == "tenant_a"
-    assert told.lost == []
+    assert received.lost == []
 
 
-def test_database_that_is_gone_raises_once(tenant: Connection, admin: Admin, main: str) -> None:
+def test_database_that_was_dropped_raises_once(tenant: Connection, admin: Admin, main: str) -> None:
     admin.rows("DROP DATABASE tenant_a")
     kill(admin, tenant)
-    with listening(tenant) as told, pytest.raises(SessionStateLost, match="tenant_a") as caught:
+    with listening(tenant) as received, pytest.raises(SessionStateLost, match="tenant_a") as caught:
         note(tenant, "refused")
     assert code_of(caught.value) == 1049
-    assert [facts["state"] for facts in told.lost] == [("default database",)]
-    assert told.recycled == ["closed"]
+    assert [facts["state"] for facts in received.lost] == [("default database",)]
+    assert received.recycled == ["closed"]
     assert notes(admin, main) == []
-    note(tenant, "told")
-    assert notes(admin, main) == ["told"]
+    note(tenant, "received")
+    assert notes(admin, main) == ["received"]
 
 
-def test_database_that_is_gone_does_not_matter_to_a_statement_that_selects_another(
+def test_database_that_was_dropped_does_not_matter_to_a_statement_that_selects_another(
     tenant: Connection, admin: Admin, main: str
 ) -> None:
     admin.rows("DROP DATABASE tenant_a")
     for number, way in enumerate(("statement", "atomic", "boundary")):
         kill(admin, tenant)
-        with listening(tenant) as told:
+        with listening(tenant) as received:
             if way == "atomic":
                 with transaction.atomic(using=tenant.alias):
                     run(tenant, "USE tenant_b")
@@ -216,8 +216,8 @@ def test_database_that_is_gone_does_not_matter_to_a_statement_that_selects_anoth
                     close_old_connections()
                 run(tenant, "USE tenant_b")
                 note(tenant, f"note {number}")
-        assert told.lost == []
-        with tenant.cursor() as cursor:  # and back to the one that is gone
+        assert received.lost == []
+        with tenant.cursor() as cursor:  # and back to the one that was dropped
             admin.rows("CREATE DATABASE tenant_a")
             cursor.execute("USE tenant_a")
             admin.rows("DROP DATABASE tenant_a")

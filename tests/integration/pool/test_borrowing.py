@@ -147,7 +147,7 @@ def test_a_connection_that_rests_is_called_in(pooled: Pooled) -> None:
     assert connection_id(connection) == first
 
 
-def test_nobody_is_called_in_out_of_a_transaction(pooled: Pooled) -> None:
+def test_no_connection_is_called_in_out_of_a_transaction(pooled: Pooled) -> None:
     connection = pooled(max_size=1, timeout=2)
     with transaction.atomic(using=connection.alias):
         connection_id(connection)

@@ -37,10 +37,10 @@ class Stopwatch:
         self.seconds = time.monotonic() - self._start
 
 
-# What the kernel is told.
+# What the kernel is asked for.
 
 
-def told_to_the_kernel(connection: Connection) -> dict[str, int]:
+def asked_of_the_kernel(connection: Connection) -> dict[str, int]:
     with socket.socket(fileno=os.dup(descriptor(connection))) as sock:
         return {
             "keepalive": sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
@@ -58,16 +58,16 @@ def test_kernel_watches_every_tcp_connection(
 ) -> None:
     connection = make_connection(transport=transport)
     connection.ensure_connection()
-    told = told_to_the_kernel(connection)
-    assert (told["keepalive"], told["idle"], told["user timeout"]) == (1, 10, 30_000)
-    assert told["interval"] * told["count"] <= 30
+    received = asked_of_the_kernel(connection)
+    assert (received["keepalive"], received["idle"], received["user timeout"]) == (1, 10, 30_000)
+    assert received["interval"] * received["count"] <= 30
 
 
 def test_settings_reach_the_kernel(make_connection: ConnectionFactory) -> None:
     connection = make_connection(recycle={"keepalive": 7, "network_timeout": 12})
     connection.ensure_connection()
-    told = told_to_the_kernel(connection)
-    assert (told["keepalive"], told["idle"], told["user timeout"]) == (1, 7, 12_000)
+    received = asked_of_the_kernel(connection)
+    assert (received["keepalive"], received["idle"], received["user timeout"]) == (1, 7, 12_000)
 
 
 def test_watching_the_path_can_be_turned_off(make_connection: ConnectionFactory) -> None:
@@ -75,7 +75,7 @@ def test_watching_the_path_can_be_turned_off(make_connection: ConnectionFactory)
     stock = make_connection(STOCK)
     for one in (connection, stock):
         one.ensure_connection()
-    assert told_to_the_kernel(connection) == told_to_the_kernel(stock)
+    assert asked_of_the_kernel(connection) == asked_of_the_kernel(stock)
 
 
 def test_control_stock_backend_leaves_the_kernels_defaults(
@@ -83,8 +83,8 @@ def test_control_stock_backend_leaves_the_kernels_defaults(
 ) -> None:
     connection = make_connection(STOCK)
     connection.ensure_connection()
-    told = told_to_the_kernel(connection)
-    assert (told["user timeout"], told["idle"] >= 7200) == (0, True)
+    received = asked_of_the_kernel(connection)
+    assert (received["user timeout"], received["idle"] >= 7200) == (0, True)
 
 
 # Packets that are dropped: a namespace, whose kernel says nothing.
@@ -125,19 +125,19 @@ def server_at_work(connection: Connection, far: Far) -> None:
 def idle_with_keepalive(connection: Connection, far: Far) -> None:
     run(connection, "SELECT 1")
     far.forget(connection)
-    time.sleep(4.5)  # the kernel's own timers: 1 s of silence, then probes for 2 s
-    with listening(connection) as told:
+    time.sleep(4.5)  # the kernel's own timers: 1 s without a packet, then probes for 2 s
+    with listening(connection) as received:
         insert(connection, "idle with keepalive")
-    assert told.recycled == ["closed"]
+    assert received.recycled == ["closed"]
 
 
 def ping_after_a_rest(connection: Connection, far: Far) -> None:
     run(connection, "SELECT 1")
     far.forget(connection)
     rest(connection, 20)
-    with Stopwatch() as watch, listening(connection) as told:
+    with Stopwatch() as watch, listening(connection) as received:
         insert(connection, "ping after a rest")
-    assert told.recycled == ["no answer"]
+    assert received.recycled == ["no answer"]
     assert watch.seconds < 2
 
 
@@ -174,7 +174,7 @@ SCENES = [
 @pytest.mark.core
 @pytest.mark.netns
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_path_that_drops_packets_holds_nobody_up(
+def test_path_that_drops_packets_holds_no_statement_up(
     make_connection: ConnectionFactory, far: Far
 ) -> None:
     alias = make_connection(server=far.server, recycle=SHORT).alias
@@ -224,9 +224,9 @@ def test_server_that_stands_still_is_found_by_the_ping(
     insert(connection, "before")
     rest(connection, 20)
     server.pause()
-    with soon(0.8, server.resume), listening(connection) as told, Stopwatch() as watch:
+    with soon(0.8, server.resume), listening(connection) as received, Stopwatch() as watch:
         insert(connection, "after")
-    assert told.recycled == ["no answer"]
+    assert received.recycled == ["no answer"]
     assert watch.seconds < 3
     assert owners(admin) == ["after", "before"]
     assert_works(connection, admin)
@@ -337,7 +337,7 @@ def test_connecting_to_a_mute_host_is_bounded_by_connect_timeout(
     assert 1.5 < watch.seconds < 2.6  # all tries together
 
 
-def test_connecting_is_bounded_by_ten_seconds_unless_told_otherwise(
+def test_connecting_is_bounded_by_ten_seconds_unless_set_otherwise(
     make_connection: ConnectionFactory,
 ) -> None:
     assert make_connection(OURS).get_connection_params()["connect_timeout"] == 10
@@ -392,9 +392,9 @@ def test_no_round_trip_of_our_own_outlasts_the_users_read_timeout(
         run(connection, "SELECT 1")  # wait_timeout is read before it
     rest(connection, 20 if way == "ping" else 0.6)
     server.pause()
-    with soon(2.5, server.resume), listening(connection) as told:
+    with soon(2.5, server.resume), listening(connection) as received:
         if way == "health check":
             assert connection.is_usable() is False
         # With ping_timeout alone, 5 s, the answer would have come in time.
         run(connection, "SELECT 1")
-    assert told.recycled == ["no answer"]
+    assert received.recycled == ["no answer"]

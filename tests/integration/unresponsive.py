@@ -30,7 +30,7 @@ TABLES = (
 FAULT = "unresponsive network"
 
 
-def silent_cells(
+def unresponsive_cells(
     engine: str,
     factory: ConnectionFactory,
     namespace: Namespace,
@@ -53,13 +53,13 @@ def silent_cells(
             for first in firsts
         ]
         matrix.prepare(cells, connect=False)
-        ready, silent = threading.Barrier(len(cells) + 1), threading.Event()
+        ready, dropping = threading.Barrier(len(cells) + 1), threading.Event()
 
         def play(cell: Cell) -> None:
             try:
                 cell.prepare()
                 ready.wait(30)
-                silent.wait(30)
+                dropping.wait(30)
                 if engine == OURS:
                     rest(cell.connection, 20)
                 cell.act()
@@ -72,7 +72,7 @@ def silent_cells(
         ready.wait(30)
         for port in _ports(cells):
             namespace.drop_client(port)
-        silent.set()
+        dropping.set()
         deadline = time.monotonic() + PATIENCE + 1
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))

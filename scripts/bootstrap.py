@@ -121,7 +121,7 @@ def pip(python: Path, *arguments: str, quiet: bool = False) -> bool:
     """Install packages, and say how far that is. `quiet`: a failure is not shown."""
     command = [str(python), "-m", "pip", "install", "--upgrade", *arguments]
     command += ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
-    output, found, told = [], 0, time.monotonic()
+    output, found, reported = [], 0, time.monotonic()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
     ) as process:
@@ -131,8 +131,8 @@ def pip(python: Path, *arguments: str, quiet: bool = False) -> bool:
             found += line.startswith("Collecting ")
             if line.startswith("Installing collected packages"):
                 say(f"  installing {line.count(',') + 1} packages")
-            elif time.monotonic() - told > SECONDS_PER_LINE:
-                told = time.monotonic()
+            elif time.monotonic() - reported > SECONDS_PER_LINE:
+                reported = time.monotonic()
                 say(f"  {found} packages so far")
     if process.returncode != 0 and not quiet:
         print("".join(output))

@@ -32,7 +32,10 @@ urlpatterns = [
 def serve(project: Project, stack: ExitStack, engine: str) -> tuple[Program, str]:
     port = free_port()
     command = pages.command("asgi", "uvicorn", port=port)
-    program = stack.enter_context(project.start(engine, *command))
+    settings: dict[str, Any] = {}
+    exec(pages.files("asgi")["mysite/database.py"], settings)
+    database = settings["DATABASE"] if engine == OURS else None
+    program = stack.enter_context(project.start(engine, *command, database=database))
     return program, f"127.0.0.1:{port}"
 
 

@@ -196,6 +196,7 @@ class RecyclingCursor(CursorWrapper):
                             connection, error, statement, args, idle, safe=True, sql=query
                         ):
                             return self.execute(query, args)
+                        db.guard.rest()
                         self._raise_mapped(error)
                         raise
                     connection.ordinary_succeeded(statement)

@@ -236,3 +236,18 @@ def test_a_connection_that_is_called_in_brings_no_session_state(pooled: Pooled) 
         return tenant
 
     assert in_thread(connection.alias, use) is None
+
+
+def test_a_connection_whose_statement_has_failed_is_called_in(pooled: Pooled) -> None:
+    connection = pooled(max_size=1, timeout=10)
+    connection_id(connection)
+    for _ in range(2):
+        with pytest.raises(OperationalError, match="Unknown column"):
+            value(connection, "SELECT no_such_column")
+
+    def use(other: Any) -> int:
+        number = connection_id(other)
+        other.close()
+        return number
+
+    assert in_thread(connection.alias, use)

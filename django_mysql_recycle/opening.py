@@ -13,7 +13,7 @@ from . import events, failover, network_path, option_files, what_ran
 from .drivers import Attempt, Driver
 from .errors import BUSY, NOT_NOW, UNKNOWN_HOST, code_of
 from .liveness import clock
-from .options import DEFAULT_CONNECT_TIMEOUT, is_number
+from .options import DEFAULT_CONNECT_TIMEOUT, is_number, refused_argument
 
 __all__ = ["open_in_time"]
 
@@ -41,7 +41,8 @@ def open_in_time(
 
     `given` are the driver's parameters; `open_once` is called with those of one try, the deadline
     and the try. What the connection is asked next keeps to the deadline as well, until the
-    driver's `finish_opening` is called. Raises what the last try raised.
+    driver's `finish_opening` is called. Raises what the last try raised, and ImproperlyConfigured
+    if the driver does not know an argument that is a misplaced setting.
     """
     seconds: Any = given.get("connect_timeout")
     if not is_number(seconds) or seconds <= 0:
@@ -76,6 +77,11 @@ def open_in_time(
             remaining = deadline - clock() - _LEAST
             if not _says_not_now(error, code, known=host in state.hosts):
                 what_ran.note_not_sent(error)
+                explained = isinstance(error, TypeError) and refused_argument(
+                    alias, given, error, driver.name
+                )
+                if explained:
+                    raise explained from None
                 raise
             if not tries_left or state.down or remaining <= 0:
                 state.gave_up()

@@ -141,6 +141,8 @@ def test_the_defaults_contradict_nothing(check: Check) -> None:
         ({}, {"OPTIONS": {"idle_limit": 5}}, ["E002"]),
         ({}, {"OPTIONS": {"pool_pre_ping": True, "pool_recycle": 3600}}, ["E002", "E002"]),
         ({"ping_afer": 3}, {"OPTIONS": {"idle_limit": 5}}, ["E002", "E001"]),
+        ({}, {"OPTIONS": {"RECYCLE": {}, "pingafter": 5}}, ["E002", "E002"]),
+        ({}, {"OPTIONS": {"application_name": "x"}}, []),
         ({}, {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True, "ATOMIC_REQUESTS": True}, []),
     ],
 )

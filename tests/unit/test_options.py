@@ -8,7 +8,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.functional import SimpleLazyObject
 
-from django_mysql_recycle.options import Options, max_age_of
+from django_mysql_recycle.options import Options, max_age_of, misplaced_hint
 
 from .rows import each
 
@@ -46,7 +46,61 @@ def test_an_unknown_key_is_refused_and_the_valid_ones_are_listed():
     assert "ping_after" in text and "recycle_read_only" in text
 
 
-@each([[], "on", 3, True])
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("ping_afer", "ping_after"),
+        ("IDLE_LIMIT", "idle_limit"),
+        ("keep-alive", "keepalive"),
+        ("liveness_checks", "liveness_check"),
+        ("read_timeout", None),
+        ("on", None),
+        (5, None),
+    ],
+)
+def test_a_key_that_resembles_a_setting_is_refused_with_its_name(key, meant):
+    with pytest.raises(ImproperlyConfigured) as caught:
+        Options.of("default", {"OPTIONS": {"recycle": {key: 3}}})
+    meaning = f"; did you mean {meant!r}? the valid keys are " if meant else "; the valid keys are "
+    assert f"unknown key {key!r}{meaning}idle_limit, " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("idle_limit", "Move it to DATABASES['x']['OPTIONS']['recycle']['idle_limit']."),
+        ("recycel", "Did you mean DATABASES['x']['OPTIONS']['recycle']?"),
+        ("Recycle", "Did you mean DATABASES['x']['OPTIONS']['recycle']?"),
+        ("ping_timeuot", "Did you mean DATABASES['x']['OPTIONS']['recycle']['ping_timeout']?"),
+        ("conn_max_age", "Move it out of OPTIONS, to DATABASES['x']['CONN_MAX_AGE']."),
+    ],
+)
+def test_a_misplaced_setting_is_recognized(name, hint):
+    assert misplaced_hint("x", name) == hint
+
+
+@pytest.mark.parametrize("name", ["pool_recycle", "pool_pre_ping", "POOL_SIZE", "max_overflow"])
+def test_settings_of_other_pools_are_recognized(name):
+    assert str(misplaced_hint("x", name)).startswith("Remove it: ")
+
+
+# Every argument of mysqlclient 2.3 and PyMySQL 1.2.
+ARGUMENTS = """
+    auth_plugin auth_plugin_map bind_address binary_prefix charset client_flag collation compress
+    connect_timeout conv cursorclass database db defer_connect executemany_fallback host
+    init_command local_infile local_infile_dir max_allowed_packet multi_statements named_pipe
+    passwd password port program_name read_default_file read_default_group read_timeout
+    server_public_key server_public_key_path sql_mode ssl ssl_ca ssl_cert ssl_disabled ssl_key
+    ssl_key_password ssl_mode ssl_verify_cert ssl_verify_identity unix_socket use_unicode user
+    write_timeout
+"""
+
+
+def test_no_argument_of_a_driver_is_taken_for_a_setting_of_this_backend():
+    assert [name for name in ARGUMENTS.split() if misplaced_hint("x", name)] == []
+
+
+@pytest.mark.parametrize("given", [[], "on", 3, True])
 def test_something_else_than_a_dict_is_refused(given):
     with pytest.raises(ImproperlyConfigured, match="expected a dict, got"):
         Options.of("other", {"OPTIONS": {"recycle": given}})

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from .database_url import options_from_url
 from .drivers import use_driver
 from .errors import PoolClosed, PoolTimeout, SessionStateLost, TooManyRequests
 from .events import counters
@@ -19,6 +20,7 @@ __all__ = [
     "TooManyRequests",
     "counters",
     "may_have_run",
+    "options_from_url",
     "pinned",
     "retry_transaction",
     "run_transaction",

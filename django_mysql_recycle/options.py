@@ -228,7 +228,9 @@ _KNOWN_ELSEWHERE = {
 }
 
 #: What Python says of an argument that a function does not have.
-_REFUSED = re.compile(r"unexpected keyword argument '(\w+)'|'(\w+)' is an invalid keyword argument")
+_REFUSED = re.compile(
+    r"unexpected keyword argument '([^']+)'|'([^']+)' is an invalid keyword argument"
+)
 
 
 def misplaced_hint(alias: str, name: Any) -> str | None:
@@ -240,6 +242,8 @@ def misplaced_hint(alias: str, name: Any) -> str | None:
     known = _KNOWN_ELSEWHERE.get(str(name).lower())
     if known is not None:
         return known.format(alias=alias, name=str(name).upper())
+    if str(name).partition(".")[0] in KEYS:
+        return "Call django_mysql_recycle.options_from_url() with the entry made of the URL."
     for key, settings in _SETTINGS.items():
         if name in settings:
             return f"Move it to {_path_in_options(alias, key, name)}."

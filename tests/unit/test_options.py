@@ -3,12 +3,13 @@
 import random
 from fractions import Fraction
 from numbers import Integral
+from typing import get_type_hints
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.functional import SimpleLazyObject
 
-from django_mysql_recycle.options import Options, max_age_of, misplaced_hint
+from django_mysql_recycle.options import Options, RecycleOptions, max_age_of, misplaced_hint
 
 from .rows import each
 
@@ -36,6 +37,10 @@ def test_the_defaults_are_those_of_the_design():
         pin_session_state=True,
         recycle_read_only=True,
     )
+
+
+def test_typed_dict_has_the_settings_with_their_types():
+    assert get_type_hints(RecycleOptions) == get_type_hints(Options)
 
 
 def test_an_unknown_key_is_refused_and_the_valid_ones_are_listed():

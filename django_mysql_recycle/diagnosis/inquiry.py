@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import errno
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from time import perf_counter
 from typing import Any
@@ -20,6 +23,7 @@ from ..checks.settings import other_backend_findings
 from ..connecting import with_connect_timeout
 from ..drivers import choose
 from ..errors import Proof, classify, code_of
+from ..opening import time_to_connect
 from ..options import Options, given_options, is_number
 from ..server_facts import read
 from . import path
@@ -27,9 +31,12 @@ from .findings import connect_hint, finding, of_connection, of_server
 from .proof import Progress, prove
 from .report import AliasReport, idle_limit, max_age_limit
 
-__all__ = ["STOCK", "Inquiry"]
+__all__ = ["STOCK", "Connecting", "Inquiry"]
 
 STOCK = "django.db.backends.mysql"
+
+#: Called each second while the first connection is being opened, with the address and the seconds.
+Connecting = Callable[[str, float], None]
 
 #: Connects of which the quickest is reported: the others measure what else the machine does.
 CONNECTS = 3
@@ -38,10 +45,19 @@ CONNECTS = 3
 class Inquiry:
     """After `run`, the report and what was found."""
 
-    def __init__(self, alias: str, with_checks: bool, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        alias: str,
+        with_checks: bool,
+        progress: Progress | None,
+        connecting: Connecting | None,
+    ) -> None:
         self.entry = Entry(alias, connections.settings[alias])
         self.with_checks = with_checks
         self.progress = progress
+        self.connecting = connecting
+        #: Seconds that the first attempt to connect took.
+        self.waited = 0.0
         self.found: list[Finding] = []
         self.options: Options | None = None  # on the stock backend
         self.settings_read = False
@@ -81,12 +97,48 @@ class Inquiry:
         if not self.settings_read or isinstance(error, ImproperlyConfigured):
             return finding("not_loaded", message)
         if not self.report.reachable:
+            limit = time_to_connect(self.entry.params)
+            retries = 0 if self.options is None else self.options.connect_retries or 0
+            # The pauses before so many tries take no more than half of a second each. With more,
+            # a server that refuses each of them takes as long as one that does not answer.
+            if self.waited >= limit - 0.5 and retries <= 2 and not _is_refusal(error):
+                said = f"{self.address} did not answer within {limit:g} s: {message}"
+                return finding("no_answer", said)
             return finding("unreachable", message, connect_hint(code_of(error)))
         facts = self.report.server
         mariadb = facts is None or facts.is_mariadb
         if isinstance(error, Error) and classify(error, mariadb=mariadb) is Proof.ALIVE:
             return finding("refused", f"The server refused a query: {message}")
         return finding("lost", message)
+
+    @property
+    def address(self) -> str:
+        """Where the settings say that the server is, as far as they do."""
+        settings, params = self.entry.settings, self.entry.params
+        host = params.get("unix_socket") or params.get("host") or settings.get("HOST")
+        port = params.get("port") or settings.get("PORT") or 3306
+        host = str(host or "localhost")
+        return host if host.startswith("/") else f"{host}:{port}"
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Call `connecting` once a second, from a thread: the driver gives nothing to wait with."""
+        begun, done = perf_counter(), threading.Event()
+
+        def tell() -> None:
+            # What it writes to may be closed.
+            with suppress(OSError, ValueError):
+                while self.connecting is not None and not done.wait(1):
+                    self.connecting(self.address, perf_counter() - begun)
+
+        thread = threading.Thread(target=tell, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.waited = perf_counter() - begun
+            done.set()
+            thread.join()
 
     def _wrapper(self) -> Any:
         """A wrapper that no other code uses."""
@@ -126,7 +178,8 @@ class Inquiry:
 
     def _look_at_server(self, connection: Any) -> None:
         entry, options, report = self.entry, self.options, self.report
-        connection.ensure_connection()
+        with self._waiting():
+            connection.ensure_connection()
         report.reachable = True
         report.max_age = max_age_limit(entry.max_age, options)
         facts = read(connection)
@@ -150,7 +203,7 @@ class Inquiry:
             self.found += server_findings(entry.alias, entry.settings, facts)
             self.found += authority_findings(entry) if encrypted else ()
         # The first connect also pays for what a process pays for once.
-        connect_ms = min(_time_to_connect(connection) for _ in range(CONNECTS))
+        connect_ms = min(_milliseconds_to_connect(connection) for _ in range(CONNECTS))
         report.cost = cost = path.Cost(connect_ms, ping_ms, liveness_check_us)
         cause_is_known = any(one.id.endswith(".I001") for one in self.found)
         for one in of_connection(
@@ -174,7 +227,12 @@ class Inquiry:
             self.found.append(finding(f"proof_{proof.outcome}", f"--prove: {proof.explanation}."))
 
 
-def _time_to_connect(connection: Any) -> float:
+def _is_refusal(error: Exception) -> bool:
+    """Whether the system at the other end has answered that nothing listens there."""
+    return f"({errno.ECONNREFUSED})" in str(error) or "refused" in str(error).lower()
+
+
+def _milliseconds_to_connect(connection: Any) -> float:
     connection.close()
     begun = perf_counter()
     connection.ensure_connection()

@@ -38,6 +38,7 @@ SCHEMA = 1
 class Environment:
     """What is the same for all aliases of a process."""
 
+    version: str  #: of this package; empty where it is not installed as a distribution
     python: str
     django: str
     system: str
@@ -75,7 +76,15 @@ class AliasReport:
 
     @property
     def is_wrong(self) -> bool:
-        return any(found.level in (ERROR, WARNING) for found in self.findings)
+        return self.has(ERROR, WARNING)
+
+    @property
+    def is_proved(self) -> bool:
+        return self.proof is not None and self.proof.outcome == "proven"
+
+    def has(self, *levels: str) -> bool:
+        """Whether there is a finding of one of these levels."""
+        return any(found.level in levels for found in self.findings)
 
 
 def environment() -> Environment:
@@ -84,6 +93,7 @@ def environment() -> Environment:
     except ImproperlyConfigured:
         driver = None
     return Environment(
+        version=path.installed_version(),
         python=platform.python_version(),
         django=django.get_version(),
         system=platform.system(),

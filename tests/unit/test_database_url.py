@@ -11,7 +11,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from django_mysql_recycle import options_from_url
-from django_mysql_recycle.options import Options, misplaced_hint
+from django_mysql_recycle.options import Options, PoolOptions, misplaced_hint
 
 Parse = Callable[[str], dict[str, Any]]
 ENGINE = "django_mysql_recycle"
@@ -65,6 +65,14 @@ def test_settings_and_tls_come_from_the_query(parse: Parse) -> None:
     assert Options.of("default", database) == Options(
         idle_limit=240, ping_after=0.5, keepalive=None, liveness_check=False
     )
+
+
+def test_settings_of_the_pool_come_from_the_query(parse: Parse) -> None:
+    database = parse("mysql://db/shop?pool.max_size=4&pool.timeout=2.5")
+    assert database["OPTIONS"] == {"pool": {"max_size": 4, "timeout": 2.5}}
+    assert PoolOptions.of("default", database) == PoolOptions(max_size=4, timeout=2.5)
+    for text, value in (("true", True), ("false", False)):
+        assert parse(f"mysql://db/shop?pool={text}")["OPTIONS"] == {"pool": value}
 
 
 def test_url_without_a_query_is_left_as_it_is(parse: Parse) -> None:

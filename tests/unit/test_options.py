@@ -84,9 +84,20 @@ def test_a_misplaced_setting_is_recognized(name, hint):
     assert misplaced_hint("x", name) == hint
 
 
-@pytest.mark.parametrize("name", ["pool_recycle", "pool_pre_ping", "POOL_SIZE", "max_overflow"])
-def test_settings_of_other_pools_are_recognized(name):
-    assert str(misplaced_hint("x", name)).startswith("Remove it: ")
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [
+        ("pool_recycle", "Remove it: "),
+        ("pool_pre_ping", "Remove it: "),
+        ("max_overflow", "Remove it: "),
+        ("POOL_SIZE", "Set OPTIONS['pool'] = {'max_size': ...} instead."),
+        ("max_size", "Move it to DATABASES['x']['OPTIONS']['pool']['max_size']."),
+        ("max_lifetimes", "Did you mean DATABASES['x']['OPTIONS']['pool']['max_lifetime']?"),
+        ("Pool", "Did you mean DATABASES['x']['OPTIONS']['pool']?"),
+    ],
+)
+def test_settings_of_pools_are_recognized(name, begins):
+    assert str(misplaced_hint("x", name)).startswith(begins)
 
 
 # Every argument of mysqlclient 2.3 and PyMySQL 1.2.

@@ -24,7 +24,7 @@ from ..connecting import with_connect_timeout
 from ..drivers import choose
 from ..errors import Proof, classify, code_of
 from ..opening import time_to_connect
-from ..options import Options, given_options, is_number
+from ..options import KEYS, Options, given_options, is_number
 from ..server_facts import read
 from . import path
 from .findings import connect_hint, finding, of_connection, of_server
@@ -147,7 +147,11 @@ class Inquiry:
 
         if isinstance(wrapper, RecycleMixin):
             self.report.guarded = True
-            return wrapper
+            if "pool" not in self.entry.params:
+                return wrapper
+            # A connection from the pool would be one of the application's, and cost no connect.
+            own = {key: value for key, value in self.entry.params.items() if key != "pool"}
+            return type(wrapper)({**self.entry.settings, "OPTIONS": own}, self.entry.alias)
         return type(wrapper)(self._for_stock(), self.entry.alias)
 
     def _for_stock(self) -> dict[str, Any]:
@@ -174,6 +178,8 @@ class Inquiry:
         if usable:
             self.options = self.entry.options
             self.report.recycle = asdict(self.options)
+            pool = self.entry.max_age.pool
+            self.report.pool = None if pool is None else asdict(pool)
         return usable
 
     def _look_at_server(self, connection: Any) -> None:
@@ -219,7 +225,8 @@ class Inquiry:
 
     def _prove(self, progress: Progress) -> None:
         control = {**self._for_stock(), "ENGINE": STOCK}
-        control["OPTIONS"].pop("recycle", None)
+        for key in KEYS:
+            control["OPTIONS"].pop(key, None)
         stock = load_backend(STOCK).DatabaseWrapper(control, self.entry.alias)
         proof = prove(self._wrapper(), stock, choose(), progress)
         self.report.proof = proof

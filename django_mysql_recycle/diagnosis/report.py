@@ -64,6 +64,7 @@ class AliasReport:
     conn_max_age: float | None
     conn_health_checks: bool
     recycle: dict[str, Any] | None  #: the options in force
+    pool: dict[str, Any] | None = None  #: the same of the pool; None: there is none
     server: ServerFacts | None = None
     transport: Transport | None = None
     tls: TlsFacts | None = None

@@ -139,6 +139,8 @@ def _rows(report: AliasReport) -> Iterator[Row]:
     yield "CONN_HEALTH_CHECKS", str(report.conn_health_checks)
     if report.max_age is not None:
         yield "max age", _limit(report.max_age)
+    if report.pool is not None:
+        yield "pool", _pool(report.pool)
     if report.idle_limit is not None:
         yield "idle limit", _limit(report.idle_limit)
     yield from _kernel(report.kernel, report.transport)
@@ -192,6 +194,13 @@ def _limit(limit: Limit) -> str:
     if limit.shortest not in (None, limit.seconds):
         return f"{limit.shortest:g} to {limit.seconds:g} s ({limit.reason})"
     return f"{limit.seconds:g} s ({limit.reason})"
+
+
+def _pool(pool: Mapping[str, Any]) -> str:
+    return (
+        f"{pool['max_size']} connections at most in this process, {pool['min_size']} kept open; "
+        f"a connection is waited for {pool['timeout']:g} s"
+    )
 
 
 def _kernel(kernel: tuple[KernelOption, ...], transport: Transport | None) -> Iterator[Row]:

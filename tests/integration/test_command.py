@@ -294,6 +294,16 @@ def test_least_level_that_makes_it_fail_can_be_chosen(
     assert found == statuses
 
 
+def test_pool_is_shown_and_not_used(make_connection: ConnectionFactory, admin: Admin) -> None:
+    alias = make_connection(options={"pool": {"max_size": 4}}).alias
+    outcome = Outcome(alias, json=True)
+    assert outcome.status == 0, outcome.out
+    assert outcome.alias["pool"]["max_size"] == 4
+    assert outcome.alias["max_age"]["seconds"] == 3600
+    wait_until_gone(admin, set())  # nothing was left in a pool
+    assert "4 connections at most" in Outcome(alias).out
+
+
 def test_verdict_is_the_first_line(make_connection: ConnectionFactory) -> None:
     well, wrong = make_connection().alias, make_connection(recycle={"jitter": 2}).alias
     assert Outcome(well).out.splitlines()[0] == "ok (1 alias)"

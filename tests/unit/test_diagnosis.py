@@ -8,7 +8,7 @@ import os
 import re
 import select
 import socket
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -55,7 +55,7 @@ from django_mysql_recycle.diagnosis.text import (
     verdict_text,
 )
 from django_mysql_recycle.management.commands.mysql_recycle import _Progress
-from django_mysql_recycle.options import MaxAge, Options, max_age_of
+from django_mysql_recycle.options import MaxAge, Options, PoolOptions, max_age_of
 from django_mysql_recycle.server_facts import ServerFacts
 
 from .rows import each
@@ -448,6 +448,10 @@ def test_what_is_missing_is_said_or_left_out() -> None:
     )
     unix = replace(REPORT, transport=Transport("socket", "/run/s", None), kernel=())
     assert "  keepalive           none on a unix socket\n" in text(unix)
+    pool = asdict(PoolOptions(max_size=4))
+    assert "  pool                4 connections at most in this process, 0 kept" in text(
+        replace(REPORT, pool=pool)
+    )
     windows = replace(REPORT, transport=Transport("", "", None), kernel=(), cost=Cost(1, 1, None))
     assert "keepalive" not in text(windows)
     assert "  liveness check      not on this system" in text(windows)

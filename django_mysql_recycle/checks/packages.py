@@ -66,7 +66,8 @@ _PACKAGES = (
     Package(
         "django_extensions",
         "django-extensions",
-        "the commands reset_db, sqlcreate and sqldsn do not work for this alias.",
+        "reset_db and sqldsn do not work for this alias, and sqlcreate prints SQL that is not "
+        "MySQL's.",
         "Set DJANGO_EXTENSIONS_RESET_DB_MYSQL_ENGINES = [{engine!r}, 'django.db.backends.mysql'].",
         lambda _, engine: engine in _setting("DJANGO_EXTENSIONS_RESET_DB_MYSQL_ENGINES"),
     ),

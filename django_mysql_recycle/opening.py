@@ -56,7 +56,7 @@ def open_in_time(
     if the driver does not know an argument that is a misplaced setting.
     """
     seconds = _own_timeout(given)
-    deadline = clock() + time_to_connect(given)
+    deadline = clock() + (seconds or time_to_connect(given))
     # 0 is mysqlclient's word for no limit, which then has none: the tries alone do.
     unlimited = given.get("connect_timeout") == 0
     state = failover.of(alias)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from math import ceil
@@ -99,10 +99,7 @@ class Inquiry:
             return finding("not_loaded", message)
         if not self.report.reachable:
             limit = time_to_connect(self.entry.params)
-            retries = 0 if self.options is None else self.options.connect_retries or 0
-            # The pauses before so many tries take no more than half of a second each. With more,
-            # a server that refuses each of them takes as long as one that does not answer.
-            if self.waited >= limit - 0.5 and retries <= 2 and not _is_refusal(error):
+            if self.waited >= limit - 0.5 and not _is_refusal(error):
                 said = f"{self.address} did not answer within {limit:g} s: {message}"
                 return finding("no_answer", said)
             return finding("unreachable", message, connect_hint(code_of(error)))
@@ -148,12 +145,18 @@ class Inquiry:
 
         if isinstance(wrapper, RecycleMixin):
             self.report.guarded = True
-            if "pool" not in self.entry.params:
-                return wrapper
-            # A connection from the pool would be one of the application's, and cost no connect.
-            own = {key: value for key, value in self.entry.params.items() if key != "pool"}
-            return type(wrapper)({**self.entry.settings, "OPTIONS": own}, self.entry.alias)
+            return type(wrapper)(self._for_ours(), self.entry.alias)
         return type(wrapper)(self._for_stock(), self.entry.alias)
+
+    def _for_ours(self) -> Mapping[str, Any]:
+        """The settings without the pool, whose connections are the application's and cost nothing,
+        and without further tries: what refuses a connection does so at once."""
+        params, given = self.entry.params, self.entry.given
+        if not isinstance(params.get("recycle", {}), Mapping):
+            return self.entry.settings  # which are refused
+        own = {key: value for key, value in params.items() if key != "pool"}
+        own["recycle"] = {**given, "connect_retries": 0}
+        return {**self.entry.settings, "OPTIONS": own}
 
     def _for_stock(self) -> dict[str, Any]:
         """The settings for the stock backend, which must not wait longer for a host than ours.

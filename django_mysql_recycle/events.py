@@ -226,13 +226,18 @@ def transaction_repeated(
     connection: Any, *, reason: str, age: float, idle: float, attempt: int, attempts: int
 ) -> None:
     _count(connection.alias, "transaction_repeated", reason)
-    logger.warning(
+    _log(
+        logging.WARNING,
+        "transaction_repeated",
         "a transaction on %r has failed (%s), and nothing of it is in the database: "
         "attempt %d of %d follows",
-        connection.alias,
-        reason,
-        attempt,
-        attempts,
+        *(connection.alias, reason, attempt, attempts),
+        alias=connection.alias,
+        reason=reason,
+        age=age,
+        idle=idle,
+        attempt=attempt,
+        attempts=attempts,
     )
     _send(
         signals.transaction_repeated,
@@ -288,23 +293,29 @@ def limit_unknown(alias: str) -> None:
 def never_used_again(alias: str) -> None:
     """A persistent connection was opened in a thread that ends with its request."""
     if _record.is_new(alias, "never used again"):
-        logger.warning(
+        _log(
+            logging.WARNING,
+            "never_used_again",
             "CONN_MAX_AGE keeps the connections of %r open, but each thread or greenlet here ends "
             "with its request, as under ASGI and gevent: no later request uses its connection, and "
             "connections pile up at the server. Set OPTIONS['pool'] = True, or CONN_MAX_AGE = 0",
             alias,
+            alias=alias,
         )
 
 
 def receivers_run_sql(alias: str) -> None:
     """Receivers of connection_created have run a statement on a connection of the pool."""
     if _record.is_new(alias, "receivers run SQL"):
-        logger.info(
+        _log(
+            logging.INFO,
+            "receivers_run_sql",
             "receivers of connection_created run SQL on %r: each time that a thread takes a "
             "connection from the pool it costs these statements. What they set keeps the "
             "connection from going back to the pool: OPTIONS['init_command'] sets it once for "
             "each connection",
             alias,
+            alias=alias,
         )
 
 

@@ -236,6 +236,9 @@ def test_records_have_the_facts_of_their_lines(caplog: pytest.LogCaptureFixture)
         state=("named lock", "@secret"),
         description="named lock 'secret'",
     )
+    events.transaction_repeated(wrapper, reason="lost", age=9.0, idle=3.0, attempt=2, attempts=3)
+    events.never_used_again("extra")
+    events.receivers_run_sql("extra")
     events.kept("extra", age=9.0, max_age=5.0, state=("named lock",))
     events.rolled_back("extra", 1213)
     events.limit_unknown("extra")

@@ -256,7 +256,7 @@ def kept(alias: str, *, age: float, max_age: float, state: tuple[str, ...]) -> N
     _log(
         logging.WARNING,
         "kept",
-        "kept the connection of %r open past its max age of %g s (age %.1f s): it carries %s",
+        "kept the connection of %r open past its max age of %g s (age %.1f s): it has %s",
         *(alias, max_age, age, ", ".join(state)),
         alias=alias,
         age=age,

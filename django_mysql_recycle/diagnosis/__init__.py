@@ -57,7 +57,7 @@ def diagnose(
 
     Whatever goes wrong with the alias is a finding.
     """
-    with _quiet_logger():
+    with _without_logging():
         inquiry = Inquiry(alias, with_checks, progress, connecting)
         inquiry.run()
     shown = [

@@ -244,7 +244,7 @@ def test_unreachable_alias_is_a_finding_and_the_others_are_reported(
     assert (outcome.status, outcome.error) == (1, f"{unreachable.alias}: 1 error")
 
 
-def test_host_that_does_not_answer_is_said_to_be_mute(
+def test_host_that_does_not_answer_is_reported_as_such(
     make_connection: ConnectionFactory, engine: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:  # accepts and sends no greeting
@@ -300,7 +300,7 @@ def test_pool_is_shown_and_not_used(make_connection: ConnectionFactory, admin: A
     assert outcome.status == 0, outcome.out
     assert outcome.alias["pool"]["max_size"] == 4
     assert outcome.alias["max_age"]["seconds"] == 3600
-    wait_until_gone(admin, set())  # nothing was left in a pool
+    wait_until_closed(admin, set())  # nothing was left in a pool
     assert "4 connections at most" in Outcome(alias).out
 
 

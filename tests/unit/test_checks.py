@@ -211,7 +211,7 @@ def test_package_that_does_not_know_the_engine_is_reported(
                 assert check() == []
 
 
-def test_settings_of_ours_on_the_stock_backend_are_told(check: Check) -> None:
+def test_settings_of_ours_on_the_stock_backend_are_reported(check: Check) -> None:
     stock = "django.db.backends.mysql"
     assert ids(check({"idle_limit": 5}, engine=stock)) == ["E003"]
     assert ids(check({}, engine="django.db.backends.sqlite3")) == ["E003"]

@@ -225,7 +225,7 @@ def lines_of_the_page() -> dict[str, set[str]]:
 def test_records_have_the_facts_of_their_lines(caplog: pytest.LogCaptureFixture) -> None:
     wrapper: Any = Wrapper()
     caplog.set_level(logging.INFO, "django_mysql_recycle")
-    tell()
+    report()
     events.repeated(wrapper, reason="lost", age=9.0, idle=3.0)
     events.state_lost(
         wrapper,

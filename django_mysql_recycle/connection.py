@@ -269,6 +269,11 @@ class PhysicalConnection:
         self.wrong_node = True
         self._refresh()
 
+    def mark_right_node(self) -> None:
+        """Its node says itself that it takes writes: what it has refused was something else."""
+        self.wrong_node = False
+        self._refresh()
+
     def watch_statements(self, watched: bool) -> None:
         """Whether each statement is to pass the guard, for what the wrapper has to report."""
         self.watched = watched

@@ -195,7 +195,7 @@ class RecyclingCursor(CursorWrapper):
                         if db.guard.failed(
                             connection, error, statement, args, idle, safe=True, sql=query
                         ):
-                            return self.execute(query, args)
+                            return self._execute_with_care(statement, query, args, again=True)
                         db.guard.rest()
                         self._raise_mapped(error)
                         raise
@@ -203,14 +203,16 @@ class RecyclingCursor(CursorWrapper):
                     return result
         return self._execute_with_care(statement, query, args)
 
-    def _execute_with_care(self, statement: Statement, query: Any, args: Any) -> Any:
+    def _execute_with_care(
+        self, statement: Statement, query: Any, args: Any, *, again: bool = False
+    ) -> Any:
         # Apart from execute(), for which the function below would cost as much as the clocks.
         guard = self._db.guard
         connection = guard.connection
         if connection.reading is not USUAL and connection.usable:
             statement = examine(query, connection.reading)
         run = super().execute
-        return guard.run(self, statement, args, lambda: run(query, args), sql=query)
+        return guard.run(self, statement, args, lambda: run(query, args), sql=query, again=again)
 
     def _raise_mapped(self, error: BaseException) -> None:
         """Raise what Django's execute() makes of some of the driver's errors."""

@@ -119,6 +119,8 @@ _WRONG_NODE = {
     1047,  # ER_UNKNOWN_COM_ERROR: a Galera node outside the primary component
     1180,  # ER_ERROR_DURING_COMMIT: Galera
     3032,  # ER_SERVER_OFFLINE_MODE
+    3100,  # ER_RUN_HOOK_ERROR: Group Replication, at the commit
+    3101,  # ER_TRANSACTION_ROLLBACK_DURING_COMMIT: the same
 }
 _READ_ONLY = {
     1290,  # ER_OPTION_PREVENTS_STATEMENT, if the option is --read-only

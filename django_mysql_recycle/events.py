@@ -16,6 +16,7 @@ __all__ = [
     "kept",
     "limit_unknown",
     "never_used_again",
+    "no_writer",
     "not_encrypted",
     "receivers_run_sql",
     "reconnect_switched_off",
@@ -28,13 +29,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger("django_mysql_recycle")
-
-
-def _log(level: int, event: str, text: str, *args: Any, **facts: Any) -> None:
-    """A line of the log. The facts are attributes of the record, for handlers that write JSON."""
-    # Two levels up: the place in the record is that of the event.
-    logger.log(level, text, *args, extra={"event": event, **facts}, stacklevel=2)
-
 
 #: Every reason, and the level of its line in the log. What belongs to the normal life of a
 #: connection is INFO.
@@ -146,17 +140,13 @@ def recycled(
     signal: bool = True,
 ) -> None:
     _count(connection.alias, "recycled", reason)
-    _log(
+    logger.log(
         LEVELS.get(reason, logging.WARNING),
-        "recycled",
         "recycled the connection of %r: %s (age %.1f s, idle %.1f s)",
-        *(connection.alias, reason, age, idle),
-        alias=connection.alias,
-        reason=reason,
-        age=age,
-        idle=idle,
-        idle_limit=idle_limit,
-        max_age=max_age,
+        connection.alias,
+        reason,
+        age,
+        idle,
     )
     if signal:
         _send(
@@ -172,15 +162,11 @@ def recycled(
 
 def repeated(connection: Any, *, reason: str, age: float, idle: float) -> None:
     _count(connection.alias, "repeated", reason)
-    _log(
-        logging.WARNING,
-        "repeated",
+    logger.warning(
         "a statement on %r never ran (%s, idle %.1f s): it is run again on a new connection",
-        *(connection.alias, reason, idle),
-        alias=connection.alias,
-        reason=reason,
-        age=age,
-        idle=idle,
+        connection.alias,
+        reason,
+        idle,
     )
     _send(signals.statement_repeated, connection, reason=reason, age=age, idle=idle)
 
@@ -196,19 +182,13 @@ def state_lost(
     raised: bool,
 ) -> None:
     _count(connection.alias, "state_lost", reason)
-    # The kinds alone: the name of a lock can be a parameter, that of a variable is SQL.
-    kinds = tuple("user variable" if kind.startswith("@") else kind for kind in state)
-    _log(
-        logging.WARNING,
-        "state_lost",
+    logger.warning(
         "the connection of %r was lost (%s, idle %.1f s), and session state with it: %s",
-        *(connection.alias, reason, idle, ", ".join(kinds)),
-        alias=connection.alias,
-        reason=reason,
-        age=age,
-        idle=idle,
-        state=kinds,
-        raised=raised,
+        connection.alias,
+        reason,
+        idle,
+        # The kinds alone: the name of a lock can be a parameter, that of a variable is SQL.
+        ", ".join("user variable" if kind.startswith("@") else kind for kind in state),
     )
     _send(
         signals.session_state_lost,
@@ -226,18 +206,13 @@ def transaction_repeated(
     connection: Any, *, reason: str, age: float, idle: float, attempt: int, attempts: int
 ) -> None:
     _count(connection.alias, "transaction_repeated", reason)
-    _log(
-        logging.WARNING,
-        "transaction_repeated",
+    logger.warning(
         "a transaction on %r has failed (%s), and nothing of it is in the database: "
         "attempt %d of %d follows",
-        *(connection.alias, reason, attempt, attempts),
-        alias=connection.alias,
-        reason=reason,
-        age=age,
-        idle=idle,
-        attempt=attempt,
-        attempts=attempts,
+        connection.alias,
+        reason,
+        attempt,
+        attempts,
     )
     _send(
         signals.transaction_repeated,
@@ -253,93 +228,77 @@ def kept(alias: str, *, age: float, max_age: float, state: tuple[str, ...]) -> N
     """A boundary has left a connection open past its max age, for the state that it has."""
     for kind in state:
         _count(alias, "kept", kind)
-    _log(
-        logging.WARNING,
-        "kept",
+    logger.warning(
         "kept the connection of %r open past its max age of %g s (age %.1f s): it has %s",
-        *(alias, max_age, age, ", ".join(state)),
-        alias=alias,
-        age=age,
-        max_age=max_age,
-        state=state,
+        alias,
+        max_age,
+        age,
+        ", ".join(state),
     )
 
 
 def rolled_back(alias: str, code: int | None) -> None:
     """The server has rolled back a whole transaction with the statement that failed."""
-    _log(
-        logging.WARNING,
-        "rolled_back",
-        "the server rolled back the whole transaction of %r (error %s)",
-        *(alias, code),
-        alias=alias,
-        code=code,
+    logger.warning("the server rolled back the whole transaction of %r (error %s)", alias, code)
+
+
+def no_writer(alias: str, seconds: float) -> None:
+    """The time is over in which writes wait for a node that takes them."""
+    logger.warning(
+        "no node of %r has taken writes for %g s: until one does, refusals are raised at once",
+        alias,
+        seconds,
     )
 
 
 def limit_unknown(alias: str) -> None:
     if not _record.is_new(alias, "limit unknown"):
         return
-    _log(
-        logging.WARNING,
-        "limit_unknown",
+    logger.warning(
         "the server of %r refused to report its wait_timeout: until it does, only "
         "OPTIONS['recycle']['idle_limit'] limits the idle time of its connections",
         alias,
-        alias=alias,
     )
 
 
 def never_used_again(alias: str) -> None:
     """A persistent connection was opened in a thread that ends with its request."""
     if _record.is_new(alias, "never used again"):
-        _log(
-            logging.WARNING,
-            "never_used_again",
+        logger.warning(
             "CONN_MAX_AGE keeps the connections of %r open, but each thread or greenlet here ends "
             "with its request, as under ASGI and gevent: no later request uses its connection, and "
             "connections pile up at the server. Set OPTIONS['pool'] = True, or CONN_MAX_AGE = 0",
             alias,
-            alias=alias,
         )
 
 
 def receivers_run_sql(alias: str) -> None:
     """Receivers of connection_created have run a statement on a connection of the pool."""
     if _record.is_new(alias, "receivers run SQL"):
-        _log(
-            logging.INFO,
-            "receivers_run_sql",
+        logger.info(
             "receivers of connection_created run SQL on %r: each time that a thread takes a "
             "connection from the pool it costs these statements. What they set keeps the "
             "connection from going back to the pool: OPTIONS['init_command'] sets it once for "
             "each connection",
             alias,
-            alias=alias,
         )
 
 
 def reconnect_switched_off(alias: str, source: str) -> None:
     if _record.is_new(alias, "reconnect"):
-        _log(
-            logging.WARNING,
-            "reconnect_switched_off",
+        logger.warning(
             "%s sets 'reconnect' for the connections of %r, and the backend has switched it off: if "
             "the client library replaced a connection by itself, its transaction and its locks would "
             "be lost without an error. Remove the option",
-            *(source, alias),
-            alias=alias,
-            source=source,
+            source,
+            alias,
         )
 
 
 def not_encrypted(alias: str) -> None:
     if _record.is_new(alias, "not encrypted"):
-        _log(
-            logging.ERROR,
-            "not_encrypted",
+        logger.error(
             "the settings of %r ask for TLS, and its connection is not encrypted: the server offers "
             "no TLS, or the driver does not know the options in 'ssl', and has connected without it",
             alias,
-            alias=alias,
         )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.db.utils import OperationalError
 
-from . import events, pooling, processes, questions, rollbacks, what_ran
+from . import events, pooling, processes, questions, rollbacks, switchover, what_ran
 from .calls import Calls, is_in_a_statement
 from .connection import CLOSED, NO_CONNECTION, Condition, PhysicalConnection
 from .drivers import ANSWERED, Driver, DriverConnection, Exchange, only_value, refuse
@@ -29,7 +29,7 @@ from .policy import REST, Action, Facts, decide
 from .pooled import PooledConnection
 from .replacement import Replacement, WrapperState
 from .session_state import PLAIN, Statement, examine, transactions_only
-from .session_state.effects import commits, may_touch_tables
+from .session_state.effects import changes_rows_only, commits, may_touch_tables, may_write
 
 if TYPE_CHECKING:
     from .cursors import RecyclingCursor
@@ -72,6 +72,8 @@ class Guard:
         self.off_for_atomic = False
         #: What the transaction has done that run_transaction() may have to run again.
         self.journal: Journal | None = None
+        #: The connection that is being opened is for asking its node, and not for use.
+        self.probing = False
         #: The borrowing of the connection in use, if it belongs to a pool.
         self.lease: Lease | None = None
         #: A transaction has begun where the lease was held already: in the middle of a statement.
@@ -392,7 +394,7 @@ class Guard:
             reads_state=any(map(connection.has_left, statement.reads)),
             reason=connection.reason,
             interrupted=connection.condition is Condition.INTERRUPTED,
-            wrong_node=connection.wrong_node,
+            wrong_node=connection.wrong_node and switchover.is_to_be_left(self, connection),
             unit_begins=connection.last_activity == connection.unit_ended_at,
             idle=now - connection.last_activity,
             age=now - connection.opened_at,
@@ -454,6 +456,8 @@ class Guard:
             rollbacks.after_rollback(wrapper, connection, statement, sql)
         if self.journal is not None:
             self.journal.will_run(statement, sql)
+        if connection.wrong_node and (statement.enters_transaction or may_write(sql)):
+            self.wait_for_writer(connection, cursor)
         idle = self.decide(statement, cursor)
         if self.losses.transaction is not None:
             rollbacks.after_loss(wrapper, statement, sql)
@@ -605,7 +609,11 @@ class Guard:
             if not connection.touched and (wrapper.in_atomic_block or not wrapper.autocommit):
                 connection.mark_touched(may_touch_tables(sql))
             return False
-        if not proof.is_loss or not safe or not self.is_in_use(connection):
+        if not proof.is_loss:
+            return self._refused(
+                connection, error, statement, idle, sql, safe=safe and not (many or again)
+            )
+        if not safe or not self.is_in_use(connection):
             # Closed while the statement ran, by a signal handler or a lazy parameter: 2006 may
             # speak of the closing alone, and the statement may have run.
             return False
@@ -629,6 +637,48 @@ class Guard:
             self.reconnect_to_repeat(connection, idle)
         return repeatable
 
+    def _refused(
+        self,
+        connection: PhysicalConnection,
+        error: BaseException,
+        statement: Statement,
+        idle: float,
+        sql: object,
+        *,
+        safe: bool,
+    ) -> bool:
+        """The node has refused a statement. True: run it once more, on another node."""
+        code = code_of(error)
+        switchover.refused(self, connection, code)
+        if (
+            not safe
+            or not connection.wrong_node
+            or code not in switchover.REPEATED
+            or not (statement.single and statement.repeatable)
+            or statement.calls
+            or not changes_rows_only(sql)
+            or not self.is_in_use(connection)
+        ):
+            return False
+        connection.look_for_autocommit(self.wrapper().autocommit)
+        if connection.ledger.pins.pinned or any(map(connection.has_left, statement.reads)):
+            return False
+        if not switchover.find_writer(self, connection):
+            return False
+        self.reconnect_to_repeat(connection, idle, "wrong node")
+        return True
+
+    def wait_for_writer(
+        self, connection: PhysicalConnection, cursor: RecyclingCursor | None = None
+    ) -> None:
+        """Before what is to write on a node that has refused to: wait for another one."""
+        if (
+            self.is_safe(connection)
+            and not connection.ledger.pins.pinned
+            and not connection.has_pending_result(cursor)
+        ):
+            switchover.wait(self, connection)
+
     def note_error(
         self,
         connection: PhysicalConnection,
@@ -642,10 +692,12 @@ class Guard:
             connection.mark_dirty()
         return connection.note_error(error, ran=ran, of_a_cursor=of_a_cursor)
 
-    def reconnect_to_repeat(self, connection: PhysicalConnection, idle: float) -> None:
+    def reconnect_to_repeat(
+        self, connection: PhysicalConnection, idle: float, reason: str = ""
+    ) -> None:
         """Announce the repetition and make sure there is a connection for it."""
         wrapper = self.wrapper()
-        reason = connection.reason
+        reason = connection.reason or reason
         events.repeated(wrapper, reason=reason, age=clock() - connection.opened_at, idle=idle)
         if self.is_in_use(connection):
             self.replace(reason)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import inf
 from random import uniform
 from time import sleep
@@ -13,9 +13,9 @@ from . import events, failover, network_path, option_files, what_ran
 from .drivers import Attempt, Driver
 from .errors import BUSY, NOT_NOW, UNKNOWN_HOST, code_of
 from .liveness import clock
-from .options import DEFAULT_CONNECT_TIMEOUT, is_number, refused_argument
+from .options import DEFAULT_CONNECT_TIMEOUT, is_number
 
-__all__ = ["open_in_time", "time_to_connect"]
+__all__ = ["open_in_time"]
 
 #: Seconds. The pauses between tries grow from the first to the longest, and vary at random.
 _FIRST_PAUSE = 0.25
@@ -29,39 +29,31 @@ _LEAST = 1.0
 _SHARE = 1 / 3
 
 
-def time_to_connect(params: Mapping[str, Any]) -> float:
-    """The seconds that all tries to connect have together, by the driver's parameters."""
-    return _own_timeout(params) or option_files.connect_timeout(params) or DEFAULT_CONNECT_TIMEOUT
-
-
-def _own_timeout(params: Mapping[str, Any]) -> float | None:
-    seconds: Any = params.get("connect_timeout")
-    # What another value means, or that it means nothing, is for the driver to say.
-    return seconds if is_number(seconds) and seconds > 0 else None
-
-
 def open_in_time(
     open_once: Callable[[dict[str, Any], float, Attempt], Any],
     driver: Driver,
     alias: str,
     given: dict[str, Any],
     *,
-    retries: int,
+    retries: int | None,
 ) -> Any:
     """Open a connection, again if the server says 'not now'. All tries within connect_timeout.
 
     `given` are the driver's parameters; `open_once` is called with those of one try, the deadline
     and the try. What the connection is asked next keeps to the deadline as well, until the
-    driver's `finish_opening` is called. Raises what the last try raised, and ImproperlyConfigured
-    if the driver does not know an argument that is a misplaced setting.
+    driver's `finish_opening` is called. Raises what the last try raised. `retries`: how many further
+    tries the settings allow; None for a probe, which is one try and says nothing about the others.
     """
-    seconds = _own_timeout(given)
-    deadline = clock() + (seconds or time_to_connect(given))
+    seconds: Any = given.get("connect_timeout")
+    if not is_number(seconds) or seconds <= 0:
+        seconds = None  # what it means, or that it means nothing, is for the driver to say
+    limit = seconds or option_files.connect_timeout(given) or DEFAULT_CONNECT_TIMEOUT
+    deadline = clock() + limit
     # 0 is mysqlclient's word for no limit, which then has none: the tries alone do.
     unlimited = given.get("connect_timeout") == 0
     state = failover.of(alias)
     host = given.get("host")
-    tries_left = state.tries(retries)
+    tries_left = 0 if retries is None else state.tries(retries)
     pause = _FIRST_PAUSE
     spare = True
     while True:
@@ -85,14 +77,10 @@ def open_in_time(
             remaining = deadline - clock() - _LEAST
             if not _says_not_now(error, code, known=host in state.hosts):
                 what_ran.note_not_sent(error)
-                explained = isinstance(error, TypeError) and refused_argument(
-                    alias, given, error, driver.name
-                )
-                if explained:
-                    raise explained from None
                 raise
             if not tries_left or state.down or remaining <= 0:
-                state.gave_up()
+                if retries is not None:
+                    state.gave_up()
                 what_ran.note_not_sent(error)
                 raise
             if code in BUSY:
@@ -106,7 +94,14 @@ def open_in_time(
             tries_left -= 1
         else:
             state.connected(host)
-            _warn(driver, alias, given, connection, attempt)
+            if attempt.reconnecting:
+                events.reconnect_switched_off(alias, attempt.reconnecting)
+            if (
+                driver.asks_for_tls(given)
+                and not driver.is_encrypted(connection)
+                and not network_path.is_unix_socket(driver.descriptor(connection))
+            ):
+                events.not_encrypted(alias)
             return connection
 
 
@@ -116,16 +111,3 @@ def _says_not_now(error: BaseException, code: int | None, *, known: bool) -> boo
     if code == UNKNOWN_HOST or isinstance(original, socket.gaierror):
         return known
     return code in NOT_NOW
-
-
-def _warn(
-    driver: Driver, alias: str, given: dict[str, Any], connection: Any, attempt: Attempt
-) -> None:
-    if attempt.reconnecting:
-        events.reconnect_switched_off(alias, attempt.reconnecting)
-    if (
-        driver.asks_for_tls(given)
-        and not driver.is_encrypted(connection)
-        and not network_path.is_unix_socket(driver.descriptor(connection))
-    ):
-        events.not_encrypted(alias)

@@ -22,6 +22,7 @@ __all__ = [
     "no_transaction_is_open",
     "ping",
     "read_limit",
+    "takes_writes",
 ]
 
 #: What is asked to see whether an answer is the one to its question: no number twice.
@@ -64,6 +65,29 @@ def read_limit(connection: PhysicalConnection) -> bool:
             connection.limit_refused()
             return code_of(error) in PASSING
     return True
+
+
+#: What makes a server refuse to write. The first question is for Galera: a node outside its cluster
+#: answers SELECT of variables as if all were well, and refuses this one with 1047.
+_WRITING = {
+    True: (b"DO 0", b"SELECT @@GLOBAL.read_only, @@GLOBAL.innodb_read_only"),
+    False: (b"SELECT @@GLOBAL.read_only, @@GLOBAL.super_read_only, @@GLOBAL.innodb_read_only",),
+}
+_OUTSIDE_CLUSTER = 1047
+
+
+def takes_writes(connection: PhysicalConnection) -> bool | None:
+    """Whether the node says that it takes writes. None: it does not say. No privilege is needed."""
+    try:
+        for question in _WRITING[connection.mariadb]:
+            rows = connection.ask(question)
+        return all(str(value).upper() in ("0", "OFF") for value in rows[0])
+    except NoAnswer:
+        return None
+    except connection.driver.error as error:
+        return False if code_of(error) == _OUTSIDE_CLUSTER else None
+    except LookupError:
+        return None  # not what a server answers
 
 
 def no_transaction_is_open(connection: PhysicalConnection) -> bool:

@@ -22,6 +22,7 @@ from .guard import Guard
 from .liveness import clock
 from .session_state import Kind, Statement
 from .session_state.effects import keeps_transaction
+from .switchover import node_takes_writes
 from .what_ran import may_have_run
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def run_transaction(
                 return _run(function, using)
             except Error as error:
                 reason = journal.reason_to_repeat(error)
-                if not reason:
+                if not reason or (reason == "wrong node" and node_takes_writes(guard)):
                     raise
         last = guard.connection
         events.transaction_repeated(

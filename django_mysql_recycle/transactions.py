@@ -101,6 +101,8 @@ def enter(wrapper: Wrapper, below: Callable[[bool], None]) -> None:
     if not safe:
         if connection.rolled_back is not None:
             raise transaction_refused(wrapper, connection)
+        if connection.wrong_node:
+            guard.wait_for_writer(connection)
         idle = guard.decide()
         if guard.losses.in_lost_transaction():
             raise lost_transaction(wrapper)

@@ -17,6 +17,7 @@ __all__ = [
     "commits",
     "keeps_transaction",
     "may_touch_tables",
+    "may_write",
     "only_reads",
     "rolls_back",
 ]
@@ -58,6 +59,7 @@ _COMMITTING = re.compile(
 )
 
 _ROWS = {"DELETE", "INSERT", "LOAD", "REPLACE", "SELECT", "TABLE", "UPDATE", "VALUES", "WITH"}
+_WRITES = {"CALL", "DELETE", "INSERT", "LOAD", "REPLACE", "UPDATE"}
 #: Of the others, those that leave the transaction as it is.
 _KEEP = {"DESC", "DESCRIBE", "DO", "EXPLAIN", "RELEASE", "SAVEPOINT", "SHOW"}
 #: SET STATEMENT ... FOR runs another statement; the others change accounts.
@@ -112,6 +114,12 @@ def only_reads(sql: Any) -> bool:
         and _QUERY.match(sql) is not None
         and _NOT_ONLY_A_QUERY.search(sql) is None
     )
+
+
+def may_write(sql: Any) -> bool:
+    """Whether a read-only node would refuse it. In doubt it would not."""
+    verb = _words(sql)[0]
+    return verb in _WRITES or _COMMITTING.fullmatch(verb) is not None
 
 
 def rolls_back(sql: Any) -> bool:

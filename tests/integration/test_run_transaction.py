@@ -13,7 +13,7 @@ from django.db.utils import Error
 from django_mysql_recycle import counters, retry_transaction, run_transaction
 from django_mysql_recycle.signals import transaction_repeated
 
-from .acts import Hooks, balances, code_of, insert, kill, outcome, owners, receiving
+from .acts import Hooks, balances, code_of, insert, kill, outcome, owners, receiving, soon
 from .admin import Admin
 from .connections import STOCK, Connection, ConnectionFactory, Proxied
 from .queries import run, value
@@ -434,16 +434,9 @@ def test_refusal_of_a_read_only_node_is_a_reason(
     connection = make_connection(**application)
     value(connection, "SELECT 1")
 
-    def write() -> None:
-        run(connection, "SELECT 1 FROM testapp_account")
-        if not repeats:
-            admin.set_global("read_only", 1)
-        try:
-            insert(connection, "accepted")
-        finally:
-            admin.set_global("read_only", 0)
-
-    run_transaction(write, using=connection.alias)
+    admin.set_global("read_only", 1)
+    with soon(0.3, lambda: admin.set_global("read_only", 0)):
+        run_transaction(lambda: insert(connection, "accepted"), using=connection.alias)
     assert ([facts["reason"] for facts in repeats], owners(admin)) == (["wrong node"], ["accepted"])
 
 

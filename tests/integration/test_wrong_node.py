@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ from django.db.utils import DatabaseError
 from servers import FaultProxy, Server
 
 from ..choice import VENDOR
-from .acts import code_of, insert, listening, outcome, owners
+from .acts import code_of, insert, listening, outcome, owners, soon
 from .admin import Admin
 from .connections import STOCK, Connection, ConnectionFactory
 from .queries import connection_id, run, value
 
 #: An application's own account: read_only does not bind administrators.
 APPLICATION = {"USER": "application", "PASSWORD": "application"}
+#: A refusal is raised, and waits for no other node; test_switchover.py is about that.
+AT_ONCE = {"failover_timeout": None}
 READ_ONLY_TRANSACTIONS = {"mariadb": "tx_read_only", "mysql": "transaction_read_only"}[VENDOR]
 
 
@@ -49,7 +52,7 @@ def refused(act: Callable[[], Any], number: int) -> None:
 def test_connection_to_a_node_that_turned_read_only_is_left_at_the_next_safe_point(
     make_connection: ConnectionFactory, admin: Admin, application: dict[str, str]
 ) -> None:
-    connection = make_connection(**application)
+    connection = make_connection(recycle=AT_ONCE, **application)
     before = connection_id(connection)
     admin.set_global("read_only", 1)
     refused(lambda: insert(connection, "refused"), 1290)
@@ -64,7 +67,7 @@ def test_connection_to_a_node_that_turned_read_only_is_left_at_the_next_safe_poi
 def test_each_refused_write_leads_to_another_try_elsewhere(
     make_connection: ConnectionFactory, admin: Admin, application: dict[str, str]
 ) -> None:
-    connection = make_connection(**application)
+    connection = make_connection(recycle=AT_ONCE, **application)
     admin.set_global("read_only", 1)
     sessions = set()
     for _ in range(3):
@@ -77,7 +80,7 @@ def test_each_refused_write_leads_to_another_try_elsewhere(
 def test_refusal_inside_a_transaction_replaces_nothing_before_its_end(
     make_connection: ConnectionFactory, admin: Admin, application: dict[str, str]
 ) -> None:
-    connection = make_connection(**application)
+    connection = make_connection(recycle=AT_ONCE, **application)
     before = connection_id(connection)
     with pytest.raises(DatabaseError) as caught, transaction.atomic(using=connection.alias):
         run(connection, "SELECT * FROM testapp_account")
@@ -117,7 +120,7 @@ def test_leaving_a_read_only_node_can_be_turned_off(
 def test_pinned_connection_is_not_left(
     make_connection: ConnectionFactory, admin: Admin, application: dict[str, str]
 ) -> None:
-    connection = make_connection(**application)
+    connection = make_connection(recycle=AT_ONCE, **application)
     before = connection_id(connection)
     assert value(connection, "SELECT GET_LOCK('read only', 0)") == 1
     admin.set_global("read_only", 1)
@@ -171,7 +174,7 @@ def test_writes_follow_a_switch_over_to_another_server(
         make_application(there)
         there.rows("CREATE TABLE testapp_account (owner VARCHAR(50), balance INT)")
         between = proxy()
-        ours = make_connection(via=between, CONN_MAX_AGE=None, **application)
+        ours = make_connection(via=between, recycle=AT_ONCE, CONN_MAX_AGE=None, **application)
         stock = make_connection(STOCK, via=between, CONN_MAX_AGE=None, **application)
         insert(ours, "ours 1")
         insert(stock, "stock 1")
@@ -224,7 +227,10 @@ def node(own_server: Callable[..., Server]) -> Server:
 def test_galera_node_without_its_cluster_is_left_at_the_next_safe_point(
     make_connection: ConnectionFactory, node: Server
 ) -> None:
-    connection, stock = make_connection(server=node), make_connection(STOCK, server=node)
+    connection, stock = (
+        make_connection(server=node, recycle=AT_ONCE),
+        make_connection(STOCK, server=node),
+    )
     before, stocks = connection_id(connection), connection_id(stock)
     with Admin(node) as admin:
         admin.rows("CREATE TABLE testapp_account (owner VARCHAR(50), balance INT)")
@@ -237,3 +243,19 @@ def test_galera_node_without_its_cluster_is_left_at_the_next_safe_point(
         assert connection_id(connection) != before
     assert received.recycled == ["wrong node"]
     assert connection_id(stock) == stocks
+
+
+@pytest.mark.galera
+def test_statement_on_a_galera_node_waits_for_the_cluster(
+    make_connection: ConnectionFactory, node: Server
+) -> None:
+    connection = make_connection(server=node)
+    before = connection_id(connection)
+    with Admin(node) as admin:
+        admin.rows("CREATE TABLE testapp_account (owner VARCHAR(50), balance INT)")
+        admin.rows("SET GLOBAL wsrep_reject_queries = 'ALL'")
+        back = partial(admin.rows, "SET GLOBAL wsrep_reject_queries = 'NONE'")
+        with soon(0.5, back), listening(connection) as told:
+            assert run(connection, "SELECT owner FROM testapp_account") == []
+    assert (told.recycled, told.repeated) == (["wrong node"], ["wrong node"])
+    assert connection_id(connection) != before

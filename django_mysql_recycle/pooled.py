@@ -71,12 +71,16 @@ class PooledConnection(PhysicalConnection):
         other = object.__new__(PooledConnection)
         for give, value in zip(_setters, _values(self), strict=True):
             give(other, value)
-        other.ledger = Ledger(self.last_activity)
-        other.touched = other.watched = False
-        other.unit_ended_at = self.last_activity
-        other.was_used = True
+        other.begin_lease()
         self.mark_returned()
         return other
+
+    def begin_lease(self) -> None:
+        """Nothing is known of the session but that it is as a new one's."""
+        self.ledger = Ledger(self.last_activity)
+        self.touched = self.watched = False
+        self.unit_ended_at = self.last_activity
+        self.was_used = True
 
     def lent_to(self, lease: Lease, wrapper: Any) -> None:
         """Another borrower has it."""

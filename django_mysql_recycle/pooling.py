@@ -11,8 +11,9 @@ from _thread import get_ident
 from collections.abc import Callable, Mapping
 from functools import partial
 from operator import itemgetter
+from sys import getrefcount
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
@@ -41,6 +42,11 @@ _djangos_connect = djangos_own(BaseDatabaseWrapper.connect)
 _djangos_close = djangos_own(BaseDatabaseWrapper.close)
 
 _names_of = itemgetter("HOST", "PORT", "USER", "NAME", "AUTOCOMMIT")
+
+#: Whether sys.getrefcount() tells how many references there are.
+_counts_references = getattr(sys, "_is_gil_enabled", lambda: True)() and (
+    sys.implementation.name == "cpython"
+)
 
 _Params = dict[str, Any]
 
@@ -362,7 +368,8 @@ def returned(wrapper: Wrapper, lease: Lease, djangos: Callable[[], None]) -> boo
     losses.unanswerable = {}
     wrapper.run_on_commit = []
     _remember_facts(wrapper, lease)
-    _hand_on(wrapper, lease, connection)
+    del connection
+    _hand_on(wrapper, lease)
     return True
 
 
@@ -383,14 +390,24 @@ def give_back(wrapper: Wrapper, lease: Lease) -> bool:
     ):
         return False
     _remember_facts(wrapper, lease)
-    _hand_on(wrapper, lease, connection)
+    del connection
+    _hand_on(wrapper, lease)
     return True
 
 
-def _hand_on(wrapper: Wrapper, lease: Lease, connection: PooledConnection) -> None:
-    fit = connection.handed_on()
+def _hand_on(wrapper: Wrapper, lease: Lease) -> None:
+    """Return the connection in use. No caller may have it in a variable."""
+    guard = wrapper.guard
+    if _counts_references and getrefcount(guard.connection) == 2:
+        # The guard's reference and the argument: no cursor or generator of this borrower is left
+        # that could reach it, so that the next one can have this very object.
+        fit = cast("PooledConnection", guard.connection)
+        fit.begin_lease()
+    else:
+        fit = cast("PooledConnection", guard.connection).handed_on()
+        guard.connection.forget_raw()
+    guard.connection = NO_CONNECTION
     wrapper.connection = None
-    connection.forget_raw()
     end(wrapper, lease, fit)
 
 

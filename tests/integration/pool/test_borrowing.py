@@ -251,3 +251,36 @@ def test_a_connection_whose_statement_has_failed_is_called_in(pooled: Pooled) ->
         return number
 
     assert in_thread(connection.alias, use)
+
+
+def test_a_cursor_that_was_kept_reaches_nothing_of_the_next_borrower(pooled: Pooled) -> None:
+    connection: Any = pooled(max_size=1)
+    kept = connection.cursor()
+    kept.execute("SELECT 1 UNION SELECT 2")
+    former = connection.guard.connection
+    connection.close()
+
+    def use(other: Any) -> list[Any]:
+        assert other.guard.connection is not former
+        with other.cursor() as cursor:
+            cursor.execute("SELECT 3 UNION SELECT 4")
+            first = cursor.fetchone()
+            assert kept.fetchone() == (1,)  # was read before
+            kept.close()
+            return [first, cursor.fetchone()]
+
+    assert in_thread(connection.alias, use) == [(3,), (4,)]
+
+
+def test_without_anything_kept_the_next_borrower_has_the_same_object(pooled: Pooled) -> None:
+    connection: Any = pooled(max_size=1)
+    value(connection, "SELECT 1")
+    former = id(connection.guard.connection)
+    connection.close()
+    assert (
+        in_thread(
+            connection.alias,
+            lambda other: (other.ensure_connection(), id(other.guard.connection))[1],
+        )
+        == former
+    )

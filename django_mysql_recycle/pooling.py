@@ -119,6 +119,7 @@ def connect(
             _take_over_in_place(wrapper, lease, max_age)
         else:
             _connect(wrapper, partial(connecting.connect, wrapper, djangos, max_age), lease, frame)
+            guard.replacement.made = None
     except BaseException:
         if guard.lease is not None:
             lease, guard.lease = guard.lease, None
@@ -128,6 +129,7 @@ def connect(
     finally:
         if lease is not None:
             lease.opening = None
+        del frame  # one that refers to itself keeps all that called it alive
     guard.rest()
 
 

@@ -121,6 +121,30 @@ def django_suite(session: nox.Session, driver: str, server: str) -> None:
     )
 
 
+@nox.session(python=PYTHONS[NEWEST])
+@nox.parametrize(
+    "driver,server",
+    [("mysqlclient", "mariadb"), ("pymysql", "mysql")],
+    ids=["mysqlclient-mariadb", "pymysql-mysql"],
+)
+def pool(session: nox.Session, driver: str, server: str) -> None:
+    """The pool under four ASGI servers, gevent, Celery and threads, with faults: half an hour.
+
+    RECYCLE_POOL_REQUESTS is the number of requests of each load (here 100,000).
+    """
+    install(session, NEWEST)
+    session.install("--quiet", "--group", "pool")
+    session.run(
+        *["pytest", "tests/pool", *session.posargs],
+        env={
+            "RECYCLE_POOL_REQUESTS": os.environ.get("RECYCLE_POOL_REQUESTS", "100000"),
+            "RECYCLE_POOL_SERVERS": "uvicorn,hypercorn,daphne,granian",
+            "RECYCLE_TEST_DRIVER": driver,
+            "RECYCLE_TEST_SERVER": server,
+        },
+    )
+
+
 @nox.session(python="3.12")
 def comparison(session: nox.Session) -> None:
     """What users pick instead, through the same failures; writes docs/comparison.md anew."""

@@ -15,6 +15,7 @@ NAMES: Sequence[str] = (
     "opening",
     "recovery",
     "throughput",
+    "pool",
     "storm",
     "memory",
 )

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -73,15 +73,27 @@ class Site:
 
 
 @contextmanager
-def sites(run: Run, web_server: str, names: list[str]) -> Iterator[list[Site]]:
-    """Start one site for each name in CONFIGURATIONS, each with its own database."""
+def sites(
+    run: Run,
+    web_server: str,
+    names: Collection[str],
+    configurations: Mapping[str, Mapping[str, Any]] = CONFIGURATIONS,
+    *,
+    transport: str = "tcp",
+    via: tuple[str, int] | None = None,
+) -> Iterator[list[Site]]:
+    """Start one site for each name in `configurations`, each with its own database.
+
+    `via`: host and port of a proxy. OPTIONS of a configuration are added to those of the transport.
+    """
     started: list[Site] = []
     with TemporaryDirectory() as folder, Admin(run.target) as admin:
         try:
             for number, name in enumerate(names):
                 database = f"bench_{number}"
                 _copy_table(run, admin, database)
-                settings = run.database(**_lowered(CONFIGURATIONS[name]), NAME=database)
+                settings = _settings(run, configurations[name], transport, via)
+                settings["NAME"] = database
                 log = Path(folder) / f"{number}.log"
                 started.append(_start(run, name, web_server, settings, log))
             for site in started:
@@ -96,8 +108,13 @@ def sites(run: Run, web_server: str, names: list[str]) -> Iterator[list[Site]]:
                 admin.rows(f"DROP DATABASE IF EXISTS bench_{number}")
 
 
-def _lowered(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {"engine" if name == "ENGINE" else name: value for name, value in settings.items()}
+def _settings(
+    run: Run, configuration: Mapping[str, Any], transport: str, via: tuple[str, int] | None
+) -> dict[str, Any]:
+    more = dict(configuration)
+    engine = more.pop("ENGINE")
+    options = {**run.options(transport), **more.pop("OPTIONS", {})}
+    return run.database(engine, transport, via=via, options=options, **more)
 
 
 def _copy_table(run: Run, admin: Admin, database: str) -> None:

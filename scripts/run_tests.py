@@ -105,6 +105,15 @@ def main() -> int:
         for driver, vendor in product(drivers, options.servers)
     ]
     if not options.marks:
+        short = ["tests/pool", "-m", "not load", *options.pytest]
+        runs += [
+            Run(
+                f"pool, {driver} on {vendor}",
+                short,
+                {"RECYCLE_TEST_DRIVER": driver, "RECYCLE_TEST_SERVER": vendor},
+            )
+            for driver, vendor in product(drivers, options.servers)
+        ]
         runs.append(Run("documentation", ["tests/docs", *arguments], {}))
         runs.append(Run("page in the browser", ["tests/browser", *arguments], {}))
     if options.libmysqlclient:

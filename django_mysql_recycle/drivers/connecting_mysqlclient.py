@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from MySQLdb import OperationalError, ProgrammingError, _mysql
+from MySQLdb import Error, OperationalError, ProgrammingError, _mysql
 from MySQLdb.connections import Connection
 
 from ..liveness import clock, wait_until_readable
@@ -64,6 +65,7 @@ class _AfterLogin(_mysql.connection):
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.logged_in = True
         if self.attempt.reconnecting:
             # Before anything is set up that a reconnect would lose.
             stop_reconnecting(self, self.attempt.reconnecting)
@@ -89,6 +91,8 @@ class Connecting(Connection, _AfterLogin):
     """
 
     deadline: float
+    #: The library has a session. Before that its close() would crash the process.
+    logged_in = False
     #: The user's own limit for each read, which the library keeps to.
     read_timeout: float | None = None
     attempt: Attempt
@@ -99,13 +103,20 @@ class Connecting(Connection, _AfterLogin):
         connection.deadline = deadline
         connection.attempt = attempt
         connection.read_timeout = params.get("read_timeout")
-        connection.__init__(**params)  # type: ignore[misc]
+        try:
+            connection.__init__(**params)  # type: ignore[misc]
+        except BaseException:
+            # The traceback can keep it for long, and with it a session at the server.
+            if connection.logged_in:
+                with suppress(Error):
+                    connection.close()  # type: ignore[no-untyped-call]
+            raise
         return connection
 
     def finish(self) -> None:
         """Leave the connection to the driver, without a deadline."""
         self.__class__ = watched_connection(Connection)
-        for name in ("attempt", "deadline", "read_timeout"):
+        for name in ("attempt", "deadline", "logged_in", "read_timeout"):
             self.__dict__.pop(name, None)
 
     def query(self, query: Any) -> None:

@@ -53,6 +53,10 @@ class Admin:
         )
         return {row[0] for row in listed}
 
+    def connects(self) -> int:
+        """Return how many connections the server has accepted since it started."""
+        return int(self.rows("SHOW GLOBAL STATUS LIKE 'Connections'")[0][1])
+
     def kill(self, connection_id: int) -> None:
         """KILL a connection and return once it has left the process list."""
         self.rows(f"KILL {connection_id:d}")

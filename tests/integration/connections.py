@@ -110,9 +110,11 @@ class ConnectionFactory:
         return connection
 
     def close(self) -> None:
-        """Close every connection made in this thread and forget all aliases."""
+        """Close every connection made in this thread, and the pools, and forget all aliases."""
         for connection in self._made:
             connection.close()
+            if hasattr(connection, "close_pool"):
+                connection.close_pool()
             if connection in connections.all(initialized_only=True):
                 del connections[connection.alias]
             connections.settings.pop(connection.alias, None)

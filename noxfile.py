@@ -110,6 +110,16 @@ def libmysqlclient(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[NEWEST])
+@nox.parametrize("driver", ["mysqlclient", "pymysql"])
+def packages(session: nox.Session, driver: str) -> None:
+    """Other packages that Django projects use, beside this one: tests/packages."""
+    install(session, NEWEST)
+    session.install("--quiet", "--group", "packages")
+    environment = {"RECYCLE_TEST_DRIVER": driver}
+    session.run("pytest", "tests/packages", *session.posargs, env=environment)
+
+
+@nox.session(python=PYTHONS[NEWEST])
 @nox.parametrize("server", ["mariadb", "mysql"])
 @nox.parametrize("driver", ["mysqlclient", "pymysql"])
 def django_suite(session: nox.Session, driver: str, server: str) -> None:

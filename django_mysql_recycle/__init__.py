@@ -5,20 +5,27 @@
 
 from __future__ import annotations
 
+from .database_url import options_from_url
 from .drivers import use_driver
 from .errors import PoolClosed, PoolTimeout, SessionStateLost, TooManyRequests
 from .events import counters
+from .inspection import ConnectionInfo, inspect_connection
+from .options import RecycleOptions
 from .pinning import pinned
 from .retrying import retry_transaction, run_transaction
 from .what_ran import may_have_run
 
 __all__ = [
+    "ConnectionInfo",
     "PoolClosed",
     "PoolTimeout",
+    "RecycleOptions",
     "SessionStateLost",
     "TooManyRequests",
     "counters",
+    "inspect_connection",
     "may_have_run",
+    "options_from_url",
     "pinned",
     "retry_transaction",
     "run_transaction",

@@ -30,7 +30,7 @@ from .cursors import (
 )
 from .drivers import Attempt
 from .guard import Guard
-from .options import Options, given_options, max_age_of
+from .options import KEYS, Options, given_options, max_age_of
 from .originals import REPLACED, djangos_own
 from .processes import mark
 from .session_state import Kind, examine
@@ -127,8 +127,8 @@ class RecycleMixin(Base):
         # Django hands all of OPTIONS to the driver.
         given_options(self.alias, self.settings_dict)  # raises before Django's AttributeError
         params: dict[str, Any] = super().get_connection_params()
-        params.pop("recycle", None)
-        params.pop("pool", None)
+        for key in KEYS:
+            params.pop(key, None)
         return connecting.with_connect_timeout(params)
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:

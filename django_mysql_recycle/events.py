@@ -30,6 +30,13 @@ __all__ = [
 
 logger = logging.getLogger("django_mysql_recycle")
 
+
+def _log(level: int, event: str, text: str, *args: Any, **facts: Any) -> None:
+    """A line of the log. The facts are attributes of the record, for handlers that write JSON."""
+    # Two levels up: the place in the record is that of the event.
+    logger.log(level, text, *args, extra={"event": event, **facts}, stacklevel=2)
+
+
 #: Every reason, and the level of its line in the log. What belongs to the normal life of a
 #: connection is INFO.
 LEVELS = {
@@ -140,13 +147,17 @@ def recycled(
     signal: bool = True,
 ) -> None:
     _count(connection.alias, "recycled", reason)
-    logger.log(
+    _log(
         LEVELS.get(reason, logging.WARNING),
+        "recycled",
         "recycled the connection of %r: %s (age %.1f s, idle %.1f s)",
-        connection.alias,
-        reason,
-        age,
-        idle,
+        *(connection.alias, reason, age, idle),
+        alias=connection.alias,
+        reason=reason,
+        age=age,
+        idle=idle,
+        idle_limit=idle_limit,
+        max_age=max_age,
     )
     if signal:
         _send(
@@ -162,11 +173,15 @@ def recycled(
 
 def repeated(connection: Any, *, reason: str, age: float, idle: float) -> None:
     _count(connection.alias, "repeated", reason)
-    logger.warning(
+    _log(
+        logging.WARNING,
+        "repeated",
         "a statement on %r never ran (%s, idle %.1f s): it is run again on a new connection",
-        connection.alias,
-        reason,
-        idle,
+        *(connection.alias, reason, idle),
+        alias=connection.alias,
+        reason=reason,
+        age=age,
+        idle=idle,
     )
     _send(signals.statement_repeated, connection, reason=reason, age=age, idle=idle)
 
@@ -182,13 +197,19 @@ def state_lost(
     raised: bool,
 ) -> None:
     _count(connection.alias, "state_lost", reason)
-    logger.warning(
+    # The kinds alone: the name of a lock can be a parameter, that of a variable is SQL.
+    kinds = tuple("user variable" if kind.startswith("@") else kind for kind in state)
+    _log(
+        logging.WARNING,
+        "state_lost",
         "the connection of %r was lost (%s, idle %.1f s), and session state with it: %s",
-        connection.alias,
-        reason,
-        idle,
-        # The kinds alone: the name of a lock can be a parameter, that of a variable is SQL.
-        ", ".join("user variable" if kind.startswith("@") else kind for kind in state),
+        *(connection.alias, reason, idle, ", ".join(kinds)),
+        alias=connection.alias,
+        reason=reason,
+        age=age,
+        idle=idle,
+        state=kinds,
+        raised=raised,
     )
     _send(
         signals.session_state_lost,
@@ -206,13 +227,18 @@ def transaction_repeated(
     connection: Any, *, reason: str, age: float, idle: float, attempt: int, attempts: int
 ) -> None:
     _count(connection.alias, "transaction_repeated", reason)
-    logger.warning(
+    _log(
+        logging.WARNING,
+        "transaction_repeated",
         "a transaction on %r has failed (%s), and nothing of it is in the database: "
         "attempt %d of %d follows",
-        connection.alias,
-        reason,
-        attempt,
-        attempts,
+        *(connection.alias, reason, attempt, attempts),
+        alias=connection.alias,
+        reason=reason,
+        age=age,
+        idle=idle,
+        attempt=attempt,
+        attempts=attempts,
     )
     _send(
         signals.transaction_repeated,
@@ -228,18 +254,28 @@ def kept(alias: str, *, age: float, max_age: float, state: tuple[str, ...]) -> N
     """A boundary has left a connection open past its max age, for the state that it has."""
     for kind in state:
         _count(alias, "kept", kind)
-    logger.warning(
+    _log(
+        logging.WARNING,
+        "kept",
         "kept the connection of %r open past its max age of %g s (age %.1f s): it has %s",
-        alias,
-        max_age,
-        age,
-        ", ".join(state),
+        *(alias, max_age, age, ", ".join(state)),
+        alias=alias,
+        age=age,
+        max_age=max_age,
+        state=state,
     )
 
 
 def rolled_back(alias: str, code: int | None) -> None:
     """The server has rolled back a whole transaction with the statement that failed."""
-    logger.warning("the server rolled back the whole transaction of %r (error %s)", alias, code)
+    _log(
+        logging.WARNING,
+        "rolled_back",
+        "the server rolled back the whole transaction of %r (error %s)",
+        *(alias, code),
+        alias=alias,
+        code=code,
+    )
 
 
 def no_writer(alias: str, seconds: float) -> None:
@@ -254,51 +290,66 @@ def no_writer(alias: str, seconds: float) -> None:
 def limit_unknown(alias: str) -> None:
     if not _record.is_new(alias, "limit unknown"):
         return
-    logger.warning(
+    _log(
+        logging.WARNING,
+        "limit_unknown",
         "the server of %r refused to report its wait_timeout: until it does, only "
         "OPTIONS['recycle']['idle_limit'] limits the idle time of its connections",
         alias,
+        alias=alias,
     )
 
 
 def never_used_again(alias: str) -> None:
     """A persistent connection was opened in a thread that ends with its request."""
     if _record.is_new(alias, "never used again"):
-        logger.warning(
+        _log(
+            logging.WARNING,
+            "never_used_again",
             "CONN_MAX_AGE keeps the connections of %r open, but each thread or greenlet here ends "
             "with its request, as under ASGI and gevent: no later request uses its connection, and "
             "connections pile up at the server. Set OPTIONS['pool'] = True, or CONN_MAX_AGE = 0",
             alias,
+            alias=alias,
         )
 
 
 def receivers_run_sql(alias: str) -> None:
     """Receivers of connection_created have run a statement on a connection of the pool."""
     if _record.is_new(alias, "receivers run SQL"):
-        logger.info(
+        _log(
+            logging.INFO,
+            "receivers_run_sql",
             "receivers of connection_created run SQL on %r: each time that a thread takes a "
             "connection from the pool it costs these statements. What they set keeps the "
             "connection from going back to the pool: OPTIONS['init_command'] sets it once for "
             "each connection",
             alias,
+            alias=alias,
         )
 
 
 def reconnect_switched_off(alias: str, source: str) -> None:
     if _record.is_new(alias, "reconnect"):
-        logger.warning(
+        _log(
+            logging.WARNING,
+            "reconnect_switched_off",
             "%s sets 'reconnect' for the connections of %r, and the backend has switched it off: if "
             "the client library replaced a connection by itself, its transaction and its locks would "
             "be lost without an error. Remove the option",
-            source,
-            alias,
+            *(source, alias),
+            alias=alias,
+            source=source,
         )
 
 
 def not_encrypted(alias: str) -> None:
     if _record.is_new(alias, "not encrypted"):
-        logger.error(
+        _log(
+            logging.ERROR,
+            "not_encrypted",
             "the settings of %r ask for TLS, and its connection is not encrypted: the server offers "
             "no TLS, or the driver does not know the options in 'ssl', and has connected without it",
             alias,
+            alias=alias,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from random import uniform
 from time import sleep
@@ -13,9 +13,9 @@ from . import events, failover, network_path, option_files, what_ran
 from .drivers import Attempt, Driver
 from .errors import BUSY, NOT_NOW, UNKNOWN_HOST, code_of
 from .liveness import clock
-from .options import DEFAULT_CONNECT_TIMEOUT, is_number
+from .options import DEFAULT_CONNECT_TIMEOUT, is_number, refused_argument
 
-__all__ = ["open_in_time"]
+__all__ = ["open_in_time", "time_to_connect"]
 
 #: Seconds. The pauses between tries grow from the first to the longest, and vary at random.
 _FIRST_PAUSE = 0.25
@@ -27,6 +27,17 @@ _LEAST = 1.0
 #: The share of the remaining time that a try may take while others are left, so that a host that
 #: does not answer leaves time for the one to which its name has moved.
 _SHARE = 1 / 3
+
+
+def time_to_connect(params: Mapping[str, Any]) -> float:
+    """The seconds that all tries to connect have together, by the driver's parameters."""
+    return _own_timeout(params) or option_files.connect_timeout(params) or DEFAULT_CONNECT_TIMEOUT
+
+
+def _own_timeout(params: Mapping[str, Any]) -> float | None:
+    seconds: Any = params.get("connect_timeout")
+    # What another value means, or that it means nothing, is for the driver to say.
+    return seconds if is_number(seconds) and seconds > 0 else None
 
 
 def open_in_time(
@@ -41,14 +52,13 @@ def open_in_time(
 
     `given` are the driver's parameters; `open_once` is called with those of one try, the deadline
     and the try. What the connection is asked next keeps to the deadline as well, until the
-    driver's `finish_opening` is called. Raises what the last try raised. `retries`: how many further
-    tries the settings allow; None for a probe, which is one try and says nothing about the others.
+    driver's `finish_opening` is called. Raises what the last try raised, and ImproperlyConfigured
+    if the driver does not know an argument that is a misplaced setting. `retries`: how
+    many further tries the settings allow; None for a probe, which is one try and says nothing about
+    the others.
     """
-    seconds: Any = given.get("connect_timeout")
-    if not is_number(seconds) or seconds <= 0:
-        seconds = None  # what it means, or that it means nothing, is for the driver to say
-    limit = seconds or option_files.connect_timeout(given) or DEFAULT_CONNECT_TIMEOUT
-    deadline = clock() + limit
+    seconds = _own_timeout(given)
+    deadline = clock() + (seconds or time_to_connect(given))
     # 0 is mysqlclient's word for no limit, which then has none: the tries alone do.
     unlimited = given.get("connect_timeout") == 0
     state = failover.of(alias)
@@ -77,6 +87,11 @@ def open_in_time(
             remaining = deadline - clock() - _LEAST
             if not _says_not_now(error, code, known=host in state.hosts):
                 what_ran.note_not_sent(error)
+                explained = isinstance(error, TypeError) and refused_argument(
+                    alias, given, error, driver.name
+                )
+                if explained:
+                    raise explained from None
                 raise
             if not tries_left or state.down or remaining <= 0:
                 if retries is not None:

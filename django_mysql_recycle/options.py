@@ -5,30 +5,55 @@ Parsing, defaults and every ImproperlyConfigured text are here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from math import inf, isfinite
 from numbers import Integral, Real
 from random import random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from django.core.exceptions import ImproperlyConfigured
 
 __all__ = [
     "DEFAULT_CONNECT_TIMEOUT",
+    "KEYS",
     "NO_MAX_AGE",
     "MaxAge",
     "Options",
     "PoolOptions",
+    "RecycleOptions",
     "given_options",
     "is_number",
     "max_age_of",
+    "misplaced_hint",
     "path_of",
+    "refused_argument",
 ]
+
+#: The keys of OPTIONS that are settings of this backend. Django hands the others to the driver.
+KEYS = ("recycle", "pool")
 
 #: Seconds for all tries to connect together, unless the user sets ``connect_timeout``
 #: (mysqlclient alone waits 135 s for a host that does not answer: measured).
 DEFAULT_CONNECT_TIMEOUT = 10
+
+
+class RecycleOptions(TypedDict, total=False):
+    """``OPTIONS["recycle"]`` for a type checker. `Options` says what each key means."""
+
+    idle_limit: float | None
+    jitter: float | None
+    liveness_check: bool
+    ping_after: float | None
+    ping_timeout: float | None
+    keepalive: float | None
+    network_timeout: float | None
+    connect_retries: int | None
+    pin_session_state: bool
+    recycle_read_only: bool
+    failover_timeout: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +99,11 @@ class Options:
         valid = [field.name for field in fields(cls)]
         for key in given:
             if key not in valid:
+                similar = _similar(key, valid)
+                hint = f"did you mean {similar!r}? " if similar else ""
                 raise ImproperlyConfigured(
-                    f"{path_of(alias)}: unknown key {key!r}; the valid keys are {', '.join(valid)}"
+                    f"{path_of(alias)}: unknown key {key!r}; {hint}"
+                    f"the valid keys are {', '.join(valid)}"
                 )
         return cls(**{key: _checked(alias, key, value) for key, value in given.items()})
 
@@ -131,7 +159,10 @@ class PoolOptions:
         valid = [field.name for field in fields(cls)]
         for key in given:
             if key not in valid:
-                why = _NOT_IN_POOL.get(key, f"unknown key; the valid keys are {', '.join(valid)}")
+                similar = _similar(key, valid)
+                hint = f"did you mean {similar!r}? " if similar else ""
+                unknown = f"unknown key; {hint}the valid keys are {', '.join(valid)}"
+                why = _NOT_IN_POOL.get(key, unknown)
                 raise ImproperlyConfigured(f"{path}[{key!r}]: {why}")
         pool = cls(**{key: _checked_of_pool(f"{path}[{key!r}]", key, given[key]) for key in given})
         if pool.min_size > pool.max_size:
@@ -183,6 +214,93 @@ def path_of(alias: str, key: str | None = None) -> str:
     """The path of a setting as the settings module has it."""
     path = f"DATABASES[{alias!r}]['OPTIONS']['recycle']"
     return path if key is None else f"{path}[{key!r}]"
+
+
+#: The settings of this backend, by the key of OPTIONS that they are in.
+_SETTINGS = {
+    "recycle": [field.name for field in fields(Options)],
+    "pool": [field.name for field in fields(PoolOptions)],
+}
+
+#: Names that users know from other pools and from Django, and what to do about them in OPTIONS.
+_MAX_AGE = (
+    "Remove it: DATABASES[{alias!r}]['CONN_MAX_AGE'] limits the age of a connection, and in a pool "
+    "OPTIONS['pool']['max_lifetime'] as well."
+)
+_POOL = "Remove it: the settings of the pool of this backend are in OPTIONS['pool']."
+_BESIDE = "Move it out of OPTIONS, to DATABASES[{alias!r}][{name!r}]."
+_KNOWN_ELSEWHERE = {
+    "pool_recycle": _MAX_AGE,
+    "pool_pre_ping": "Remove it: this backend checks each connection before a statement anyway.",
+    "pool_size": "Set OPTIONS['pool'] = {{'max_size': ...}} instead.",
+    "pool_timeout": "Set OPTIONS['pool'] = {{'timeout': ...}} instead.",
+    **dict.fromkeys(
+        (
+            *("echo_pool", "max_connections", "max_conns", "max_overflow", "pool_class"),
+            *("pool_options", "pool_reset_on_return", "pool_use_lifo", "poolclass", "use_pool"),
+        ),
+        _POOL,
+    ),
+    **dict.fromkeys(
+        ("conn_max_age", "conn_health_checks", "atomic_requests", "autocommit"), _BESIDE
+    ),
+}
+
+#: What Python says of an argument that a function does not have.
+_REFUSED = re.compile(
+    r"unexpected keyword argument '([^']+)'|'([^']+)' is an invalid keyword argument"
+)
+
+
+def misplaced_hint(alias: str, name: Any) -> str | None:
+    """What to do about a key of OPTIONS that the driver does not know.
+
+    None unless the name is that of a setting of this backend, is similar to one, or is well known
+    from Django or a connection pool.
+    """
+    known = _KNOWN_ELSEWHERE.get(str(name).lower())
+    if known is not None:
+        return known.format(alias=alias, name=str(name).upper())
+    if str(name).partition(".")[0] in KEYS:
+        return "Call django_mysql_recycle.options_from_url() with the entry made of the URL."
+    for key, settings in _SETTINGS.items():
+        if name in settings:
+            return f"Move it to {_path_in_options(alias, key, name)}."
+    if similar := _similar(name, KEYS):
+        return f"Did you mean {_path_in_options(alias, similar)}?"
+    for key, settings in _SETTINGS.items():
+        if similar := _similar(name, settings):
+            return f"Did you mean {_path_in_options(alias, key, similar)}?"
+    return None
+
+
+def refused_argument(
+    alias: str, params: Mapping[str, Any], error: TypeError, driver: str
+) -> ImproperlyConfigured | None:
+    """What to raise in the place of the driver's TypeError, if it has refused a misplaced setting.
+
+    `params` are the driver's parameters, `driver` is its name. None if the error has another cause,
+    or if the name of the argument means nothing to this backend.
+    """
+    found = _REFUSED.search(str(error))
+    name = None if found is None else found[1] or found[2]
+    hint = misplaced_hint(alias, name) if name in params else None
+    if hint is None:
+        return None
+    return ImproperlyConfigured(
+        f"{_path_in_options(alias, str(name))}: {driver} has no such argument. {hint}"
+    )
+
+
+def _path_in_options(alias: str, *keys: str) -> str:
+    return f"DATABASES[{alias!r}]['OPTIONS']" + "".join(f"[{key!r}]" for key in keys)
+
+
+def _similar(name: Any, known: Iterable[str]) -> str | None:
+    """The name that was probably meant. None if there is none."""
+    # The drivers' own timeouts resemble some of ours by up to 0.74.
+    found = get_close_matches(str(name).lower().replace("-", "_"), known, 1, cutoff=0.8)
+    return found[0] if found else None
 
 
 class MaxAge(NamedTuple):

@@ -3,8 +3,9 @@
 They also change their default database, begin transactions by SQL across boundaries of units of
 work, set up their session in each round, and query in the middle of a statement.
 
-``python -m tests.soak --seconds 600 --seed 7`` runs it by hand; the driver and the server are
-chosen as for the tests (choice.py). It ends with an error if a promise is broken.
+``python -m tests.soak --seconds 600 --seed 7 --tls`` runs it by hand; the driver and the server
+are chosen as for the tests (choice.py). Without ``--tls`` the connections are as the driver makes
+them by itself. It ends with an error if a promise is broken.
 """
 
 from __future__ import annotations
@@ -311,19 +312,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--tls", action="store_true")
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
     import django
     from django.conf import settings
 
     from .choice import DRIVER, VENDOR
-    from .integration.connections import point
+    from .integration.connections import encryption, point
 
-    print(f"{DRIVER} on {VENDOR}, {options.seconds:g} s, --seed {options.seed}", flush=True)  # noqa: T201
+    tls = " --tls" if options.tls else ""
+    print(f"{DRIVER} on {VENDOR}, {options.seconds:g} s, --seed {options.seed}{tls}", flush=True)  # noqa: T201
     with Server(VENDOR) as server:
         django.setup()
         point(settings.DATABASES["default"], server)
         settings.DATABASES["default"]["CONN_MAX_AGE"] = MAX_AGE
+        if options.tls:
+            settings.DATABASES["default"]["OPTIONS"] = encryption(DRIVER, "tls", server)
+            with connections["default"].cursor() as cursor:
+                cursor.execute("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
+                assert cursor.fetchone()[1], "the connection is not encrypted"
         Soak("default", server, options.seed).run(options.seconds)
 
 

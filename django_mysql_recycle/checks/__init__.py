@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from .driver import authority_findings, driver_findings
 from .entry import Entry
 from .finding import Finding, check
+from .packages import package_findings
 from .settings import misplaced_findings, option_findings, other_backend_findings
 
 __all__ = ["check_settings", "settings_findings"]
@@ -65,4 +66,5 @@ def settings_findings(
     found += driver_findings(entry)
     if not connects:
         found += authority_findings(entry)
+    found += package_findings(entry)
     return found

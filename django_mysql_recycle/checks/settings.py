@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
+from ..drivers import choose
 from ..network_path import LINUX_GIVES_UP, LINUX_PROBES
-from ..options import Options
+from ..options import KEYS, Options, misplaced_hint
 from .entry import Entry
 from .finding import Finding, check
 
@@ -14,31 +15,23 @@ __all__ = ["misplaced_findings", "option_findings", "other_backend_findings"]
 
 _OURS = frozenset(field.name for field in fields(Options))
 
-#: Of backends with a connection pool, in OPTIONS: the MySQL drivers do not know these arguments.
-_OF_POOLS = frozenset({"pool_pre_ping", "pool_recycle"})
-
 #: What other backends read beside OPTIONS, which Django passes to no driver.
 _OF_OTHERS = frozenset({"recycle", "pool_options", "pool_recycle"})
 
 
 def misplaced_findings(entry: Entry) -> Iterator[Finding]:
     """Settings of this backend, or of others, where they are refused or have no effect."""
+    driver = choose()
     for key in entry.params:
-        if key in _OURS:
-            hint = f"Move it to {entry.own(key)}."
-        elif key in _OF_POOLS:
-            hint = (
-                "Remove it. This backend is not a connection pool; CONN_MAX_AGE limits the age of "
-                "its connections."
-            )
-        else:
+        if key in KEYS or driver.takes(key):
             continue
-        yield check(
-            "E002",
-            f"{entry.path('OPTIONS', key)}: the MySQL drivers have no such argument, so that "
-            "connecting fails.",
-            hint,
-        )
+        if hint := misplaced_hint(entry.alias, key):
+            yield check(
+                "E002",
+                f"{entry.path('OPTIONS', key)}: {driver.name} has no such argument, so that "
+                "connecting fails.",
+                hint,
+            )
     for key in entry.settings:
         if str(key).lower() in _OURS | _OF_OTHERS:
             yield check(

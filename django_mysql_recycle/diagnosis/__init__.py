@@ -16,7 +16,7 @@ from django.db import connections
 from ..checks.finding import ERROR, NOTE, WARNING
 from ..drivers import choose
 from .findings import without_password
-from .inquiry import STOCK, Inquiry
+from .inquiry import STOCK, Connecting, Inquiry
 from .proof import Progress
 from .report import AliasReport
 
@@ -45,14 +45,20 @@ def survey() -> tuple[list[str], dict[str, str]]:
 
 
 def diagnose(
-    alias: str, *, with_checks: bool = True, progress: Progress | None = None
+    alias: str,
+    *,
+    with_checks: bool = True,
+    progress: Progress | None = None,
+    connecting: Connecting | None = None,
 ) -> AliasReport:
     """The report of one alias; with `progress`, the proof as well.
+
+    `connecting` is called each second while the first connection is being opened.
 
     Whatever goes wrong with the alias is a finding.
     """
     with _without_logging():
-        inquiry = Inquiry(alias, with_checks, progress)
+        inquiry = Inquiry(alias, with_checks, progress, connecting)
         inquiry.run()
     shown = [
         replace(found, message=without_password(found.message, inquiry.entry.settings))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import errno
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from math import ceil
 from time import perf_counter
 from typing import Any
 
@@ -20,16 +24,20 @@ from ..checks.settings import other_backend_findings
 from ..connecting import with_connect_timeout
 from ..drivers import choose
 from ..errors import Proof, classify, code_of
-from ..options import Options, given_options, is_number
+from ..opening import time_to_connect
+from ..options import KEYS, Options, given_options, is_number
 from ..server_facts import read
 from . import path
 from .findings import connect_hint, finding, of_connection, of_server
 from .proof import Progress, prove
 from .report import AliasReport, idle_limit, max_age_limit
 
-__all__ = ["STOCK", "Inquiry"]
+__all__ = ["STOCK", "Connecting", "Inquiry"]
 
 STOCK = "django.db.backends.mysql"
+
+#: Called each second while the first connection is being opened, with the address and the seconds.
+Connecting = Callable[[str, float], None]
 
 #: Connects of which the quickest is reported: the others measure what else the machine does.
 CONNECTS = 3
@@ -38,10 +46,19 @@ CONNECTS = 3
 class Inquiry:
     """After `run`, the report and what was found."""
 
-    def __init__(self, alias: str, with_checks: bool, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        alias: str,
+        with_checks: bool,
+        progress: Progress | None,
+        connecting: Connecting | None,
+    ) -> None:
         self.entry = Entry(alias, connections.settings[alias])
         self.with_checks = with_checks
         self.progress = progress
+        self.connecting = connecting
+        #: Seconds that the first attempt to connect took.
+        self.waited = 0.0
         self.found: list[Finding] = []
         self.options: Options | None = None  # on the stock backend
         self.settings_read = False
@@ -81,12 +98,45 @@ class Inquiry:
         if not self.settings_read or isinstance(error, ImproperlyConfigured):
             return finding("not_loaded", message)
         if not self.report.reachable:
+            limit = time_to_connect(self.entry.params)
+            if self.waited >= limit - 0.5 and not _is_refusal(error):
+                said = f"{self.address} did not answer within {limit:g} s: {message}"
+                return finding("no_answer", said)
             return finding("unreachable", message, connect_hint(code_of(error)))
         facts = self.report.server
         mariadb = facts is None or facts.is_mariadb
         if isinstance(error, Error) and classify(error, mariadb=mariadb) is Proof.ALIVE:
             return finding("refused", f"The server refused a query: {message}")
         return finding("lost", message)
+
+    @property
+    def address(self) -> str:
+        """Where the settings say that the server is, as far as they do."""
+        settings, params = self.entry.settings, self.entry.params
+        host = params.get("unix_socket") or params.get("host") or settings.get("HOST")
+        port = params.get("port") or settings.get("PORT") or 3306
+        host = str(host or "localhost")
+        return host if host.startswith("/") else f"{host}:{port}"
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Call `connecting` once a second, from a thread: the driver gives nothing to wait with."""
+        begun, done = perf_counter(), threading.Event()
+
+        def tell() -> None:
+            # What it writes to may be closed.
+            with suppress(OSError, ValueError):
+                while self.connecting is not None and not done.wait(1):
+                    self.connecting(self.address, perf_counter() - begun)
+
+        thread = threading.Thread(target=tell, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.waited = perf_counter() - begun
+            done.set()
+            thread.join()
 
     def _wrapper(self) -> Any:
         """A wrapper that no other code uses."""
@@ -95,13 +145,27 @@ class Inquiry:
 
         if isinstance(wrapper, RecycleMixin):
             self.report.guarded = True
-            return wrapper
+            return type(wrapper)(self._for_ours(), self.entry.alias)
         return type(wrapper)(self._for_stock(), self.entry.alias)
 
+    def _for_ours(self) -> Mapping[str, Any]:
+        """The settings without the pool, whose connections are the application's and cost nothing,
+        and without further tries: what refuses a connection does so at once."""
+        params, given = self.entry.params, self.entry.given
+        if not isinstance(params.get("recycle", {}), Mapping):
+            return self.entry.settings  # which are refused
+        own = {key: value for key, value in params.items() if key != "pool"}
+        own["recycle"] = {**given, "connect_retries": 0}
+        return {**self.entry.settings, "OPTIONS": own}
+
     def _for_stock(self) -> dict[str, Any]:
-        """The settings for the stock backend, with which mysqlclient would wait 135 s for a host."""
+        """The settings for the stock backend, which must not wait longer for a host than ours.
+
+        Without a limit mysqlclient waits 135 s, and PyMySQL has none at all for the greeting.
+        """
         given = given_options(self.entry.alias, self.entry.settings)
-        return {**self.entry.settings, "OPTIONS": with_connect_timeout(given)}
+        limits = {"read_timeout": ceil(time_to_connect(given))}
+        return {**self.entry.settings, "OPTIONS": {**limits, **with_connect_timeout(given)}}
 
     def _look_at_settings(self) -> bool:
         """Whether it is possible to connect with these settings."""
@@ -122,11 +186,14 @@ class Inquiry:
         if usable:
             self.options = self.entry.options
             self.report.recycle = asdict(self.options)
+            pool = self.entry.max_age.pool
+            self.report.pool = None if pool is None else asdict(pool)
         return usable
 
     def _look_at_server(self, connection: Any) -> None:
         entry, options, report = self.entry, self.options, self.report
-        connection.ensure_connection()
+        with self._waiting():
+            connection.ensure_connection()
         report.reachable = True
         report.max_age = max_age_limit(entry.max_age, options)
         facts = read(connection)
@@ -150,7 +217,7 @@ class Inquiry:
             self.found += server_findings(entry.alias, entry.settings, facts)
             self.found += authority_findings(entry) if encrypted else ()
         # The first connect also pays for what a process pays for once.
-        connect_ms = min(_time_to_connect(connection) for _ in range(CONNECTS))
+        connect_ms = min(_milliseconds_to_connect(connection) for _ in range(CONNECTS))
         report.cost = cost = path.Cost(connect_ms, ping_ms, liveness_check_us)
         cause_is_known = any(one.id.endswith(".I001") for one in self.found)
         for one in of_connection(
@@ -166,7 +233,8 @@ class Inquiry:
 
     def _prove(self, progress: Progress) -> None:
         control = {**self._for_stock(), "ENGINE": STOCK}
-        control["OPTIONS"].pop("recycle", None)
+        for key in KEYS:
+            control["OPTIONS"].pop(key, None)
         stock = load_backend(STOCK).DatabaseWrapper(control, self.entry.alias)
         proof = prove(self._wrapper(), stock, choose(), progress)
         self.report.proof = proof
@@ -174,7 +242,12 @@ class Inquiry:
             self.found.append(finding(f"proof_{proof.outcome}", f"--prove: {proof.explanation}."))
 
 
-def _time_to_connect(connection: Any) -> float:
+def _is_refusal(error: Exception) -> bool:
+    """Whether the system at the other end has answered that nothing listens there."""
+    return f"({errno.ECONNREFUSED})" in str(error) or "refused" in str(error).lower()
+
+
+def _milliseconds_to_connect(connection: Any) -> float:
     connection.close()
     begun = perf_counter()
     connection.ensure_connection()

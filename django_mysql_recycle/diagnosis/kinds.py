@@ -65,6 +65,13 @@ KINDS = {
         "Install the driver, or correct ENGINE and OPTIONS.",
     ),
     "unreachable": Kind(ERROR, "connecting failed, with the driver's number and text", ""),
+    "no_answer": Kind(
+        ERROR,
+        "connecting failed because nothing answered within `connect_timeout`",
+        "A server that is down, or a wrong PORT, refuses a connection at once. Check HOST, the "
+        "route to it, and whether a firewall drops the packets. If something accepts the "
+        "connection and sends no greeting, it is an overloaded server, or a proxy without one.",
+    ),
     "tls_missing": Kind(
         ERROR, "the settings ask for TLS, but the connection is not encrypted", TLS_HINT
     ),

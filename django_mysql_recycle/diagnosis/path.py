@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -26,6 +27,7 @@ __all__ = [
     "TlsFacts",
     "Transport",
     "driver_facts",
+    "installed_version",
     "kernel_options",
     "library_of",
     "measure",
@@ -75,6 +77,14 @@ class Cost:
     connect_ms: float
     ping_ms: float
     liveness_check_us: float | None  #: None where the system has no poll()
+
+
+def installed_version() -> str:
+    """The version of this package. Empty where it was copied and not installed."""
+    try:
+        return version("django-mysql-recycle")
+    except PackageNotFoundError:
+        return ""
 
 
 def driver_facts(driver: Driver) -> DriverFacts:

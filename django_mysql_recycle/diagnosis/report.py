@@ -38,6 +38,7 @@ SCHEMA = 1
 class Environment:
     """What is the same for all aliases of a process."""
 
+    version: str  #: of this package; empty where it is not installed as a distribution
     python: str
     django: str
     system: str
@@ -63,6 +64,7 @@ class AliasReport:
     conn_max_age: float | None
     conn_health_checks: bool
     recycle: dict[str, Any] | None  #: the options in force
+    pool: dict[str, Any] | None = None  #: the same of the pool; None: there is none
     server: ServerFacts | None = None
     transport: Transport | None = None
     tls: TlsFacts | None = None
@@ -75,7 +77,15 @@ class AliasReport:
 
     @property
     def is_wrong(self) -> bool:
-        return any(found.level in (ERROR, WARNING) for found in self.findings)
+        return self.has(ERROR, WARNING)
+
+    @property
+    def is_proved(self) -> bool:
+        return self.proof is not None and self.proof.outcome == "proven"
+
+    def has(self, *levels: str) -> bool:
+        """Whether there is a finding of one of these levels."""
+        return any(found.level in levels for found in self.findings)
 
 
 def environment() -> Environment:
@@ -84,6 +94,7 @@ def environment() -> Environment:
     except ImproperlyConfigured:
         driver = None
     return Environment(
+        version=path.installed_version(),
         python=platform.python_version(),
         django=django.get_version(),
         system=platform.system(),

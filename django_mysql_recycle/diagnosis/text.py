@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
-from ..checks.finding import ERROR, WARNING, Finding
+from django.core.management.color import no_style
+
+from ..checks.finding import ERROR, NOTE, WARNING, Finding
 from ..server_facts import ServerFacts
 from .path import Cost, KernelOption, TlsFacts, Transport
 from .proof import Proof
 from .report import AliasReport, Environment, Limit
 
-__all__ = ["alias_text", "environment_text", "ignored_text", "summary"]
+__all__ = [
+    "alias_text",
+    "environment_text",
+    "ignored_text",
+    "summary",
+    "unproved",
+    "verdict_text",
+]
 
 #: Columns of the names on the left.
 NAMES = 20
+#: On a terminal with fewer columns the values begin right after the names.
+NARROW = 60
 
 _DRIVERS = {"mysqlclient": "mysqlclient", "pymysql": "PyMySQL"}
 
 Row = tuple[str, str]
+
+
+def verdict_text(reports: Sequence[AliasReport], style: Any, lacking: str = "") -> str:
+    """The first line: whether all is well, or how much is not. `lacking`: of `unproved`."""
+    levels = [found.level for report in reports for found in report.findings]
+    aliases = "1 alias" if len(reports) == 1 else f"{len(reports)} aliases"
+    proved = f"; {style.ERROR(lacking)}" if lacking else ""
+    return f"{_counted(levels, style)} ({aliases}){proved}"
 
 
 def environment_text(about: Environment, width: int) -> str:
@@ -29,6 +48,7 @@ def environment_text(about: Environment, width: int) -> str:
         driver = f"{_DRIVERS[about.driver.name]} {about.driver.version}"
         driver += f", {about.driver.library}" if about.driver.library else ""
     rows = [
+        ("version", about.version or "unknown"),
         ("driver", driver),
         ("Django, Python", f"{about.django}, {about.python} on {about.system}"),
     ]
@@ -37,16 +57,28 @@ def environment_text(about: Environment, width: int) -> str:
     return _table(rows, width)
 
 
-def alias_text(report: AliasReport, style: Any, width: int) -> str:
-    """`style` is Django's, with or without colours."""
+def alias_text(
+    report: AliasReport, style: Any, width: int, levels: Collection[str] | None = None
+) -> str:
+    """The verdict on one alias, its findings and proof, and below them the facts.
+
+    `style` is Django's, with or without colours. `levels`: the findings of these levels alone.
+    """
     state = "" if report.reachable else ", not connected"
-    lines = [style.MIGRATE_HEADING(report.alias) + f" ({report.engine}{state})"]
-    rows = [*_rows(report)]
-    if rows:
-        lines.append(_table(rows, width))
-    lines += [_finding_text(found, style, width) for found in report.findings]
-    if report.proof is not None:
-        lines.append(_table([*_proof(report.proof)], width))
+    found = [one for one in report.findings if levels is None or one.level in levels]
+    levels_found = [one.level for one in report.findings]
+    about = f" ({report.engine}{state}):"
+    # Colours have no width.
+    plain = f"{report.alias}{about} {_counted(levels_found, no_style())}"
+    between = " " if len(plain) <= width else "\n  "
+    heading = f"{style.MIGRATE_HEADING(report.alias)}{about}{between}"
+    lines = [heading + _counted(levels_found, style)]
+    lines += [_finding_text(one, style, width) for one in found]
+    if levels is None:
+        if report.proof is not None:
+            lines.append(_table([*_proof(report.proof)], width))
+        if rows := [*_rows(report)]:
+            lines.append(_table(rows, width))
     return "\n".join(lines)
 
 
@@ -55,15 +87,38 @@ def ignored_text(ignored: Mapping[str, str], width: int) -> str:
     return "\n".join(wrap(f"Not on MySQL or MariaDB: {listed}", width))
 
 
-def summary(reports: list[AliasReport]) -> str:
-    """The number of errors and warnings of each alias; empty if there are none."""
+def summary(reports: Sequence[AliasReport], levels: Sequence[str] = (ERROR, WARNING)) -> str:
+    """The number of findings of these levels for each alias; empty if there are none."""
     wrong = []
-    for report in filter(lambda report: report.is_wrong, reports):
-        levels = [found.level for found in report.findings]
-        counts = {level: levels.count(level) for level in (ERROR, WARNING) if level in levels}
-        texts = (f"{count} {level}{'s' if count > 1 else ''}" for level, count in counts.items())
-        wrong.append(f"{report.alias}: {', '.join(texts)}")
+    for report in reports:
+        if report.has(*levels):
+            found = [one.level for one in report.findings if one.level in levels]
+            wrong.append(f"{report.alias}: {_counts(found)}")
     return "; ".join(wrong)
+
+
+def unproved(reports: Sequence[AliasReport]) -> str:
+    """What is missing after ``--prove``. Empty if each alias on this backend has its proof."""
+    guarded = [report for report in reports if report.guarded]
+    if not guarded:
+        return "nothing was proved: no alias is on this backend"
+    missing = [report.alias for report in guarded if not report.is_proved]
+    return f"not proved: {', '.join(missing)}" if missing else ""
+
+
+def _counts(levels: Sequence[str]) -> str:
+    counts = {level: levels.count(level) for level in (ERROR, WARNING, NOTE) if level in levels}
+    return ", ".join(
+        f"{count} {level}{'s' if count > 1 else ''}" for level, count in counts.items()
+    )
+
+
+def _counted(levels: Sequence[str], style: Any) -> str:
+    for level, paint in ((ERROR, style.ERROR), (WARNING, style.WARNING)):
+        if level in levels:
+            return str(paint(_counts(levels)))
+    notes = f", {_counts(levels)}" if levels else ""
+    return f"{style.SUCCESS('ok')}{notes}"
 
 
 # ##### Rows #####
@@ -84,6 +139,8 @@ def _rows(report: AliasReport) -> Iterator[Row]:
     yield "CONN_HEALTH_CHECKS", str(report.conn_health_checks)
     if report.max_age is not None:
         yield "max age", _limit(report.max_age)
+    if report.pool is not None:
+        yield "pool", _pool(report.pool)
     if report.idle_limit is not None:
         yield "idle limit", _limit(report.idle_limit)
     yield from _kernel(report.kernel, report.transport)
@@ -139,6 +196,13 @@ def _limit(limit: Limit) -> str:
     return f"{limit.seconds:g} s ({limit.reason})"
 
 
+def _pool(pool: Mapping[str, Any]) -> str:
+    return (
+        f"{pool['max_size']} connections at most in this process, {pool['min_size']} kept open; "
+        f"a connection is waited for {pool['timeout']:g} s"
+    )
+
+
 def _kernel(kernel: tuple[KernelOption, ...], transport: Transport | None) -> Iterator[Row]:
     if transport is not None and transport.kind == "socket":
         yield "keepalive", "none on a unix socket"
@@ -187,26 +251,38 @@ def _seconds(value: int | None) -> str:
 
 
 def _table(rows: list[Row], width: int) -> str:
-    lines = []
+    lines: list[str] = []
     for name, value in rows:
-        lines += _hanging(f"  {name:<{NAMES}}", value, width)
+        lines += _row(name, value, width)
     return "\n".join(lines)
+
+
+def _row(name: str, value: str, width: int) -> list[str]:
+    if width >= NARROW:
+        return _hanging(f"  {name:<{NAMES}}", value, width)
+    return _hanging(f"  {name}: " if name else "    ", value, width, indent=4)
 
 
 def _finding_text(found: Finding, style: Any, width: int) -> str:
+    # Django's style has no name for a note, and its NOTICE is red.
     paint: Callable[[str], str] = {ERROR: style.ERROR, WARNING: style.WARNING}.get(
-        found.level, style.NOTICE
+        found.level, style.HTTP_NOT_MODIFIED
     )
-    lines = _hanging(f"  {found.level:<{NAMES}}", f"{found.message} ({found.id})", width)
+    lines = _row(found.level, f"{found.message} ({found.id})", width)
     lines[0] = re.sub(r"\w+", lambda word: paint(word[0]), lines[0], count=1)
     if found.hint:
-        lines += _hanging(" " * (NAMES + 2), found.hint, width)
+        lines += _row("", found.hint, width)
     return "\n".join(lines)
 
 
-def _hanging(first: str, text: str, width: int) -> list[str]:
+def _hanging(first: str, text: str, width: int, indent: int | None = None) -> list[str]:
+    """Lines of which the first begins with `first`, and the others with as many blanks."""
     # Words that are longer than a line, such as the path of a socket, stay whole.
-    lines = wrap(
-        text, max(20, width - len(first)), break_long_words=False, break_on_hyphens=False
-    ) or [""]
-    return [first + lines[0], *(" " * len(first) + line for line in lines[1:])]
+    return wrap(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=" " * (len(first) if indent is None else indent),
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [first]

@@ -137,6 +137,9 @@ class Driver(Protocol):
     ) -> Attempt:
         """Make `params` bound greeting and authentication, too; `spare` what can be spared."""
 
+    def takes(self, name: Any) -> bool:
+        """Whether the installed version of the driver is known to have this argument."""
+
     def is_own(self, connect: Any) -> bool:
         """Whether this ``connect`` is the driver's own, which nothing has wrapped or replaced."""
 

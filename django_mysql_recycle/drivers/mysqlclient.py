@@ -19,6 +19,9 @@ from .versions import is_connector_c
 
 __all__ = ["MySQLClient"]
 
+#: Arguments that the documentation of mysqlclient's class leaves out.
+_UNDOCUMENTED = frozenset({"read_timeout", "write_timeout"})
+
 
 class MySQLClient(Common):
     name = "mysqlclient"
@@ -148,6 +151,12 @@ class MySQLClient(Common):
             # What watches it was made for the query() of connecting.
             self._put_attributes(weakref.ref(connection), type(connection).query, exchange)
             connection.query.exchange = exchange
+
+    def takes(self, name: Any) -> bool:
+        # The driver takes them as **kwargs. Its documentation names most of them.
+        documented = self._connecting.__base__.__init__.__doc__ or ""
+        named = re.search(rf":param \w+ {re.escape(str(name))}:", documented)
+        return named is not None or name in _UNDOCUMENTED
 
     def is_own(self, connect: Any) -> bool:
         # A function that looks the class up when it is called.

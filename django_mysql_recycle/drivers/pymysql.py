@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any
@@ -128,6 +129,9 @@ class PyMySQL(Common):
     def is_encrypted(self, connection: Any) -> bool:
         sock = getattr(connection, "_sock", None)
         return sock is None or isinstance(sock, ssl.SSLSocket)
+
+    def takes(self, name: Any) -> bool:
+        return name in signature(self._connecting.__base__.__init__).parameters
 
     def is_own(self, connect: Any) -> bool:
         return connect is self._connecting.__base__

@@ -17,6 +17,7 @@ from django.db.backends.signals import connection_created
 from django.db.utils import Error
 from visits.server import connection_id, driver_name, server_name
 
+import django_mysql_recycle
 from django_mysql_recycle.signals import (
     connection_recycled,
     session_state_lost,
@@ -215,12 +216,11 @@ class Lane:
             done.set()
 
     def _look_at_pins(self) -> None:
-        """Read the pins, which are no public interface of the backend."""
+        """Write down which session state the connection has, if that has changed."""
         if self._db.connection is None:
             self.connection = None
-        physical = getattr(getattr(self._db, "guard", None), "connection", None)
-        session_state = getattr(getattr(physical, "ledger", None), "pins", None)
-        pins = session_state.kinds() if session_state and self._db.connection else ()
+        info = django_mysql_recycle.inspect_connection(self._db)
+        pins = () if info is None else info.state
         if pins != self.pins:
             self.pins = pins
             text = f"pinned: {', '.join(pins)}" if pins else "not pinned any more"

@@ -64,6 +64,15 @@ def log_in_once(server: Server) -> None:
         ).close()
 
 
+def encryption(driver: str, transport: str, server: Server) -> dict[str, Any]:
+    """The OPTIONS for a transport: all but "tls" are without TLS."""
+    if transport == "tls":
+        tls: dict[str, Any] = {"ssl": {"ca": str(server.ca)}}
+        return tls if driver == "pymysql" else {**tls, "ssl_mode": "REQUIRED"}
+    # PyMySQL turns TLS on by itself where the server offers it, sockets included.
+    return {"ssl_disabled": True} if driver == "pymysql" else {"ssl_mode": "DISABLED"}
+
+
 class ConnectionFactory:
     """Makes connections; a test calls it, see the fixture `make_connection`."""
 
@@ -98,7 +107,7 @@ class ConnectionFactory:
             database.update(HOST=via.host, PORT=via.port)
         if transport == "socket":
             database["HOST"] = target.socket
-        database["OPTIONS"] = {**self._encryption(transport, target), **(options or {})}
+        database["OPTIONS"] = {**encryption(self.driver, transport, target), **(options or {})}
         if recycle is not None:
             database["OPTIONS"]["recycle"] = recycle
         database.update(settings)
@@ -118,13 +127,6 @@ class ConnectionFactory:
             if connection in connections.all(initialized_only=True):
                 del connections[connection.alias]
             connections.settings.pop(connection.alias, None)
-
-    def _encryption(self, transport: str, server: Server) -> dict[str, Any]:
-        if transport == "tls":
-            tls: dict[str, Any] = {"ssl": {"ca": str(server.ca)}}
-            return tls if self.driver == "pymysql" else {**tls, "ssl_mode": "REQUIRED"}
-        # PyMySQL turns TLS on by itself where the server offers it, sockets included.
-        return {"ssl_disabled": True} if self.driver == "pymysql" else {"ssl_mode": "DISABLED"}
 
 
 def unbuffered(driver: str) -> dict[str, Any]:

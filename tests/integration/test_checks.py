@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.core.checks import CheckMessage, run_checks
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import Error, OperationalError, connections, transaction
 from django.db.backends.mysql.validation import DatabaseValidation
@@ -24,6 +25,7 @@ from django_mysql_recycle.checks.server import (
     server_findings,
     with_server_checks,
 )
+from django_mysql_recycle.drivers import choose
 from django_mysql_recycle.drivers.versions import is_connector_c
 from servers import FaultProxy, Server
 from servers.certificates import make_certificates
@@ -255,12 +257,90 @@ def test_checks_know_the_driver(driver: str) -> None:
     assert reported(ssl=True) == (["I001"] if of_mysqlclient and is_connector_c() else [])
 
 
-def test_misplaced_setting_is_refused_by_the_driver(make_connection: ConnectionFactory) -> None:
-    """What E002 says."""
-    for misplaced in ({"idle_limit": 5}, {"pool_pre_ping": True}):
-        connection = make_connection(options=misplaced)
-        with pytest.raises(TypeError, match=next(iter(misplaced))):
-            connection.ensure_connection()
+MISPLACED = {
+    "idle_limit": ({"idle_limit": 5}, "Move it to DATABASES[{alias!r}]['OPTIONS']['recycle']"),
+    "RECYCLE": ({"RECYCLE": {"idle_limit": 5}}, "Did you mean DATABASES[{alias!r}]['OPTIONS']"),
+    "recycel": ({"recycel": {}}, "Did you mean DATABASES[{alias!r}]['OPTIONS']['recycle']?"),
+    "pingafter": ({"pingafter": 5}, "Did you mean DATABASES[{alias!r}]['OPTIONS']['recycle']"),
+    "pool_recycle": ({"pool_recycle": 60}, "DATABASES[{alias!r}]['CONN_MAX_AGE'] limits"),
+    "CONN_MAX_AGE": ({"CONN_MAX_AGE": 60}, "to DATABASES[{alias!r}]['CONN_MAX_AGE']."),
+}
+
+
+@pytest.mark.parametrize("name", MISPLACED)
+def test_misplaced_setting_is_explained_by_connecting_and_by_the_check(
+    make_connection: ConnectionFactory, name: str, driver: str
+) -> None:
+    options, hint = MISPLACED[name]
+    with pytest.raises(TypeError, match=name):
+        make_connection(STOCK, options=options).ensure_connection()
+    connection = make_connection(options=options)
+    with pytest.raises(ImproperlyConfigured) as caught:
+        connection.ensure_connection()
+    said = str(caught.value)
+    assert said.startswith(
+        f"DATABASES[{connection.alias!r}]['OPTIONS'][{name!r}]: {driver} has no such argument. "
+    )
+    assert hint.format(alias=connection.alias) in said
+    (found,) = settings_findings(connection.alias, connection.settings_dict)
+    assert found.id == "django_mysql_recycle.E002" and said.endswith(found.hint)
+
+
+def test_argument_that_means_nothing_to_the_backend_is_left_to_the_driver(
+    make_connection: ConnectionFactory,
+) -> None:
+    raised = []
+    for engine in (STOCK, OURS):
+        with pytest.raises(TypeError, match="application_name") as caught:
+            make_connection(engine, options={"application_name": "x"}).ensure_connection()
+        raised.append(str(caught.value))
+    assert raised[0].rpartition("(")[2] == raised[1].rpartition("(")[2]
+
+
+def test_argument_that_a_subclass_takes_for_itself_is_not_refused(
+    make_connection: ConnectionFactory,
+) -> None:
+    connection = make_connection("tests.backends.subclassed", options={"pool_size": 5})
+    taken = []
+
+    class Taking(type(connection)):  # type: ignore[misc]
+        def get_connection_params(self) -> dict[str, Any]:
+            params: dict[str, Any] = super().get_connection_params()
+            taken.append(params.pop("pool_size"))
+            return params
+
+    own = Taking(connection.settings_dict, connection.alias)
+    assert value(own, "SELECT 1") == 1 and taken == [5]
+    own.close()
+
+
+@pytest.mark.parametrize("name", ["keepalive", "pool_size"])
+def test_argument_that_the_driver_has_reaches_it(
+    make_connection: ConnectionFactory, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A later version of the driver may have an argument with such a name."""
+    kind = choose()._connecting.__base__  # type: ignore[attr-defined]
+    drivers, given = kind.__init__, []
+
+    def later(
+        self: Any, *args: Any, keepalive: Any = None, pool_size: Any = None, **rest: Any
+    ) -> None:
+        """:param int keepalive: as a driver would document it
+        :param int pool_size: as well
+        """
+        given.append(keepalive or pool_size)
+        drivers(self, *args, **rest)
+
+    monkeypatch.setattr(kind, "__init__", later)
+    connection = make_connection(options={name: 7})
+    assert value(connection, "SELECT 1") == 1 and given == [7]
+    assert settings_findings(connection.alias, connection.settings_dict) == []
+
+
+def test_drivers_are_known_to_take_what_they_take(driver: str) -> None:
+    names = ["host", "read_timeout", "write_timeout", "connect_timeout", "ssl", "cursorclass"]
+    taken = [name for name in [*names, "recycle", "pool_size"] if choose().takes(name)]
+    assert taken == names
 
 
 def test_what_the_stock_backend_makes_of_our_settings(make_connection: ConnectionFactory) -> None:

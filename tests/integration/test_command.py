@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections, transaction
@@ -20,6 +21,7 @@ from django.db.utils import ConnectionHandler, OperationalError
 from django_mysql_recycle import counters, liveness, network_path
 from django_mysql_recycle.diagnosis import findings
 from django_mysql_recycle.diagnosis import path as diagnosis_path
+from django_mysql_recycle.diagnosis.schema import schema
 from django_mysql_recycle.drivers import choose
 from django_mysql_recycle.management.commands.mysql_recycle import Command
 from django_mysql_recycle.server_facts import read
@@ -109,6 +111,7 @@ def test_report_is_that_of_the_server_and_of_the_socket(
     outcome = Outcome(connection.alias, json=True)
     reported = outcome.alias
     assert outcome.status == 0, outcome.out
+    jsonschema.validate(outcome.document, schema())
     assert outcome.document["environment"]["driver"]["name"] == driver
     assert reported["server"]["vendor"] == vendor
     assert reported["server"]["version"] == admin.value("SELECT VERSION()")
@@ -169,11 +172,11 @@ def test_table_names_what_is_ignored(
     for alias in {*connections.settings} - {lite, mine}:
         monkeypatch.delitem(connections.settings, alias)
     ignored = f"\nNot on MySQL or MariaDB: {lite} (django.db.backends.sqlite3)\n"
-    assert Outcome().out.endswith(ignored)
+    assert ignored in Outcome().out
     assert ignored not in Outcome(mine).out
     monkeypatch.delitem(connections.settings, mine)
     nothing = Outcome()
-    assert (nothing.status, nothing.out.splitlines()[-1]) == (0, "No alias is on MySQL or MariaDB.")
+    assert (nothing.status, nothing.out.splitlines()[0]) == (0, "No alias is on MySQL or MariaDB.")
 
 
 def test_alias_on_the_stock_backend_is_named_as_such(make_connection: ConnectionFactory) -> None:
@@ -239,6 +242,74 @@ def test_unreachable_alias_is_a_finding_and_the_others_are_reported(
     assert found["hint"].startswith("No answer from this address")
     assert (first["reachable"], second["reachable"]) == (False, True)
     assert (outcome.status, outcome.error) == (1, f"{unreachable.alias}: 1 error")
+
+
+def test_host_that_does_not_answer_is_reported_as_such(
+    make_connection: ConnectionFactory, engine: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # accepts and sends no greeting
+        port = listening.getsockname()[1]
+        alias = make_connection(
+            engine, PORT=port, transport="tls", options={"connect_timeout": 2}
+        ).alias
+        outcome = Outcome(alias, skip_checks=True)
+    assert (outcome.status, outcome.error) == (1, f"{alias}: 1 error")
+    told = " ".join(outcome.out.split())
+    assert f"127.0.0.1:{port} did not answer within 2 s: OperationalError: (" in told
+    assert "(django_mysql_recycle.no_answer)" in told
+    assert outcome.err == f"{alias}: no answer from 127.0.0.1:{port} yet\n"
+
+
+def test_quiet_prints_what_makes_it_fail_and_nothing_else(
+    make_connection: ConnectionFactory,
+) -> None:
+    well, stock = make_connection().alias, make_connection(STOCK).alias
+    away = make_connection(PORT=free_port(), recycle={"connect_retries": 0, "jitter": 0.1}).alias
+    assert Outcome(well, stock, quiet=True).out == ""
+    outcome = Outcome(well, stock, away, quiet=True)
+    assert outcome.out.startswith(
+        f"{away} (django_mysql_recycle, not connected): 1 error, 1 warning"
+    )
+    assert "W006" in outcome.out and "stock_backend" not in outcome.out
+    assert "driver" not in outcome.out.splitlines()[-1] and outcome.err == ""
+    assert "W006" not in Outcome(away, quiet=True, fail_on="error").out
+
+
+@pytest.mark.parametrize(
+    ("level", "statuses"),
+    [
+        ("error", [0, 0, 1]),
+        ("warning", [0, 1, 1]),
+        ("note", [1, 1, 1]),
+        ("never", [0, 0, 0]),
+    ],
+)
+def test_least_level_that_makes_it_fail_can_be_chosen(
+    make_connection: ConnectionFactory, level: str, statuses: list[int]
+) -> None:
+    noted = make_connection(STOCK)
+    warned = make_connection(recycle={"jitter": 0.1})
+    wrong = make_connection(recycle={"jitter": 2})
+    found = [Outcome(one.alias, fail_on=level).status for one in (noted, warned, wrong)]
+    assert found == statuses
+
+
+def test_pool_is_shown_and_not_used(make_connection: ConnectionFactory, admin: Admin) -> None:
+    alias = make_connection(options={"pool": {"max_size": 4}}).alias
+    outcome = Outcome(alias, json=True)
+    assert outcome.status == 0, outcome.out
+    assert outcome.alias["pool"]["max_size"] == 4
+    assert outcome.alias["max_age"]["seconds"] == 3600
+    wait_until_closed(admin, set())  # nothing was left in a pool
+    assert "4 connections at most" in Outcome(alias).out
+
+
+def test_verdict_is_the_first_line(make_connection: ConnectionFactory) -> None:
+    well, wrong = make_connection().alias, make_connection(recycle={"jitter": 2}).alias
+    assert Outcome(well).out.splitlines()[0] == "ok (1 alias)"
+    outcome = Outcome(well, wrong)
+    assert outcome.out.splitlines()[0] == "1 error (2 aliases)"
+    assert f"\n{well} (django_mysql_recycle): ok\n" in outcome.out
 
 
 @pytest.mark.parametrize("options", [{}, {"json": True}])

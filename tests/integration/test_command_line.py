@@ -84,7 +84,7 @@ def test_status_1_where_something_is_wrong(project: Project) -> None:
     assert result.stderr == "CommandError: away: 1 error; broken: 1 error\n"
     assert "django_mysql_recycle.unreachable" in result.stdout
     assert "django_mysql_recycle.E001" in result.stdout
-    assert "\ndefault (django_mysql_recycle)\n  server" in result.stdout
+    assert "\ndefault (django_mysql_recycle): ok\n  server" in result.stdout
 
 
 def test_reader_that_leaves_early_is_no_error(project: Project) -> None:
@@ -108,7 +108,7 @@ def test_letters_that_the_encoding_lacks_are_escaped(project: Project) -> None:
     env = {**project(größe={}), "PYTHONIOENCODING": "ascii"}
     result = run(env=env)
     assert result.returncode == 0, result.stderr
-    assert "\ngr\\xf6\\xdfe (django_mysql_recycle)\n" in result.stdout
+    assert "\ngr\\xf6\\xdfe (django_mysql_recycle): ok\n" in result.stdout
 
 
 def test_traceback_is_given_where_it_is_asked_for(project: Project) -> None:
@@ -125,6 +125,19 @@ def test_status_2_for_what_cannot_be_asked(project: Project) -> None:
         in result.stderr
     )
     assert result.stdout == ""
+
+
+def test_explanation_and_schema_need_no_server_and_no_usable_settings(project: Project) -> None:
+    env = project(default={"ENGINE": "nowhere"})
+    told = run("--explain", "W012", env={**env, "COLUMNS": "60"})
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.startswith("W012\n\nWhat it says. ")
+    assert max(map(len, told.stdout.splitlines())) <= 60
+    asked = run("--schema", env=env)
+    assert (asked.returncode, asked.stderr) == (0, "")
+    assert json.loads(asked.stdout)["properties"]["schema"] == {"const": 1}
+    unknown = run("--explain", "W999", env=env)
+    assert unknown.returncode == 2 and "expected one of E001, " in unknown.stderr
 
 
 def test_project_that_does_not_list_the_app_has_no_such_command(project: Project) -> None:

@@ -14,6 +14,7 @@ from django_mysql_recycle.diagnosis.proof import prove
 from django_mysql_recycle.drivers import choose
 from django_mysql_recycle.management.commands.mysql_recycle import Command
 from servers import HAProxy, Server
+from servers.machine import free_port
 
 from .admin import Admin
 from .connections import STOCK, ConnectionFactory
@@ -40,6 +41,20 @@ def test_proof_shows_a_new_connection_and_what_it_cost(
     assert not set(outcome.err) & {"\r", "\x1b", "\b"}
     # The report says it; the project's log may be on stdout, and may cause an alarm.
     assert [record.getMessage() for record in caplog.records] == []
+
+
+def test_status_is_1_where_nothing_was_proved(make_connection: ConnectionFactory) -> None:
+    stock = make_connection(STOCK).alias
+    away = make_connection(PORT=free_port(), recycle={"connect_retries": 0}).alias
+    for fail_on in ("warning", "never"):
+        outcome = Outcome(stock, prove=True, fail_on=fail_on)
+        assert (outcome.status, outcome.error) == (
+            1,
+            "nothing was proved: no alias is on this backend",
+        )
+        assert outcome.out.splitlines()[0] == f"ok, 1 note (1 alias); {outcome.error}"
+    outcome = Outcome(away, prove=True, fail_on="never")
+    assert (outcome.status, outcome.error) == (1, f"not proved: {away}")
 
 
 def test_connection_that_was_not_closed_proves_nothing(make_connection: ConnectionFactory) -> None:

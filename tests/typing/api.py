@@ -9,9 +9,12 @@ from django.db.utils import OperationalError
 
 import django_mysql_recycle
 from django_mysql_recycle import (
+    RecycleOptions,
     SessionStateLost,
     counters,
+    inspect_connection,
     may_have_run,
+    options_from_url,
     pinned,
     retry_transaction,
     run_transaction,
@@ -52,6 +55,14 @@ def adjusted(amount: int) -> str:
 
 returned: str = plain(1) + adjusted(amount=2) + run_transaction(lambda: "3", attempts=4)
 ran: bool | None = may_have_run(ValueError())
+recycle: RecycleOptions = {"idle_limit": 240, "liveness_check": True}
+entry = options_from_url({"ENGINE": "django_mysql_recycle", "OPTIONS": {"recycle": recycle}})
+engine: object = entry["ENGINE"]
+
+info = inspect_connection("default")
+if info is not None and info.idle_limit is not None:
+    left: float = info.idle_limit - (info.idle or 0)
+
 total: int = counters()["default"]["recycled"]["closed"]
 
 

@@ -16,6 +16,7 @@ from django.core.checks.registry import registry
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.utils import ConnectionHandler
+from django.test.utils import override_settings
 from MySQLdb.cursors import DictCursor, SSCursor
 
 import django_mysql_recycle
@@ -139,8 +140,11 @@ def test_the_defaults_contradict_nothing(check: Check) -> None:
         ([1], {}, ["E001"]),
         ({}, {"CONN_MAX_AGE": "60"}, ["E001"]),
         ({}, {"OPTIONS": {"idle_limit": 5}}, ["E002"]),
-        ({}, {"OPTIONS": {"pool_pre_ping": True, "pool_recycle": 3600}}, ["E002", "E002"]),
+        ({}, {"OPTIONS": {"pool_size": 5, "pool_recycle": 3600}}, ["E002", "E002"]),
+        ({}, {"OPTIONS": {"pool": True}}, []),
         ({"ping_afer": 3}, {"OPTIONS": {"idle_limit": 5}}, ["E002", "E001"]),
+        ({}, {"OPTIONS": {"RECYCLE": {}, "pingafter": 5}}, ["E002", "E002"]),
+        ({}, {"OPTIONS": {"application_name": "x"}}, []),
         ({}, {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True, "ATOMIC_REQUESTS": True}, []),
     ],
 )
@@ -175,6 +179,36 @@ def test_options_that_are_no_dict_are_reported_by_the_check_and_by_connecting(gi
     messages = settings_findings("default", connection.settings_dict)
     assert ids(messages) == ["E001"]
     assert "secret" not in str(messages)
+
+
+PACKAGES: dict[str, list[dict[str, Any]]] = {
+    "dbbackup": [
+        {"DBBACKUP_CONNECTOR_MAPPING": {"django_mysql_recycle": "their.Connector"}},
+        {"DBBACKUP_CONNECTORS": {"checked": {"CONNECTOR": "their.Connector"}}},
+    ],
+    "cachalot": [
+        {"CACHALOT_ADDITIONAL_SUPPORTED_DATABASES": {"django_mysql_recycle"}},
+        {"CACHALOT_USE_UNSUPPORTED_DATABASE": True},
+        {"CACHALOT_DATABASES": {"default"}},
+    ],
+    "django_extensions": [{"DJANGO_EXTENSIONS_RESET_DB_MYSQL_ENGINES": ["django_mysql_recycle"]}],
+}
+
+
+@pytest.mark.parametrize("app", PACKAGES)
+def test_package_that_does_not_know_the_engine_is_reported(
+    check: Check, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, app: str
+) -> None:
+    (tmp_path / f"{app}.py").touch()  # tests/packages has the real ones
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, app, raising=False)
+    assert check() == []
+    with override_settings(INSTALLED_APPS=["tests.testapp", app]):
+        assert ids(check()) == ["W015"]
+        assert check(engine="django.db.backends.mysql") == []
+        for setting in PACKAGES[app]:
+            with override_settings(**setting):
+                assert check() == []
 
 
 def test_settings_of_ours_on_the_stock_backend_are_reported(check: Check) -> None:

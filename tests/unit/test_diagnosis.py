@@ -8,18 +8,21 @@ import os
 import re
 import select
 import socket
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import jsonschema
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import OutputWrapper
-from django.core.management.color import no_style
+from django.core.management.color import make_style, no_style
 
+import django_mysql_recycle
 from django_mysql_recycle.checks.finding import Finding
 from django_mysql_recycle.diagnosis import findings
 from django_mysql_recycle.diagnosis import report as diagnosis_report
+from django_mysql_recycle.diagnosis.explanation import explained, ids
 from django_mysql_recycle.diagnosis.findings import finding
 from django_mysql_recycle.diagnosis.kinds import CONNECT_HINTS, KINDS, OTHER_HINT
 from django_mysql_recycle.diagnosis.path import (
@@ -42,9 +45,17 @@ from django_mysql_recycle.diagnosis.report import (
     idle_limit,
     max_age_limit,
 )
-from django_mysql_recycle.diagnosis.text import alias_text, environment_text, ignored_text, summary
+from django_mysql_recycle.diagnosis.schema import schema
+from django_mysql_recycle.diagnosis.text import (
+    alias_text,
+    environment_text,
+    ignored_text,
+    summary,
+    unproved,
+    verdict_text,
+)
 from django_mysql_recycle.management.commands.mysql_recycle import _Progress
-from django_mysql_recycle.options import MaxAge, Options, max_age_of
+from django_mysql_recycle.options import MaxAge, Options, PoolOptions, max_age_of
 from django_mysql_recycle.server_facts import ServerFacts
 
 from .rows import each
@@ -107,6 +118,7 @@ REPORT = AliasReport(
     cost=Cost(1.25, 0.05, 0.5),
 )
 ABOUT = Environment(
+    "0.1.0",
     "3.12.1",
     "6.1.3",
     "Linux",
@@ -363,7 +375,7 @@ class Stream(io.StringIO):
 def progress_on(stream: Stream) -> str:
     progress = _Progress(OutputWrapper(stream), "default")
     for waited in (0.0, 0.1, 0.9, 1.0, 2.05):
-        progress(waited, 4)
+        progress.closing(waited, 4)
     progress.clear()
     progress.clear()
     return stream.getvalue()
@@ -407,7 +419,7 @@ def test_table_is_aligned_and_fits() -> None:
 def test_table_shows_what_counts() -> None:
     received = text(REPORT)
     for row in (
-        "default (django_mysql_recycle)\n",
+        "default (django_mysql_recycle): ok\n",
         "  server              MariaDB 10.11.19-MariaDB Debian 12, db1:3306\n",
         "  transport           TCP 127.0.0.1:3306\n",
         "  wait_timeout        600 s in the session, 600 s globally\n",
@@ -424,16 +436,22 @@ def test_table_shows_what_counts() -> None:
 
 def test_what_is_missing_is_said_or_left_out() -> None:
     bare = AliasReport("a", "django_mysql_recycle", True, False, None, False, None)
-    assert text(bare) == "a (django_mysql_recycle, not connected)"
+    assert text(bare) == "a (django_mysql_recycle, not connected): ok"
     lost = replace(bare, reachable=True)
     assert text(lost) == (
-        "a (django_mysql_recycle)\n  CONN_MAX_AGE        None\n  CONN_HEALTH_CHECKS  False"
+        "a (django_mysql_recycle): ok\n  CONN_MAX_AGE        None\n  CONN_HEALTH_CHECKS  False"
     )
     stranger = replace(REPORT, guarded=False, findings=(Finding("x.E1", "error", "Oh.", ""),))
     assert "liveness check" not in text(stranger)
-    assert text(stranger).endswith("\n  error               Oh. (x.E1)")
+    assert text(stranger).startswith(
+        "default (django_mysql_recycle): 1 error\n  error               Oh. (x.E1)\n  server "
+    )
     unix = replace(REPORT, transport=Transport("socket", "/run/s", None), kernel=())
     assert "  keepalive           none on a unix socket\n" in text(unix)
+    pool = asdict(PoolOptions(max_size=4))
+    assert "  pool                4 connections at most in this process, 0 kept" in text(
+        replace(REPORT, pool=pool)
+    )
     windows = replace(REPORT, transport=Transport("", "", None), kernel=(), cost=Cost(1, 1, None))
     assert "keepalive" not in text(windows)
     assert "  liveness check      not on this system" in text(windows)
@@ -465,6 +483,7 @@ def test_proof_shows_what_it_cost() -> None:
 
 def test_environment_and_ignored_aliases_are_reported() -> None:
     assert environment_text(ABOUT, 80).splitlines() == [
+        "  version             0.1.0",
         "  driver              mysqlclient 2.3.1, MariaDB Connector/C 3.3.20",
         "  Django, Python      6.1.3, 3.12.1 on Linux",
     ]
@@ -488,6 +507,93 @@ def test_summary_counts_what_needs_action() -> None:
     assert summary([REPORT, noted]) == ""
     assert summary([noted, wrong]) == "b: 1 error, 2 warnings"
     assert not noted.is_wrong and wrong.is_wrong
+
+
+def test_verdict_comes_first_and_counts_all_findings() -> None:
+    noted = replace(REPORT, findings=(finding("proxy", "."),))
+    wrong = replace(REPORT, findings=(finding("lost", "."), finding("refused", ".")))
+    warned = replace(REPORT, findings=(finding("refused", "."),))
+    for reports, said in [
+        ([REPORT], "ok (1 alias)"),
+        ([REPORT, noted], "ok, 1 note (2 aliases)"),
+        ([noted, warned, warned], "2 warnings, 1 note (3 aliases)"),
+        ([noted, wrong], "1 error, 1 warning, 1 note (2 aliases)"),
+    ]:
+        assert verdict_text(reports, no_style()) == said
+    assert verdict_text([REPORT], no_style(), "not proved: a") == "ok (1 alias); not proved: a"
+
+
+def test_findings_and_proof_come_before_facts() -> None:
+    lines = text(replace(REPORT, findings=(finding("proxy", "."),), proof=PROOF)).splitlines()
+    names = [line[2:22].strip() for line in lines[1:] if line[2:22].strip()]
+    assert names[:3] == ["note", "proof", "server"]
+
+
+def test_notes_are_not_painted_as_errors() -> None:
+    style = make_style("dark")
+    noted = replace(REPORT, findings=(finding("proxy", "."),))
+    told = alias_text(noted, style, 100)
+    assert style.HTTP_NOT_MODIFIED("note") in told
+    assert "\x1b[31" not in told  # red
+
+
+@pytest.mark.parametrize("width", [40, 59, 60, 80, 120, 200])
+def test_text_fits_into_the_width_except_for_long_words(width: int) -> None:
+    found = (finding("proxy", "There is " + "a proxy " * 40), finding("tls_unverified", "Oh."))
+    report = replace(REPORT, findings=found, proof=PROOF)
+    told = f"{text(report, width)}\n{environment_text(ABOUT, width)}"
+    for line in told.splitlines():
+        assert len(line) <= width or len(line.split()) <= 2, line
+    # A wide terminal is used.
+    assert max(map(len, told.splitlines())) > width * 0.7
+
+
+def test_what_was_not_proved_is_named() -> None:
+    proved = replace(REPORT, proof=PROOF)
+    vague = replace(REPORT, alias="b", proof=replace(PROOF, outcome="inconclusive"))
+    stock = replace(REPORT, alias="c", guarded=False)
+    assert unproved([proved, stock]) == ""
+    assert unproved([proved, vague, replace(REPORT, alias="d")]) == "not proved: b, d"
+    for reports in ([stock], []):
+        assert unproved(reports) == "nothing was proved: no alias is on this backend"
+
+
+def test_levels_choose_what_is_counted() -> None:
+    found = (finding("refused", "."), finding("proxy", "."))
+    report = replace(REPORT, findings=found)
+    assert summary([report], ("error",)) == ""
+    assert summary([report], ()) == ""
+    assert summary([report], ("error", "warning", "note")) == "default: 1 warning, 1 note"
+    shown = alias_text(report, no_style(), 100, ("error", "warning"))
+    assert "(django_mysql_recycle.refused)" in shown
+    assert "(django_mysql_recycle.proxy)" not in shown and "server" not in shown.splitlines()[1]
+
+
+# ##### Explanations #####
+
+
+@pytest.mark.parametrize("name", ids())
+def test_every_id_is_explained_within_the_width(name: str) -> None:
+    told = explained(name, 60)
+    assert told is not None and told.startswith(f"{name}\n\n")
+    assert max(map(len, told.splitlines())) <= 60
+    assert not re.search(r"\*\*|`|\]\(", told)
+
+
+def test_every_check_has_an_explanation() -> None:
+    source = Path(django_mysql_recycle.__file__).parent / "checks"
+    codes = {
+        code
+        for path in source.glob("*.py")
+        for code in re.findall(r'"([EWI]\d{3})"', path.read_text(encoding="utf-8"))
+    }
+    assert codes == {name for name in ids() if re.fullmatch(r"[EWI]\d{3}", name)}
+
+
+def test_id_is_found_however_it_is_written() -> None:
+    assert explained("django_mysql_recycle.w012", 80) == explained("W012", 80)
+    assert explained("PROXY", 80) == explained("proxy", 80)
+    assert explained("W999", 80) is None and explained("", 80) is None
 
 
 # ##### JSON #####
@@ -521,6 +627,19 @@ def test_json_is_the_dataclasses_and_says_whether_all_is_well() -> None:
     assert document["ignored"] == [{"alias": "lite", "engine": "sqlite3"}]
     wrong = replace(REPORT, findings=(finding("lost", "."),))
     assert as_dict(ABOUT, [wrong], {})["ok"] is False
+
+
+def test_json_fits_its_schema() -> None:
+    validator = jsonschema.Draft202012Validator(schema())
+    jsonschema.Draft202012Validator.check_schema(schema())
+    bare = AliasReport("a", "django_mysql_recycle", True, False, None, False, None)
+    full = replace(REPORT, proof=PROOF, findings=(finding("proxy", "."),))
+    refused = replace(full, server=replace(SERVER, refusals=((1226, "no"), (None, "no"))))
+    document = json.loads(json.dumps(as_dict(ABOUT, [bare, full, refused], {"lite": "sqlite3"})))
+    assert [error.message for error in validator.iter_errors(document)] == []
+    document["aliases"][1]["server"]["wait_timeout"] = "600"
+    del document["environment"]["version"]
+    assert len([*validator.iter_errors(document)]) == 2
 
 
 def test_json_keys_are_those_of_the_document() -> None:

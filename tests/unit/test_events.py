@@ -6,6 +6,7 @@ import ast
 import asyncio
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -208,3 +209,45 @@ def test_counting_goes_on_in_a_signal_handler_that_interrupts_it() -> None:
     with events._record.lock:  # where the handler strikes
         report()
     assert counters()["somewhere"]["recycled"] == {"closed": 1}
+
+
+def lines_of_the_page() -> dict[str, set[str]]:
+    """The table of attributes in docs/monitoring.md: event by event."""
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    _, _, table = page.partition("| `event` | further attributes |")
+    listed: dict[str, set[str]] = {}
+    for row in table.partition("\n\n")[0].splitlines()[2:]:
+        names, attributes = (re.findall(r"`(\w+)`", cell) for cell in row.split("|")[1:3])
+        listed |= {name: set(attributes) for name in names}
+    return listed
+
+
+def test_records_have_the_facts_of_their_lines(caplog: pytest.LogCaptureFixture) -> None:
+    wrapper: Any = Wrapper()
+    caplog.set_level(logging.INFO, "django_mysql_recycle")
+    report()
+    events.repeated(wrapper, reason="lost", age=9.0, idle=3.0)
+    events.state_lost(
+        wrapper,
+        reason="lost",
+        age=9.0,
+        idle=3.0,
+        raised=True,
+        state=("named lock", "@secret"),
+        description="named lock 'secret'",
+    )
+    events.transaction_repeated(wrapper, reason="lost", age=9.0, idle=3.0, attempt=2, attempts=3)
+    events.never_used_again("extra")
+    events.receivers_run_sql("extra")
+    events.kept("extra", age=9.0, max_age=5.0, state=("named lock",))
+    events.rolled_back("extra", 1213)
+    events.limit_unknown("extra")
+    events.reconnect_switched_off("extra", "/etc/my.cnf")
+    events.not_encrypted("extra")
+    plain = set(vars(logging.makeLogRecord({}))) | {"message", "event", "taskName"}
+    found = {record.event: set(vars(record)) - plain for record in caplog.records}  # type: ignore[attr-defined]
+    assert found == lines_of_the_page()
+    assert [record.funcName for record in caplog.records] == [*found]  # the place of the event
+    (lost,) = (record for record in caplog.records if record.funcName == "state_lost")
+    assert lost.state == ("named lock", "user variable")  # type: ignore[attr-defined]
+    assert "secret" not in str(vars(lost))

@@ -3,12 +3,13 @@
 import random
 from fractions import Fraction
 from numbers import Integral
+from typing import get_type_hints
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.functional import SimpleLazyObject
 
-from django_mysql_recycle.options import Options, max_age_of
+from django_mysql_recycle.options import Options, RecycleOptions, max_age_of, misplaced_hint
 
 from .rows import each
 
@@ -39,6 +40,10 @@ def test_the_defaults_are_those_of_the_design():
     )
 
 
+def test_typed_dict_has_the_settings_with_their_types():
+    assert get_type_hints(RecycleOptions) == get_type_hints(Options)
+
+
 def test_an_unknown_key_is_refused_and_the_valid_ones_are_listed():
     with pytest.raises(ImproperlyConfigured) as caught:
         of(ping_afer=3)
@@ -47,7 +52,72 @@ def test_an_unknown_key_is_refused_and_the_valid_ones_are_listed():
     assert "ping_after" in text and "recycle_read_only" in text
 
 
-@each([[], "on", 3, True])
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("ping_afer", "ping_after"),
+        ("IDLE_LIMIT", "idle_limit"),
+        ("keep-alive", "keepalive"),
+        ("liveness_checks", "liveness_check"),
+        ("read_timeout", None),
+        ("on", None),
+        (5, None),
+    ],
+)
+def test_a_key_that_resembles_a_setting_is_refused_with_its_name(key, meant):
+    with pytest.raises(ImproperlyConfigured) as caught:
+        Options.of("default", {"OPTIONS": {"recycle": {key: 3}}})
+    meaning = f"; did you mean {meant!r}? the valid keys are " if meant else "; the valid keys are "
+    assert f"unknown key {key!r}{meaning}idle_limit, " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("idle_limit", "Move it to DATABASES['x']['OPTIONS']['recycle']['idle_limit']."),
+        ("recycel", "Did you mean DATABASES['x']['OPTIONS']['recycle']?"),
+        ("Recycle", "Did you mean DATABASES['x']['OPTIONS']['recycle']?"),
+        ("ping_timeuot", "Did you mean DATABASES['x']['OPTIONS']['recycle']['ping_timeout']?"),
+        ("conn_max_age", "Move it out of OPTIONS, to DATABASES['x']['CONN_MAX_AGE']."),
+    ],
+)
+def test_a_misplaced_setting_is_recognized(name, hint):
+    assert misplaced_hint("x", name) == hint
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [
+        ("pool_recycle", "Remove it: "),
+        ("pool_pre_ping", "Remove it: "),
+        ("max_overflow", "Remove it: "),
+        ("POOL_SIZE", "Set OPTIONS['pool'] = {'max_size': ...} instead."),
+        ("max_size", "Move it to DATABASES['x']['OPTIONS']['pool']['max_size']."),
+        ("max_lifetimes", "Did you mean DATABASES['x']['OPTIONS']['pool']['max_lifetime']?"),
+        ("Pool", "Did you mean DATABASES['x']['OPTIONS']['pool']?"),
+    ],
+)
+def test_settings_of_pools_are_recognized(name, begins):
+    assert str(misplaced_hint("x", name)).startswith(begins)
+
+
+# Every argument of mysqlclient 2.3 and PyMySQL 1.2.
+ARGUMENTS = """
+    auth_plugin auth_plugin_map bind_address binary_prefix charset client_flag collation compress
+    connect_timeout conv cursorclass database db defer_connect executemany_fallback host
+    init_command local_infile local_infile_dir max_allowed_packet multi_statements named_pipe
+    passwd password port program_name read_default_file read_default_group read_timeout
+    server_public_key server_public_key_path sql_mode ssl ssl_ca ssl_cert ssl_disabled ssl_key
+    ssl_key_password ssl_mode ssl_verify_cert ssl_verify_identity unix_socket use_unicode user
+    write_timeout
+"""
+
+
+def test_no_argument_of_a_driver_is_taken_for_a_setting_of_this_backend():
+    assert [name for name in ARGUMENTS.split() if misplaced_hint("x", name)] == []
+
+
+@pytest.mark.parametrize("given", [[], "on", 3, True])
 def test_something_else_than_a_dict_is_refused(given):
     with pytest.raises(ImproperlyConfigured, match="expected a dict, got"):
         Options.of("other", {"OPTIONS": {"recycle": given}})

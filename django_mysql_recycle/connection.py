@@ -434,6 +434,14 @@ class PhysicalConnection:
         left_by = read.answer.value.left_by
         return bool(left_by & self.done) or read.name.startswith(self.ledger.arguments)
 
+    def may_have_from_earlier(self, read: Read) -> bool:
+        """Whether what is asked for can only come from an earlier borrower of the session."""
+        return (
+            self.was_used
+            and not self.has_left(read)
+            and not (read.key is not None and self.ledger.pins.has_key(read.key))
+        )
+
     def note_changes(
         self,
         statement: Statement,

@@ -42,6 +42,7 @@ def _log(level: int, event: str, text: str, *args: Any, **facts: Any) -> None:
 LEVELS = {
     "idle limit": logging.INFO,
     "max age": logging.INFO,
+    "used before": logging.INFO,
     "closed": logging.INFO,
     "lost": logging.WARNING,
     "no answer": logging.WARNING,

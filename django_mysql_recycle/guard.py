@@ -297,8 +297,11 @@ class Guard:
         while True:
             now = clock()
             idle = now - connection.last_activity
-            verdict = decide(self._facts(connection, statement, cursor, now, safe=safe))
+            facts = self._facts(connection, statement, cursor, now, safe=safe)
+            verdict = decide(facts)
             if verdict.action is Action.RUN:
+                if facts.asks_earlier and not (facts.pending or connection.executing):
+                    questions.reset_insert_id(connection, statement.reads)
                 return idle
             if verdict.action is Action.RECYCLE:
                 if (
@@ -403,6 +406,7 @@ class Guard:
             ping_after=connection.options.ping_after,
             limit_unread=connection.limit_unread and now >= connection.limit_due,
             peer_closed=connection.peer_closed,
+            asks_earlier=any(map(connection.may_have_from_earlier, statement.reads)),
             unknown_only=pins.pinned and pins.unknown_only,
         )
 
@@ -465,7 +469,7 @@ class Guard:
         connection = self.connection
         ledger = connection.ledger
         if connection.lease is not None:
-            ledger.mark(given)
+            ledger.mark(given, pins=connection.options.pin_session_state)
         safe = self.is_safe(connection) and not (
             ledger.may_be_pending and connection.has_pending_result(cursor)
         )
@@ -785,7 +789,7 @@ class Guard:
         ):
             return False
         statement = examine(sql, connection.reading)
-        connection.ledger.mark(statement)
+        connection.ledger.mark(statement, pins=connection.options.pin_session_state)
         if statement.changes and not connection.options.pin_session_state:
             statement = transactions_only(statement)
         if self.journal is not None:
@@ -809,6 +813,12 @@ class Guard:
         if connection.exchange is exchange and not self.calls.is_connecting():
             connection.ledger.mark_always()
             connection.ledger.hold(reason, clock())
+
+    def mark_directly(self, exchange: Exchange) -> None:
+        """The application has used the driver's object in a way that no other borrower may see."""
+        connection = self.connection
+        if connection.exchange is exchange:
+            connection.ledger.mark_always()
 
     def reconnected_directly(self, exchange: Exchange) -> None:
         """The application has had the driver reconnect: see whether the session is another one."""

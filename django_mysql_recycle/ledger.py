@@ -11,7 +11,7 @@ import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .session_state import SessionState, Statement, begins_of, marks
+from .session_state import INSERTED, SessionState, Statement, begins_of, marks
 
 if TYPE_CHECKING:
     from .cursors import RecyclingCursor
@@ -101,6 +101,10 @@ class Ledger:
         if beginning not in self.arguments:
             self.arguments += (beginning,)
 
+    def left_insert_id(self) -> None:
+        """A later statement may ask for LAST_INSERT_ID()."""
+        self.left |= INSERTED
+
     def forget_answers(self, last_activity: float) -> None:
         """What has run so far is over: a later statement has nothing to ask for."""
         self.left, self.arguments = 0, ()
@@ -110,7 +114,11 @@ class Ledger:
 
     def mark(self, statement: Statement, *, pins: bool = True) -> None:
         """A statement is about to run, or has run. `pins`: what it begins is noted as a pin, too."""
-        if statement.calls or any(marks(change) or not pins for change in statement.changes):
+        if (
+            statement.calls
+            or statement.sets_timeout
+            or any(marks(change) or not (pins or change.ends) for change in statement.changes)
+        ):
             self.marked = True
 
     def mark_always(self) -> None:

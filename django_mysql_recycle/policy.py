@@ -73,6 +73,9 @@ class Facts:
     ping_after: float | None
     limit_unread: bool  #: the session's wait_timeout has not been read yet
     peer_closed: Callable[[], object]  #: the liveness check
+    #: The statement asks for what no statement of this borrower of a pool has left. The session may
+    #: still have it from an earlier borrower.
+    asks_earlier: bool = False
     unknown_only: bool = False  #: pinned by nothing but statements that are not known
 
 
@@ -109,6 +112,8 @@ def decide(facts: Facts) -> Verdict:
         return Verdict(Action.RECYCLE, "closed")
     if _too_old(facts):
         return Verdict(Action.RECYCLE, "max age")
+    if facts.asks_earlier:
+        return Verdict(Action.RECYCLE, "used before")
     if facts.limit_unread and facts.idle >= REST:
         # Serves as the ping, too. If the server closes the connection at this very moment it
         # is this harmless read that fails.

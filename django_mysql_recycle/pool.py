@@ -312,6 +312,8 @@ class Account:
             # Inside of a statement or a transaction. If its thread has ended, it stays there.
             return not (alive or connection.is_shared())
         if not connection.may_be_called_in():
+            if not (alive or connection.is_shared()):
+                return True  # it is closed
             lease.token.append(None)
             return False
         lease.taken = True

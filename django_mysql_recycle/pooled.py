@@ -64,7 +64,9 @@ class PooledConnection(PhysicalConnection):
         """It has been set up: remember what the driver's object is like."""
         wrapper = self._wrapper()
         if wrapper is not None:  # a subclass may have put the connection into a proxy
-            self.opened_as = self.driver.settings_of(wrapper.connection)
+            settings = self.driver.settings_of(wrapper.connection)
+            # Its converters may be changed in place.
+            self.opened_as = tuple(dict(s) if isinstance(s, dict) else s for s in settings)
 
     def handed_on(self) -> PooledConnection:
         """The same session for another borrower. This object has no connection from now on."""
@@ -81,6 +83,8 @@ class PooledConnection(PhysicalConnection):
         self.touched = self.watched = False
         self.unit_ended_at = self.last_activity
         self.was_used = True
+        if not self.ready:
+            self._refresh()
 
     def lent_to(self, lease: Lease, wrapper: Any) -> None:
         """Another borrower has it."""
@@ -92,7 +96,7 @@ class PooledConnection(PhysicalConnection):
         """Whether the session is as a new one would be."""
         wrapper = self._wrapper()
         if (
-            not (self.ready and self.opened_as)
+            not (self.opened_as and (self.ready or self._is_sound()))
             or self.dirty
             or self.ledger.marked
             or self.ledger.pins.pinned
@@ -100,7 +104,7 @@ class PooledConnection(PhysicalConnection):
             or self.ledger.may_be_pending
             or self.exchange.under_way
             or wrapper is None
-            or (self.driver.hides_transactions and self.exchange.was_used_past)
+            or self.exchange.was_used_past
             or self.driver_let_go
             or self.peer_closed()
         ):
@@ -118,7 +122,7 @@ class PooledConnection(PhysicalConnection):
         wrapper = self._wrapper()
         return (
             wrapper is not None
-            and (self.ready or not self.usable)
+            and (self.ready or not self.usable or self._is_sound())
             and wrapper.autocommit
             and wrapper.settings_dict["AUTOCOMMIT"]
             and not wrapper.in_atomic_block
@@ -128,6 +132,18 @@ class PooledConnection(PhysicalConnection):
             and not self.ledger.may_be_pending
             and not self.exchange.under_way
             and not self.exchange.was_used_past
+        )
+
+    def _is_sound(self) -> bool:
+        """Whether it is ready, or would be if its sql_mode were the usual one and its holder had
+        nothing to report."""
+        return not (
+            self.descriptor is None
+            or self.condition
+            or self.wrong_node
+            or self.executing
+            or self.rolled_back
+            or self.status_unknown
         )
 
     def is_shared(self) -> bool:

@@ -14,6 +14,7 @@ from .errors import PASSING, NoAnswer, code_of
 if TYPE_CHECKING:
     from .connection import PhysicalConnection
     from .cursors import RecyclingCursor
+    from .session_state import Read
 
 __all__ = [
     "ask_database",
@@ -22,6 +23,7 @@ __all__ = [
     "no_transaction_is_open",
     "ping",
     "read_limit",
+    "reset_insert_id",
     "takes_writes",
 ]
 
@@ -44,6 +46,20 @@ def ping(connection: PhysicalConnection) -> None:
         connection.ask(b"DO 0")
     except (NoAnswer, connection.driver.error):
         pass
+
+
+def reset_insert_id(connection: PhysicalConnection, reads: tuple[Read, ...]) -> None:
+    """Have LAST_INSERT_ID() answer as in a new session, where no replacement is possible.
+
+    An earlier borrower of the pool has left its number. Nothing is asked if the statement also
+    reads what this borrower has left, which the question would destroy.
+    """
+    if connection.usable and all(map(connection.may_have_from_earlier, reads)):
+        try:
+            connection.ask(b"DO LAST_INSERT_ID(0)")
+        except (NoAnswer, connection.driver.error):
+            return
+        connection.ledger.left_insert_id()
 
 
 def read_limit(connection: PhysicalConnection) -> bool:

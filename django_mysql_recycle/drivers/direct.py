@@ -116,7 +116,20 @@ def watched_connection(kind: Any) -> Any:
                 wrapper.guard.hold_directly(exchange, "change_user()")
             return result
 
-    for name in ("set_character_set", "set_charset", "set_sql_mode", "connect", "change_user"):
+        def send_query(self, *args: Any, **named: Any) -> Any:
+            exchange, wrapper = _watchers(self)
+            if wrapper is not None and exchange.under_way is not True:
+                wrapper.guard.mark_directly(exchange)  # its answer may never be read
+            return super().send_query(*args, **named)
+
+        def set_server_option(self, *args: Any, **named: Any) -> Any:
+            exchange, wrapper = _watchers(self)
+            if wrapper is not None:
+                wrapper.guard.mark_directly(exchange)
+            return super().set_server_option(*args, **named)
+
+    methods = ("set_character_set", "set_charset", "set_sql_mode", "connect", "change_user")
+    for name in (*methods, "send_query", "set_server_option"):
         if not hasattr(kind, name):
             delattr(Watched, name)
     return _named_like(Watched, kind)

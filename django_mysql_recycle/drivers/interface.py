@@ -106,7 +106,10 @@ class Driver(Protocol):
         """Whether a backslash escapes in literals, by the server's status. No round trip."""
 
     def settings_of(self, connection: DriverConnection) -> tuple[object, ...]:
-        """What the application may have changed on the driver's object, to be compared."""
+        """What the application may have changed on the driver's object, to be compared.
+
+        The dicts in it are the driver's own.
+        """
 
     def send(self, connection: DriverConnection, sql: bytes) -> None:
         """Send a statement of the backend's own and do not wait for the answer."""

@@ -67,10 +67,8 @@ class MySQLClient(Common):
         return (
             connection.cursorclass,
             connection.encoding,
-            id(connection.converter),
-            len(connection.converter),
-            id(connection.encoders),
-            len(connection.encoders),
+            connection.converter,
+            connection.encoders,
         )
 
     def escapes(self, connection: Any) -> bool:

@@ -77,10 +77,8 @@ class PyMySQL(Common):
             connection.cursorclass,
             connection.encoding,
             connection.db,
-            id(connection.decoders),
-            len(connection.decoders),
-            id(connection.encoders),
-            len(connection.encoders),
+            connection.decoders,
+            connection.encoders,
         )
 
     def origin(self, error: BaseException) -> Origin:

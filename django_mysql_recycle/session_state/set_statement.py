@@ -126,8 +126,10 @@ def _judge_assignment(tokens: Sequence[Token], scope: str) -> Statement:
         and not _CALLS.fullmatch(value[0].word)
         and value[0].kind is not TokenKind.VARIABLE
     )
-    if scope in _ELSEWHERE or _HARMLESS.fullmatch(name):
+    if scope in _ELSEWHERE:
         return Statement(only_sets=certain)
+    if _HARMLESS.fullmatch(name):
+        return Statement(only_sets=certain, sets_timeout=True)
     if name == "autocommit":
         # Whether it is off is seen on the connection, where no text can deceive.
         on = _is_on(value)

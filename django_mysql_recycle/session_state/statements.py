@@ -114,6 +114,9 @@ class Statement:
     sets_sql_mode: bool = False
     mentions_wait_timeout: bool = False
     sends_file: bool = False  #: the client sends a file, as fast as the server takes it
+    #: It sets how long the server waits for the client. Losing that changes no answer, but a pool
+    #: hands it to no other borrower.
+    sets_timeout: bool = False
     read_only: bool = False  #: declares READ ONLY: error 1792 is then the user's own doing
     lone_lock_call: str = ""  #: its only answer says whether this function got or freed the lock
 
@@ -223,6 +226,7 @@ def together(parts: Iterable[Statement]) -> Statement:
         sets_autocommit=any(part.sets_autocommit for part in parts),
         sets_sql_mode=any(part.sets_sql_mode for part in parts),
         sends_file=any(part.sends_file for part in parts),
+        sets_timeout=any(part.sets_timeout for part in parts),
         read_only=any(part.read_only for part in parts),
     )
 

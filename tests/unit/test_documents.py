@@ -79,6 +79,7 @@ ROWS: list[tuple[str, dict[str, Any], Verdict]] = [
         {"age": 60.0, "max_age": 60.0, "idle": 30.0},
         Verdict(Action.RECYCLE, "max age"),
     ),
+    ("of a pool", {"asks_earlier": True}, Verdict(Action.RECYCLE, "used before")),
     ("`wait_timeout` not read", {"limit_unread": True, "idle": 30.0}, Verdict(Action.READ_LIMIT)),
     ("idle reached `ping_after`", {"ping_after": 10.0, "idle": 30.0}, Verdict(Action.PING)),
     ("otherwise", {}, Verdict(Action.RUN)),

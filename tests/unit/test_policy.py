@@ -56,6 +56,9 @@ def verdict(**changes):
         ({"idle": 9.9}, Verdict(Action.RUN)),
         ({"idle": 10.0, "ping_after": None}, Verdict(Action.RUN)),
         ({"peer_closed": closed}, Verdict(Action.RECYCLE, "closed")),
+        ({"asks_earlier": True}, Verdict(Action.RECYCLE, "used before")),
+        ({"asks_earlier": True, "pinned": True}, Verdict(Action.RUN)),
+        ({"asks_earlier": True, "safe": False}, Verdict(Action.RUN)),
         ({"limit_unread": True, "idle": REST}, Verdict(Action.READ_LIMIT)),
         ({"limit_unread": True, "idle": REST - 0.01}, Verdict(Action.RUN)),
         # max age: a pause, an overrun of 10 % and at least 5 s, or a unit of work that begins

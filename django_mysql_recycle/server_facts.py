@@ -51,6 +51,8 @@ class ServerFacts:
     port: int | None = None  #: at which the server listens; behind a proxy it may differ from PORT
     #: The port of the client as the server sees it; None over a unix socket.
     client_port: int | None = None
+    #: Machines from which this account is connected now, as the server sees them.
+    clients: int | None = None
     wait_timeout: int | None = None  #: of the session, like the next four
     interactive_timeout: int | None = None
     idle_transaction_timeout: int | None = None  #: MariaDB; 0 is off
@@ -92,10 +94,14 @@ def read(connection: Any) -> ServerFacts:
     status = questions.variables("SESSION STATUS", ("Ssl_version", "Ssl_cipher"))
     number = _whole(questions.value("SELECT CONNECTION_ID()"))
     # Every account may see its own threads.
-    address = questions.value(
-        "SELECT host FROM information_schema.processlist WHERE id = CONNECTION_ID()"
-    )
-    port = re.search(r":(\d+)$", str(address or ""))
+    addresses = {
+        _whole(thread): _text(address)
+        for thread, address in questions.rows(
+            "SELECT id, host FROM information_schema.processlist "
+            "WHERE user = SUBSTRING_INDEX(USER(), '@', 1)"
+        )
+    }
+    port = re.search(r":(\d+)$", addresses.get(number, ""))
     timeouts = {name: _whole(session.get(name)) for name in TIMEOUTS}
     timeouts |= {f"{name}_global": _whole(globals_.get(name)) for name in TIMEOUTS}
     return ServerFacts(
@@ -106,6 +112,7 @@ def read(connection: Any) -> ServerFacts:
         hostname=globals_.get("hostname", ""),
         port=_whole(globals_.get("port")),
         client_port=int(port[1]) if port else None,
+        clients=len(set(map(_machine, addresses.values()))) or None,
         read_only=tuple(name for name in _READ_ONLY if _is_on(globals_.get(name))),
         max_connections=_whole(globals_.get("max_connections")),
         has_init_connect=bool(globals_.get("init_connect")),
@@ -146,6 +153,11 @@ class _Questions:
             str(name): _text(value)
             for name, value in self.rows(f"SHOW {what} WHERE Variable_name IN ({places})", names)
         }
+
+
+def _machine(address: str) -> str:
+    host = address.rpartition(":")[0] or address  # MySQL and MariaDB put the port behind it
+    return "localhost" if host in ("127.0.0.1", "::1") else host
 
 
 def _text(value: Any) -> str:

@@ -22,6 +22,8 @@ class Entry:
         self.params = _mapping(settings.get("OPTIONS"))
         #: OPTIONS['recycle'] as written, without the defaults.
         self.given = _mapping(self.params.get("recycle"))
+        #: OPTIONS['pool'] as written, without the defaults.
+        self.pool = _mapping(self.params.get("pool"))
 
     @cached_property
     def options(self) -> Options:

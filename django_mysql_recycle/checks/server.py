@@ -101,6 +101,7 @@ def server_findings(alias: str, settings: Mapping[str, Any], facts: ServerFacts)
         *_check_age(entry, facts),
         *_check_transaction_timeouts(entry, facts),
         *_check_read_only(entry, facts),
+        *_check_pool(entry, facts),
     ]
 
 
@@ -158,6 +159,8 @@ def _check_age(entry: Entry, facts: ServerFacts) -> Iterator[Finding]:
     max_age, wait_timeout = entry.max_age.between_statements, facts.wait_timeout
     if max_age is None or wait_timeout is None or max_age <= wait_timeout:
         return
+    if entry.max_age.pool is not None and "max_lifetime" not in entry.pool:
+        return  # the user has set nothing
     idle_limit = idle_limit_of(wait_timeout, entry.options.idle_limit)
     name = entry.max_age.setting
     yield check(
@@ -168,6 +171,22 @@ def _check_age(entry: Entry, facts: ServerFacts) -> Iterator[Finding]:
         f"This does no harm: an idle connection is replaced after {idle_limit:g} s. On Django's "
         f"own backend the next statement would fail. Set {name} below wait_timeout, or to None.",
     )
+
+
+def _check_pool(entry: Entry, facts: ServerFacts) -> Iterator[Finding]:
+    pool, most = entry.max_age.pool, facts.max_connections
+    if pool is None or most is None:
+        return
+    clients = facts.clients or 1
+    if pool.max_size * clients > most:
+        yield check(
+            "W106",
+            f"{entry.path('OPTIONS', 'pool', 'max_size')} ({pool.max_size}) allows more connections "
+            f"than the server of {entry.alias!r} has (max_connections {most}), if each of the "
+            f"{clients} machines that are connected now runs one process.",
+            "The connections of all processes have to fit: processes x max_size. Lower max_size, or "
+            "raise max_connections. Otherwise connecting fails with error 1040.",
+        )
 
 
 def _check_transaction_timeouts(entry: Entry, facts: ServerFacts) -> Iterator[Finding]:

@@ -69,6 +69,15 @@ def option_findings(entry: Entry) -> Iterator[Finding]:
             f"The jitter shortens the max age at random. With {max_age.setting} = 0 the end of each "
             "request closes the connection, and with None its age is not limited.",
         )
+    max_idle, idle_limit = entry.pool.get("max_idle"), entry.options.idle_limit
+    if max_idle is not None and idle_limit is not None and max_idle > idle_limit:
+        yield check(
+            "W015",
+            f"{entry.path('OPTIONS', 'pool', 'max_idle')} ({max_idle}) has no effect, because "
+            f"{entry.own('idle_limit')} ({idle_limit}) is shorter.",
+            "A connection that has been idle for longer than idle_limit is not used any more. Set "
+            "max_idle to idle_limit or less, or remove it.",
+        )
     connect_timeout = entry.seconds("connect_timeout")
     if entry.given.get("connect_retries") and connect_timeout and connect_timeout < 2:
         yield check(

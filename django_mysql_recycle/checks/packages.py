@@ -82,7 +82,7 @@ def package_findings(entry: Entry) -> Iterator[Finding]:
     for package in _PACKAGES:
         if apps.is_installed(package.app) and not package.knows(entry.alias, engine):
             yield check(
-                "W015",
+                "W016",
                 f"{package.name} does not know the ENGINE of {entry.alias!r} ({engine!r}): "
                 f"{package.effect}",
                 package.hint.format(engine=engine),

@@ -49,7 +49,7 @@ def manage(make_project: Callable[..., Project]) -> Callable[..., str]:
 
 
 def warnings(said: str) -> int:
-    return said.count("(django_mysql_recycle.W015)")
+    return said.count("(django_mysql_recycle.W016)")
 
 
 APPS = ["dbbackup", "cachalot", "django_extensions"]

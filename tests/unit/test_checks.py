@@ -204,7 +204,7 @@ def test_package_that_does_not_know_the_engine_is_reported(
     monkeypatch.delitem(sys.modules, app, raising=False)
     assert check() == []
     with override_settings(INSTALLED_APPS=["tests.testapp", app]):
-        assert ids(check()) == ["W015"]
+        assert ids(check()) == ["W016"]
         assert check(engine="django.db.backends.mysql") == []
         for setting in PACKAGES[app]:
             with override_settings(**setting):

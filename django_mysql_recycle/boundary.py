@@ -98,7 +98,9 @@ def close_if_unusable_or_obsolete(wrapper: Wrapper, djangos: Callable[[], None])
         return
     if guard.in_the_middle(connection):
         return  # a signal handler in the middle of a statement
-    if guard.lease is not None and (guard.held_by_hand or wrapper._thread_sharing_count):
+    if guard.lease is not None and (
+        guard.held_by_hand or wrapper._thread_sharing_count or wrapper.in_atomic_block
+    ):
         return  # others rely on it; whatever its age, the pool gets all the others back
     held: tuple[str, ...] = ()
     if pinned and too_old:

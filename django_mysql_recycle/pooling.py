@@ -246,7 +246,7 @@ def _while_it_runs(
 def _take_over_in_place(wrapper: Wrapper, lease: Lease, max_age: MaxAge) -> None:
     """What Django's connect() does where the connection is set up and no receiver waits for it.
 
-    tests/unit/test_pooling.py notices when Django changes it.
+    test_djangos_source.py notices when Django changes it.
     https://github.com/django/django/blob/6.1/django/db/backends/base/base.py#L236
     """
     guard, settings = wrapper.guard, wrapper.settings_dict

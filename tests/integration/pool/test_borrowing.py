@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from django.db import connections, transaction
 from django.db.utils import OperationalError
 
-from django_mysql_recycle import PoolClosed, PoolTimeout, TooManyRequests
+from django_mysql_recycle import PoolClosed, PoolTimeout, TooManyRequests, pinned
 
 from ..admin import Admin
 from ..connections import Connection, ConnectionFactory
@@ -284,3 +285,21 @@ def test_without_anything_kept_the_next_borrower_has_the_same_object(pooled: Poo
         )
         == former
     )
+
+
+@pytest.mark.parametrize("how", ["atomic", "pinned", "shared"])
+def test_what_others_rely_on_is_kept_at_the_end_of_a_request(pooled: Pooled, how: str) -> None:
+    connection: Any = pooled(max_size=1)
+    first = connection_id(connection)
+    with ExitStack() as stack:
+        if how == "atomic":
+            stack.enter_context(transaction.atomic(using=connection.alias))
+        elif how == "pinned":
+            stack.enter_context(pinned(connection))
+        else:
+            connection.inc_thread_sharing()
+            stack.callback(connection.dec_thread_sharing)
+        connection.close_if_unusable_or_obsolete()
+        assert connection_id(connection) == first
+    connection.close_if_unusable_or_obsolete()
+    assert connection.connection is None

@@ -68,6 +68,8 @@ class PhysicalConnection:
     lease: Lease | None = None
     #: An earlier borrower has used the session.
     was_used = False
+    #: It was called in, so a former holder may still refer to the driver's connection.
+    was_called_in = False
 
     def __init__(
         self,
@@ -648,7 +650,7 @@ class _NoConnection:
     raw = CLOSED
     reading = USUAL
     lease = None
-    was_used = False
+    was_used = was_called_in = False
 
     def __init__(self) -> None:
         self.exchange = Exchange()

@@ -84,8 +84,11 @@ class Guard:
 
     def __del__(self) -> None:
         # Of a thread that has ended without closing its connection.
-        if self.lease is not None:
-            self.lease.drop()
+        lease, connection = self.lease, self.connection
+        if lease is not None:
+            # A former holder that rests may still refer to the driver's connection.
+            shared = connection.lease is lease and connection.was_called_in
+            lease.drop(connection if shared else None)
 
     # ##### The connection in use #####
 

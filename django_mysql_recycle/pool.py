@@ -92,8 +92,8 @@ class Lease:
     """
 
     __slots__ = (
-        *("account", "bell", "connection", "generation", "gone", "held", "key", "opening"),
-        *("refusal", "since", "state", "taken", "thread", "token"),
+        *("account", "bell", "connection", "generation", "gone", "held", "key", "left_open"),
+        *("opening", "refusal", "since", "state", "taken", "thread", "token"),
     )
 
     def __init__(self, account: Account, key: Hashable, opening: FrameType) -> None:
@@ -114,6 +114,8 @@ class Lease:
         self.taken = False  #: another borrower has it
         self.refusal: Refusal | None = None
         self.bell: Any = None  #: a lock that is released when it is its turn
+        #: The connection, if its holder was destroyed and the connection was not.
+        self.left_open: Any = None
         #: Connections that the holder has to close before it opens one.
         self.gone: list[Any] = []
 
@@ -145,9 +147,13 @@ class Lease:
             self.held = False
             self.token.append(None)
 
-    def drop(self) -> None:
-        """The holder's wrapper is being destroyed. Takes no lock: a destructor runs anywhere."""
+    def drop(self, left_open: Any) -> None:
+        """The holder's wrapper is being destroyed. Takes no lock: a destructor runs anywhere.
+
+        `left_open`: its connection, if that does not end with it, or None.
+        """
         if self.state is not State.ENDED:
+            self.left_open = left_open
             self.account.dropped.append(self)
 
 
@@ -281,6 +287,7 @@ class Account:
     def _call_in(self, lease: Lease) -> bool:
         """Take the connection of a holder that rests, or whose thread has ended."""
         now = self.clock()
+        self._end_dropped(lease.gone)
         for other in sorted(self.leases, key=lambda each: each.since):
             if other is lease or not self._take_from(other, now):
                 continue
@@ -443,13 +450,19 @@ class Account:
 
     # ##### Idle connections #####
 
-    def _tidy(self) -> list[Any]:
-        """Look at those that have been idle longest, and at the leases that were dropped."""
-        gone: list[Any] = []
+    def _end_dropped(self, gone: list[Any]) -> None:
+        """End the leases whose wrappers were destroyed."""
         while self.dropped:
             lease = self.dropped.popleft()
             if lease.state is not State.ENDED:
                 self._drop(lease, gone)
+                if lease.left_open is not None:
+                    self._close(lease.left_open, gone)
+
+    def _tidy(self) -> list[Any]:
+        """Look at those that have been idle longest, and at the leases that were dropped."""
+        gone: list[Any] = []
+        self._end_dropped(gone)
         now = self.clock()
         if now - self.looked_at_tails < _LOOK_ALL:
             return gone

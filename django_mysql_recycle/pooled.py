@@ -25,7 +25,7 @@ class PooledConnection(PhysicalConnection):
     generator, can reach the session of another one.
     """
 
-    __slots__ = ("lease", "opened_as", "was_used")
+    __slots__ = ("lease", "opened_as", "was_called_in", "was_used")
 
     lease: Lease
 
@@ -35,7 +35,7 @@ class PooledConnection(PhysicalConnection):
         #: What the driver's object was like when it was opened.
         self.opened_as: tuple[object, ...] = ()
         #: An earlier borrower has used the session.
-        self.was_used = False
+        self.was_used = self.was_called_in = False
 
     # ##### The common path #####
 

@@ -153,6 +153,7 @@ def _borrow(wrapper: Wrapper, account: Account, lease: Lease) -> None:
         # It was called in: what its former holder still has is as a closed connection from here on.
         if connection.is_clean():
             lease.connection = connection.handed_on()
+            lease.connection.was_called_in = True
         else:
             lease.connection = None
             connection.close()

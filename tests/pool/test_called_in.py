@@ -6,6 +6,7 @@ of the other one.
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,10 +18,13 @@ from django.db import connections, transaction
 from django.db.backends.signals import connection_created
 
 from django_mysql_recycle import pool
+from servers import Server
 from tests.integration.acts import receiving
 from tests.integration.admin import Admin
 from tests.integration.connections import ConnectionFactory
 from tests.integration.queries import run, value
+
+from .sockets import open_now
 
 REST = 0.2
 
@@ -72,6 +76,29 @@ def test_two_threads_take_one_connection_from_each_other(alias: str) -> None:
             numbers.add(other.does(session))
     assert len(numbers) == 1
     assert mine.pool_stats()["called_in"] == 4
+
+
+@pytest.mark.timeout(90)
+def test_connection_of_a_thread_that_has_ended_is_closed_though_its_former_holder_rests(
+    alias: str, server: Server
+) -> None:
+    """The former holder's wrapper still refers to the driver's object: nothing else would close it."""
+    mine, others = connections[alias], open_now(server.port)
+    with another_thread(alias) as other:
+        numbers = [other.does(session)]
+
+        def ask() -> None:
+            numbers.append(session(connections[alias]))
+            del connections[alias]
+            gc.collect()  # its wrapper goes, which has the connection still open
+
+        ended = threading.Thread(target=ask)
+        ended.start()
+        ended.join()
+        numbers.append(session(mine))
+        assert len(open_now(server.port) - others) == 1
+        assert numbers[0] == numbers[1] != numbers[2]
+        mine.close()
 
 
 ACTS = {

@@ -69,12 +69,14 @@ def test_greenlets_that_are_killed_or_run_out_of_time_cost_no_slot(
     )
     seconds = max(2, requests // 500)
     with run_program(tmp_path, variables, "tests.pool.greenlets", str(seconds)) as program:
-        output = program.wait(seconds + 60)
+        with Sockets(server) as sockets:
+            output = program.wait(seconds + 60)
     lines = [line for line in output.splitlines() if line.startswith("{")]
     assert lines, output
     seen = json.loads(lines[0])
     print(seen)  # noqa: T201
     assert seen.pop("sessions") == SIZE, output
+    assert sockets.most <= SIZE
     assert seen.pop("greenlets") > 20
     right, committed, cut = seen.pop("right"), seen.pop("committed"), seen.pop("cut short")
     assert not seen, seen  # no wrong answer and no error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 from asyncio import _get_running_loop
+from functools import partial
 from inspect import unwrap
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from django.utils.asyncio import async_unsafe
 from . import boundary, connecting, opening, pooling, processes, transactions
 from .checks import check_settings
 from .checks.server import with_server_checks
-from .connection import NO_CONNECTION
+from .connection import NO_CONNECTION, PhysicalConnection
 from .cursors import (
     DJANGOS_WRAPPER,
     DirectCursorWrapper,
@@ -33,6 +34,7 @@ from .guard import Guard
 from .options import KEYS, Options, given_options, max_age_of
 from .originals import REPLACED, djangos_own
 from .processes import mark
+from .questions import takes_writes
 from .session_state import Kind, examine
 from .stock import DatabaseWrapper as MySQLDatabaseWrapper
 from .stock import driver
@@ -148,6 +150,7 @@ class RecycleMixin(Base):
             self.alias,
             conn_params,
             retries=None if self.guard.probing else options.connect_retries or 0,
+            takes_writes=partial(_takes_writes, options) if options.require_primary else None,
         )
         if not self.guard.calls.is_connecting():
             driver.finish_opening(connection)
@@ -502,6 +505,12 @@ class RecycleMixin(Base):
 
 
 _ensure_connection = RecycleMixin.ensure_connection
+
+
+def _takes_writes(options: Options, connection: Any) -> bool:
+    """Whether a connection that is being opened leads to a node that takes writes."""
+    asked = PhysicalConnection(driver, connection, options)
+    return takes_writes(asked) is not False and asked.usable
 
 
 def _is_surely_a_unix_socket(params: dict[str, Any]) -> bool:

@@ -55,7 +55,7 @@ class PhysicalConnection:
     # fmt: off
     __slots__ = (
         "__weakref__", "code", "condition", "descriptor", "dirty", "driver", "end_interrupted",
-        "exchange", "executing", "expires_at", "idle_limit", "kept_until", "last_activity",
+        "exchange", "executing", "expires_at", "idle_before", "idle_limit", "kept_until", "last_activity",
         "ledger", "limit_due", "limit_pause", "limit_unread", "mariadb", "max_age", "network_timeout_lifted",
         "opened_at", "opened_in", "options", "path_options", "peer_closed", "ran_since", "raw",
         "read_only_declared", "reading", "ready", "reason", "reconnected", "rolled_back",
@@ -88,6 +88,8 @@ class PhysicalConnection:
         self.usable = True
         self.reason = ""  #: why it cannot be used any more
         self.code: int | None = None  #: the number of the error that has shown it
+        #: Idle seconds before the statement that has shown it. What it waited for is no idle time.
+        self.idle_before: float | None = None
         self.reconnected = False  #: the driver's object stands for another session by now
         self.opened_at = self.last_activity = liveness.clock()
         #: The default database it was opened with, if connecting selects no other.

@@ -15,6 +15,7 @@ __all__ = [
     "BUSY",
     "NOT_NOW",
     "PASSING",
+    "READ_ONLY_MODE",
     "UNKNOWN_HOST",
     "NoAnswer",
     "PoolClosed",
@@ -144,6 +145,9 @@ BUSY = frozenset({1040, 1203})
 #: Errors of connecting that say 'not now': the former, refused, shutting down, offline, and 2013,
 #: 2006 or 2027 from a proxy whose server is down.
 NOT_NOW = BUSY | {2002, 2003, 2006, 2013, 2027, 2055, 1053, 3032}
+
+#: ER_READ_ONLY_MODE, which the backend also raises for a node that 'require_primary' refuses.
+READ_ONLY_MODE = 1836
 
 #: CR_UNKNOWN_HOST, which PyMySQL calls 2003: a name that cannot be resolved.
 UNKNOWN_HOST = 2005

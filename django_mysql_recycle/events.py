@@ -172,12 +172,17 @@ def recycled(
         )
 
 
-def repeated(connection: Any, *, reason: str, age: float, idle: float) -> None:
+def repeated(
+    connection: Any, *, reason: str, age: float, idle: float, begins: bool = False
+) -> None:
+    """`begins`: it begins a transaction. It may have run, and has done nothing."""
     _count(connection.alias, "repeated", reason)
     _log(
         logging.WARNING,
         "repeated",
-        "a statement on %r never ran (%s, idle %.1f s): it is run again on a new connection",
+        "the beginning of a transaction on %r failed (%s, idle %.1f s): it begins on a new connection"
+        if begins
+        else "a statement on %r never ran (%s, idle %.1f s): it is run again on a new connection",
         *(connection.alias, reason, idle),
         alias=connection.alias,
         reason=reason,

@@ -68,12 +68,14 @@ class Alias:
         """Whether a node took writes after an episode, later than this moment."""
         return self.writer_at > opened_at
 
-    def confirm(self, episode: Episode, now: float) -> None:
-        """A node has said itself that it is read-only."""
+    def confirm(self, episode: Episode, now: float) -> bool:
+        """A node has said itself that it is read-only. Returns whether that is news."""
         with self.lock:
-            if not episode.confirmed:
-                episode.confirmed = True
-                self.suspect_at = now
+            if episode.confirmed:
+                return False
+            episode.confirmed = True
+            self.suspect_at = now
+            return True
 
     def no_refusal(self, episode: Episode, now: float, *, takes_writes: bool) -> None:
         """What looked like the refusal of a read-only node was none, as far as the node says."""

@@ -620,6 +620,7 @@ class Guard:
             return self._refused(
                 connection, error, statement, idle, sql, safe=safe and not (many or again)
             )
+        connection.idle_before = idle
         if not safe or not self.is_in_use(connection):
             # Closed while the statement ran, by a signal handler or a lazy parameter: 2006 may
             # speak of the closing alone, and the statement may have run.
@@ -641,7 +642,7 @@ class Guard:
         if (pins.pinned and not set_again) or any(map(connection.has_left, statement.reads)):
             raise self.losses.state_lost(connection, idle, statement) from error
         if repeatable:
-            self.reconnect_to_repeat(connection, idle)
+            self.reconnect_to_repeat(connection, idle, begins=statement.enters_transaction)
         return repeatable
 
     def _refused(
@@ -700,12 +701,16 @@ class Guard:
         return connection.note_error(error, ran=ran, of_a_cursor=of_a_cursor)
 
     def reconnect_to_repeat(
-        self, connection: PhysicalConnection, idle: float, reason: str = ""
+        self, connection: PhysicalConnection, idle: float, reason: str = "", *, begins: bool = False
     ) -> None:
-        """Announce the repetition and make sure there is a connection for it."""
+        """Announce the repetition and make sure there is a connection for it.
+
+        `begins`: it begins a transaction, and has done nothing yet, whether it ran or not.
+        """
         wrapper = self.wrapper()
         reason = connection.reason or reason
-        events.repeated(wrapper, reason=reason, age=clock() - connection.opened_at, idle=idle)
+        age = clock() - connection.opened_at
+        events.repeated(wrapper, reason=reason, age=age, idle=idle, begins=begins)
         if self.is_in_use(connection):
             self.replace(reason)
         else:  # a receiver has closed it, or run something, for which it was replaced

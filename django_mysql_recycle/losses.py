@@ -52,11 +52,11 @@ class Ending:
 
     @classmethod
     def of(cls, connection: PhysicalConnection, reason: str, *, signal: bool = True) -> Ending:
-        now = clock()
+        now, idle = clock(), connection.idle_before
         return cls(
             reason,
             now - connection.opened_at,
-            now - connection.last_activity,
+            now - connection.last_activity if idle is None else idle,
             connection.idle_limit,
             connection.max_age,
             signal,

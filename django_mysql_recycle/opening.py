@@ -11,7 +11,7 @@ from typing import Any
 
 from . import events, failover, network_path, option_files, what_ran
 from .drivers import Attempt, Driver
-from .errors import BUSY, NOT_NOW, UNKNOWN_HOST, code_of
+from .errors import BUSY, NOT_NOW, READ_ONLY_MODE, UNKNOWN_HOST, code_of
 from .liveness import clock
 from .options import DEFAULT_CONNECT_TIMEOUT, is_number, refused_argument
 
@@ -47,6 +47,7 @@ def open_in_time(
     given: dict[str, Any],
     *,
     retries: int | None,
+    takes_writes: Callable[[Any], bool] | None = None,
 ) -> Any:
     """Open a connection, again if the server says 'not now'. All tries within connect_timeout.
 
@@ -55,7 +56,7 @@ def open_in_time(
     driver's `finish_opening` is called. Raises what the last try raised, and ImproperlyConfigured
     if the driver does not know an argument that is a misplaced setting. `retries`: how
     many further tries the settings allow; None for a probe, which is one try and says nothing about
-    the others.
+    the others. `takes_writes`: asked of each connection, if only a node that takes writes will do.
     """
     seconds = _own_timeout(given)
     deadline = clock() + (seconds or time_to_connect(given))
@@ -79,6 +80,12 @@ def open_in_time(
             connection = open_once(params, inf if unlimited else begun + share, attempt)
             driver.hasten(connection, inf if unlimited else deadline)
             attempt.succeeded(connection)
+            if takes_writes is not None and not takes_writes(connection):
+                connection.close()
+                raise driver.operational_error(
+                    READ_ONLY_MODE,
+                    f"the server of {alias!r} is read-only, and 'require_primary' is set",
+                )
         except Exception as error:
             if attempt.is_to_blame(error):
                 spare = False
@@ -125,4 +132,4 @@ def _says_not_now(error: BaseException, code: int | None, *, known: bool) -> boo
     original = getattr(error, "original_exception", None)  # of PyMySQL's 2003
     if code == UNKNOWN_HOST or isinstance(original, socket.gaierror):
         return known
-    return code in NOT_NOW
+    return code in NOT_NOW or code == READ_ONLY_MODE

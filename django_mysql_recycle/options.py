@@ -54,6 +54,7 @@ class RecycleOptions(TypedDict, total=False):
     pin_session_state: bool
     recycle_read_only: bool
     failover_timeout: float | None
+    require_primary: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,8 @@ class Options:
     recycle_read_only: bool = True
     #: How long writes wait for a node that takes them, after the first one was refused.
     failover_timeout: float | None = 10
+    #: Ask each new connection whether its node takes writes, and use no other.
+    require_primary: bool = False
 
     @classmethod
     def of(cls, alias: str, settings: Mapping[str, Any]) -> Options:
@@ -356,7 +359,7 @@ def max_age_of(alias: str, settings: Mapping[str, Any]) -> MaxAge:
 
 def _checked(alias: str, key: str, value: Any) -> Any:
     expected, suits = "seconds >= 0, or None", is_number(value) and value >= 0
-    if key in ("liveness_check", "pin_session_state", "recycle_read_only"):
+    if key in ("liveness_check", "pin_session_state", "recycle_read_only", "require_primary"):
         if isinstance(value, bool):
             return bool(value)  # a lazy object of Django's, too
         expected, suits = "True or False", False

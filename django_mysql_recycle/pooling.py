@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from . import connecting, processes
+from . import connecting, failover, processes
 from .calls import runs
 from .connection import NO_CONNECTION
 from .errors import NoAnswer, PoolClosed, PoolTimeout, TooManyRequests
@@ -32,7 +32,16 @@ from .pooled import PooledConnection
 if TYPE_CHECKING:
     from .wrapper import Wrapper
 
-__all__ = ["called_in", "close_pool", "connect", "end", "give_back", "returned", "statistics"]
+__all__ = [
+    "called_in",
+    "close_pool",
+    "connect",
+    "end",
+    "give_back",
+    "returned",
+    "statistics",
+    "suspect",
+]
 
 #: Django's connections for CREATE DATABASE, which have no database and are not kept.
 _NO_DB_ALIAS = "__no_db__"
@@ -469,6 +478,13 @@ def close_pool(alias: str) -> None:
     account = _pools.accounts.get(alias)
     if account is not None:
         _finish(account, account.clear())
+
+
+def suspect(alias: str) -> None:
+    """Close the idle connections: they may lead to a node that refuses to write."""
+    account = _pools.accounts.get(alias)
+    if account is not None:
+        _finish(account, account.suspect(failover.suspect_since(alias)))
 
 
 def statistics(alias: str) -> dict[str, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
-from . import events, failover, questions
+from . import events, failover, pooling, questions
 from .connection import PhysicalConnection
 from .liveness import clock
 
@@ -78,7 +78,8 @@ def find_writer(guard: Guard, connection: PhysicalConnection) -> bool:
             connection.mark_right_node()
         state.no_refusal(episode, clock(), takes_writes=bool(own))
         return False
-    state.confirm(episode, clock())
+    if state.confirm(episode, clock()):
+        pooling.suspect(alias)
     if is_over:
         return _probe(guard, state, episode, _PROBE)
     while state.episode is episode:
@@ -101,6 +102,8 @@ def _probe(guard: Guard, state: failover.Alias, episode: failover.Episode, secon
         found = _another_takes_writes(guard, seconds)
     finally:
         state.probed(episode, clock(), found)
+    if found:
+        pooling.suspect(guard.wrapper().alias)
     return found
 
 

@@ -114,9 +114,10 @@ def enter(wrapper: Wrapper, below: Callable[[bool], None]) -> None:
         proof = guard.note_error(connection, error, ran=not safe)
         if not safe or not proof.is_loss or not guard.is_in_use(connection):
             raise
+        connection.idle_before = idle
         if connection.ledger.pins.pinned:
             raise guard.losses.state_lost(connection, idle, PLAIN) from error
-        guard.reconnect_to_repeat(connection, idle)
+        guard.reconnect_to_repeat(connection, idle, begins=True)
         guard.decide()  # receivers may have lost it again
         connection = guard.connection
         try:

@@ -20,7 +20,17 @@ from django_mysql_recycle.signals import (
 )
 from servers import Server
 
-from .acts import assert_works, insert, kill, listening, owners, receiving, rest
+from .acts import (
+    assert_works,
+    insert,
+    kill,
+    listening,
+    owners,
+    receiving,
+    rest,
+    session_id,
+    soon,
+)
 from .admin import Admin
 from .connections import Connection, ConnectionFactory
 from .queries import run, value
@@ -105,7 +115,10 @@ def test_repeated(
 
 @pytest.mark.parametrize("misdeed", MISDEEDS)
 def test_repeated_on_entering_a_block(
-    make_connection: ConnectionFactory, admin: Admin, misdeed: Callable[..., Any]
+    make_connection: ConnectionFactory,
+    admin: Admin,
+    misdeed: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     connection = make_connection(recycle={"liveness_check": False, "ping_after": None})
     run(connection, "SELECT 1")
@@ -115,6 +128,8 @@ def test_repeated_on_entering_a_block(
             insert(connection, "application")
             assert "application" not in owners(admin)
     assert received.repeated == ["lost"]
+    assert "the beginning of a transaction on" in caplog.text
+    assert "never ran" not in caplog.text  # it may have run
     assert owners(admin).count("application") == 1
     assert_works(connection, admin)
 
@@ -261,6 +276,19 @@ def test_recycling_that_takes_more_than_one_try_is_reported_once_when_it_succeed
         run(connection, "SELECT 1")
     assert received.recycled == ["closed"]
     assert counters()[connection.alias]["recycled"] == {"closed": 1}
+
+
+def test_time_for_which_the_lost_statement_waited_is_no_idle_time(
+    connection: Connection, admin: Admin, recycles: list[dict[str, Any]]
+) -> None:
+    value(connection, "SELECT 1")
+    number = session_id(connection)
+    with soon(1, lambda: admin.kill(number)), pytest.raises(OperationalError):
+        run(connection, "SELECT SLEEP(30)")
+    assert value(connection, "SELECT 1") == 1
+    (facts,) = recycles
+    assert facts["idle"] < 0.5
+    assert facts["age"] >= 1
 
 
 def test_limits_in_force_are_reported(

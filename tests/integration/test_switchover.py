@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from django.db import connections, transaction
 
-from django_mysql_recycle import failover, run_transaction
+from django_mysql_recycle import failover, may_have_run, run_transaction
 from servers import FaultProxy, Server
 
-from .acts import Hooks, insert, listening, outcome, owners, soon, wait_for
+from .acts import Hooks, code_of, insert, listening, outcome, owners, soon, wait_for
 from .admin import Admin
 from .connections import OURS, STOCK, Connection, ConnectionFactory
 from .queries import connection_id, run, value
@@ -348,6 +348,59 @@ def test_reads_go_on_while_a_write_waits(pair: Pair) -> None:
         pair.move()
     assert owners(pair.new) == ["later"]
     assert connection_id(reader) != before  # there is a better node by now
+
+
+def test_refusal_closes_the_idle_connections_of_the_pool(pair: Pair) -> None:
+    connection: Any = pair.make(via=pair.between, options={"pool": True}, **APPLICATION)
+    numbers: list[int] = []
+
+    def borrow() -> None:
+        with closing(connections[connection.alias]) as another:
+            numbers.append(connection_id(another))
+
+    connection.ensure_connection()
+    thread = threading.Thread(target=borrow)
+    thread.start()
+    thread.join()
+    assert connection.pool_stats()["pool_available"] == 1
+    pair.demote()
+    pair.move()
+    insert(connection, "there")
+    wait_for(lambda: numbers[0] not in pair.old.connection_ids(), "the idle connection to close")
+    assert owners(pair.new) == ["there"]
+    connection.close()
+    connection.close_pool()
+
+
+# ##### require_primary #####
+
+
+@pytest.mark.core
+def test_connection_to_a_read_only_server_can_be_refused(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    admin.set_global("read_only", 1)
+    strict, ordinary = make_connection(recycle={"require_primary": True}), make_connection()
+    insert(ordinary, "by an administrator")  # to whom nothing is refused
+    error = outcome(strict.ensure_connection)
+    assert error is not None and code_of(error) == 1836
+    assert "'require_primary' is set" in str(error)
+    assert may_have_run(error) is False
+    admin.set_global("read_only", 0)
+    insert(strict, "by another one")
+    assert owners(admin) == ["by an administrator", "by another one"]
+
+
+def test_connecting_waits_for_a_server_that_takes_writes(
+    make_connection: ConnectionFactory, admin: Admin
+) -> None:
+    connection = make_connection(recycle={"require_primary": True})
+    insert(connection, "before")
+    connection.close()
+    admin.set_global("read_only", 1)
+    with soon(0.5, lambda: admin.set_global("read_only", 0)):
+        insert(connection, "after")
+    assert owners(admin) == ["after", "before"]
 
 
 def test_child_of_a_fork_begins_without_an_episode(connection: Connection) -> None:

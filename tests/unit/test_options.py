@@ -37,6 +37,7 @@ def test_the_defaults_are_those_of_the_design():
         pin_session_state=True,
         recycle_read_only=True,
         failover_timeout=10,
+        require_primary=False,
     )
 
 
@@ -134,7 +135,7 @@ NUMBERS = (
     *("idle_limit", "jitter", "ping_after", "ping_timeout", "keepalive", "network_timeout"),
     "failover_timeout",
 )
-SWITCHES = ("liveness_check", "pin_session_state", "recycle_read_only")
+SWITCHES = ("liveness_check", "pin_session_state", "recycle_read_only", "require_primary")
 
 
 @pytest.mark.parametrize("key", [*NUMBERS, "connect_retries"])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
 from django.db.utils import Error
 
-from django_mysql_recycle.drivers.versions import is_connector_c
+from django_mysql_recycle.drivers.versions import is_connector_c, numbers
 from servers import Server
 from tests.choice import DRIVER, VENDOR
 from tests.integration.acts import kill, session_id, wait_until_hung_up
@@ -23,7 +24,7 @@ TRANSPORTS = {"tcp": "TCP", "tls": "TLS", "socket": "unix socket"}
 
 
 def documented(event: str, transport: str) -> str:
-    """The cell of the table for this run's driver and server."""
+    """The number in the table for this run's driver, library and server."""
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     section = page.partition("## One event, many numbers")[2].partition("\n## ")[0]
     rows = [
@@ -39,8 +40,15 @@ def documented(event: str, transport: str) -> str:
     for row in rows[2:]:
         current = row[0] or current
         if event in current and row[1] == TRANSPORTS[transport]:
-            return row[column]
+            usual, _, newer = row[column].partition(" (")
+            with_newer = newer.removesuffix(" with Connector/C 3.4)")
+            return with_newer if newer and connector_c() >= (3, 4) else usual
     raise AssertionError(f"no row for {event} over {transport}")
+
+
+def connector_c() -> tuple[int, ...]:
+    """The version of mysqlclient's library."""
+    return numbers(str(import_module("MySQLdb").get_client_info()))
 
 
 def errors_of(act: Callable[[], Any]) -> list[tuple[Any, ...]]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .wrapper import Wrapper
 
 __all__ = [
+    "all_statistics",
     "called_in",
     "close_pool",
     "connect",
@@ -491,6 +492,11 @@ def statistics(alias: str) -> dict[str, float]:
     """The statistics of the pool of an alias; empty where none was used in this process."""
     account = _pools.accounts.get(alias)
     return {} if account is None else account.statistics()
+
+
+def all_statistics() -> dict[str, dict[str, float]]:
+    """The statistics of every pool that was used in this process, by alias."""
+    return {alias: account.statistics() for alias, account in list(_pools.accounts.items())}
 
 
 def _close_all() -> None:

@@ -7,11 +7,12 @@ Needs ``pip install django-mysql-recycle[prometheus]``. docs/monitoring.md descr
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from weakref import WeakSet
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ... import events
@@ -25,6 +26,14 @@ METRICS = {
 
 _LABELS = ("alias", "reason")
 
+#: The statistics of a pool that are amounts of now, and those that only grow.
+_POOL_GAUGES = ("pool_min", "pool_max", "pool_size", "pool_available", "requests_waiting")
+_POOL_COUNTERS = (
+    *("usage_ms", "requests_num", "requests_queued", "requests_wait_ms", "requests_errors"),
+    *("returns_bad", "connections_num", "connections_ms", "connections_errors"),
+    *("connections_lost", "called_in"),
+)
+
 _registered: WeakSet[CollectorRegistry] = WeakSet()
 
 
@@ -35,7 +44,7 @@ class RecycleCollector(Collector):
         for name, about in METRICS.values():
             yield CounterMetricFamily(name, about, labels=_LABELS)
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         counted = events.counters()
         for event, (name, about) in METRICS.items():
             family = CounterMetricFamily(name, about, labels=_LABELS)
@@ -43,14 +52,29 @@ class RecycleCollector(Collector):
                 for reason, count in counts.get(event, {}).items():
                     family.add_metric([alias, reason], count)
             yield family
+        yield from _pool_families()
+
+
+def _pool_families() -> Iterator[Metric]:
+    pooling = sys.modules.get("django_mysql_recycle.pooling")  # it needs a driver
+    pools = {} if pooling is None else pooling.all_statistics()
+    for name in _POOL_GAUGES + _POOL_COUNTERS:
+        kind = GaugeMetricFamily if name in _POOL_GAUGES else CounterMetricFamily
+        full = f"django_mysql_recycle_{name if name.startswith('pool_') else f'pool_{name}'}"
+        family = kind(full, f"{name} of the connection pool: docs/pool.md", labels=("alias",))
+        for alias, statistics in pools.items():
+            family.add_metric([alias], statistics[name])
+        if pools:
+            yield family
 
 
 def register(registry: CollectorRegistry = REGISTRY) -> None:
     """Add the metrics to a registry. A second call for the same registry does nothing.
 
     In prometheus_client's multi-process mode (``PROMETHEUS_MULTIPROC_DIR``) collectors are not
-    asked. There the events are counted by prometheus_client's own counters from now on, whose
-    files the processes share. Raises what prometheus_client raises if the names are taken.
+    asked, so that there are no numbers of the pool. The events are counted by prometheus_client's
+    own counters from now on, whose files the processes share. Raises what prometheus_client raises
+    if the names are taken.
     """
     if registry in _registered:
         return

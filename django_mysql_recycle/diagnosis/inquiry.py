@@ -123,13 +123,13 @@ class Inquiry:
         """Call `connecting` once a second, from a thread: the driver gives nothing to wait with."""
         begun, done = perf_counter(), threading.Event()
 
-        def tell() -> None:
+        def report() -> None:
             # What it writes to may be closed.
             with suppress(OSError, ValueError):
                 while self.connecting is not None and not done.wait(1):
                     self.connecting(self.address, perf_counter() - begun)
 
-        thread = threading.Thread(target=tell, daemon=True)
+        thread = threading.Thread(target=report, daemon=True)
         thread.start()
         try:
             yield

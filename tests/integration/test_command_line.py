@@ -140,6 +140,26 @@ def test_explanation_and_schema_need_no_server_and_no_usable_settings(project: P
     assert unknown.returncode == 2 and "expected one of E001, " in unknown.stderr
 
 
+@pytest.mark.parametrize("engine", [OURS, STOCK])
+def test_check_ends_with_what_is_to_be_done_about_a_misspelt_setting(
+    project: Project, engine: str
+) -> None:
+    """From Django 6.1 on its checks of models connect, before any check of the settings is shown."""
+    apps = ["django.contrib.auth", "django.contrib.contenttypes"]
+    wrong = {"ENGINE": engine, "OPTIONS": {"recycel": {"idle_limit": 5}}}
+    checked = subprocess.run(
+        [sys.executable, "-m", "django", "check"],
+        env=project(apps=apps, default=wrong),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    hint = "Did you mean DATABASES['default']['OPTIONS']['recycle']?"
+    assert (hint in checked.stderr) is (engine == OURS), checked.stderr
+    assert "TypeError" not in checked.stderr or engine == STOCK
+
+
 def test_project_that_does_not_list_the_app_has_no_such_command(project: Project) -> None:
     env = project(apps=[])
     result = run(env=env)

@@ -57,6 +57,13 @@ def test_status_is_1_where_nothing_was_proved(make_connection: ConnectionFactory
     assert (outcome.status, outcome.error) == (1, f"not proved: {away}")
 
 
+def test_alias_with_a_pool_is_proved(make_connection: ConnectionFactory) -> None:
+    outcome = Outcome(make_connection(options={"pool": True}).alias, json=True, prove=True)
+    assert outcome.status == 0, outcome.out
+    assert outcome.alias["proof"]["outcome"] == "proven"
+    assert outcome.alias["proof"]["control"]["code"] in (2006, 2013, 4031)
+
+
 def test_connection_that_was_not_closed_proves_nothing(make_connection: ConnectionFactory) -> None:
     # A second too short for the server.
     proof = prove(

@@ -82,11 +82,11 @@ def test_lost_connection_has_its_reason(connection: Connection, admin: Admin) ->
 def test_nothing_is_sent(proxied: Proxied) -> None:
     connection, proxy = proxied()
     run(connection, "SELECT 1")
-    (carried,) = proxy.open_connections()
-    before = list(carried.commands)
+    (transported,) = proxy.open_connections()
+    before = list(transported.commands)
     rest(connection, 40)
     inspected(connection)
-    assert carried.commands == before
+    assert transported.commands == before
 
 
 def test_connection_of_another_backend_is_none(make_connection: ConnectionFactory) -> None:

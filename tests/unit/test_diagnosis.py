@@ -532,20 +532,20 @@ def test_findings_and_proof_come_before_facts() -> None:
 def test_notes_are_not_painted_as_errors() -> None:
     style = make_style("dark")
     noted = replace(REPORT, findings=(finding("proxy", "."),))
-    told = alias_text(noted, style, 100)
-    assert style.HTTP_NOT_MODIFIED("note") in told
-    assert "\x1b[31" not in told  # red
+    shown = alias_text(noted, style, 100)
+    assert style.HTTP_NOT_MODIFIED("note") in shown
+    assert "\x1b[31" not in shown  # red
 
 
 @pytest.mark.parametrize("width", [40, 59, 60, 80, 120, 200])
 def test_text_fits_into_the_width_except_for_long_words(width: int) -> None:
     found = (finding("proxy", "There is " + "a proxy " * 40), finding("tls_unverified", "Oh."))
     report = replace(REPORT, findings=found, proof=PROOF)
-    told = f"{text(report, width)}\n{environment_text(ABOUT, width)}"
-    for line in told.splitlines():
+    shown = f"{text(report, width)}\n{environment_text(ABOUT, width)}"
+    for line in shown.splitlines():
         assert len(line) <= width or len(line.split()) <= 2, line
     # A wide terminal is used.
-    assert max(map(len, told.splitlines())) > width * 0.7
+    assert max(map(len, shown.splitlines())) > width * 0.7
 
 
 def test_what_was_not_proved_is_named() -> None:
@@ -574,10 +574,10 @@ def test_levels_choose_what_is_counted() -> None:
 
 @pytest.mark.parametrize("name", ids())
 def test_every_id_is_explained_within_the_width(name: str) -> None:
-    told = explained(name, 60)
-    assert told is not None and told.startswith(f"{name}\n\n")
-    assert max(map(len, told.splitlines())) <= 60
-    assert not re.search(r"\*\*|`|\]\(", told)
+    shown = explained(name, 60)
+    assert shown is not None and shown.startswith(f"{name}\n\n")
+    assert max(map(len, shown.splitlines())) <= 60
+    assert not re.search(r"\*\*|`|\]\(", shown)
 
 
 def test_every_check_has_an_explanation() -> None:

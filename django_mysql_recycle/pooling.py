@@ -53,7 +53,7 @@ _djangos_close = djangos_own(BaseDatabaseWrapper.close)
 
 _names_of = itemgetter("HOST", "PORT", "USER", "NAME", "AUTOCOMMIT")
 
-#: Whether sys.getrefcount() tells how many references there are.
+#: Whether sys.getrefcount() shows how many references there are.
 _counts_references = getattr(sys, "_is_gil_enabled", lambda: True)() and (
     sys.implementation.name == "cpython"
 )

@@ -69,7 +69,7 @@ def may_have_run(error: BaseException) -> bool | None:
     """Whether the statement or the COMMIT that has raised `error` has run.
 
     False: it is proved that nothing of it is in the database. True: it has run, and the error came
-    later, for example while its rows were read. None: it cannot be told. None is also the answer
+    later, for example while its rows were read. None: it is not known. None is also the answer
     for an error that does not come from a connection of this backend.
 
     `error`: an exception of ``django.db``, or one that was raised from it. The answer is about one

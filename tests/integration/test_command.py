@@ -254,9 +254,9 @@ def test_host_that_does_not_answer_is_reported_as_such(
         ).alias
         outcome = Outcome(alias, skip_checks=True)
     assert (outcome.status, outcome.error) == (1, f"{alias}: 1 error")
-    told = " ".join(outcome.out.split())
-    assert f"127.0.0.1:{port} did not answer within 2 s: OperationalError: (" in told
-    assert "(django_mysql_recycle.no_answer)" in told
+    received = " ".join(outcome.out.split())
+    assert f"127.0.0.1:{port} did not answer within 2 s: OperationalError: (" in received
+    assert "(django_mysql_recycle.no_answer)" in received
     assert outcome.err == f"{alias}: no answer from 127.0.0.1:{port} yet\n"
 
 

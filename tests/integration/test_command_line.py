@@ -129,10 +129,10 @@ def test_status_2_for_what_cannot_be_asked(project: Project) -> None:
 
 def test_explanation_and_schema_need_no_server_and_no_usable_settings(project: Project) -> None:
     env = project(default={"ENGINE": "nowhere"})
-    told = run("--explain", "W012", env={**env, "COLUMNS": "60"})
-    assert (told.returncode, told.stderr) == (0, "")
-    assert told.stdout.startswith("W012\n\nWhat it says. ")
-    assert max(map(len, told.stdout.splitlines())) <= 60
+    received = run("--explain", "W012", env={**env, "COLUMNS": "60"})
+    assert (received.returncode, received.stderr) == (0, "")
+    assert received.stdout.startswith("W012\n\nWhat it says. ")
+    assert max(map(len, received.stdout.splitlines())) <= 60
     asked = run("--schema", env=env)
     assert (asked.returncode, asked.stderr) == (0, "")
     assert json.loads(asked.stdout)["properties"]["schema"] == {"const": 1}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import close_old_connections, transaction
 
-from django_mysql_recycle import connecting
+from django_mysql_recycle import base
 from django_mysql_recycle.options import MaxAge
 
 from .admin import Admin
@@ -155,7 +155,7 @@ def test_limit_at_boundaries_comes_from_the_same_place_as_the_one_between_statem
 ) -> None:
     # Whatever setting decides on the max age, Django's own check at a boundary has to follow it.
     limit = MaxAge(0.2, 0.2, "another setting")
-    monkeypatch.setattr(connecting, "max_age_of", lambda *_: limit)
+    monkeypatch.setattr(base, "max_age_of", lambda *_: limit)
     connection = make_connection(CONN_MAX_AGE=conn_max_age, recycle={"jitter": None})
     first = connection_id(connection)
     close_old_connections()

@@ -255,7 +255,7 @@ def test_statement_on_a_galera_node_waits_for_the_cluster(
         admin.rows("CREATE TABLE testapp_account (owner VARCHAR(50), balance INT)")
         admin.rows("SET GLOBAL wsrep_reject_queries = 'ALL'")
         back = partial(admin.rows, "SET GLOBAL wsrep_reject_queries = 'NONE'")
-        with soon(0.5, back), listening(connection) as told:
+        with soon(0.5, back), listening(connection) as reported:
             assert run(connection, "SELECT owner FROM testapp_account") == []
-    assert (told.recycled, told.repeated) == (["wrong node"], ["wrong node"])
+    assert (reported.recycled, reported.repeated) == (["wrong node"], ["wrong node"])
     assert connection_id(connection) != before

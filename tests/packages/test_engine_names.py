@@ -161,7 +161,7 @@ def test_commands_of_extensions_work_with_their_setting(
         bank.rows("DROP DATABASE IF EXISTS recycle_reset")
 
 
-def test_sqldiff_compares_with_types_of_mysql_if_it_is_told(manage: Callable[..., str]) -> None:
+def test_sqldiff_compares_with_types_of_mysql_if_it_is_reported(manage: Callable[..., str]) -> None:
     command = ("sqldiff", "bank", "--output_text")
     ready = "import django_extensions.management.commands\n" + setting("sqldiff")
     stock = manage(STOCK, "django_extensions", *command)

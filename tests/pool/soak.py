@@ -71,7 +71,7 @@ class Leftover:
 
 
 class PoolSoak:
-    """What the threads were told. In the end it is compared with what the server has."""
+    """The answers that the threads got. In the end it is compared with what the server has."""
 
     def __init__(self, alias: str, server: Server, seed: int) -> None:
         self.alias = alias
@@ -223,7 +223,7 @@ class PoolSoak:
         self.give_away(connection, Leftover(number, chance.choice([cursor, generate()])))
 
     def leave_behind_unread(self, connection: Any, chance: random.Random) -> None:
-        """A cursor whose second result set nobody has read."""
+        """A cursor whose second result set is unread."""
         number = chance.randrange(10**9)
         cursor = connection.cursor()
         cursor.callproc("pool_twice", [number])

@@ -104,7 +104,7 @@ def test_clean_empties_the_cache_and_names_what_it_leaves(
     assert main(["clean"]) == 0
     said = capsys.readouterr().out
     assert "apt-get purge strace" in said
-    assert "gdal-bin" not in said  # it is gone already
+    assert "gdal-bin" not in said  # it has ended already
     assert [path.name for path in tmp_path.iterdir()] == [apt.INSTALLED]
     removed: list[str] = []
     monkeypatch.setattr(apt, "remove", removed.extend)

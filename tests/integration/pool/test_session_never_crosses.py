@@ -178,7 +178,7 @@ DIRECT = [
     "setattr(raw, 'decoders', dict())",
     "setattr(raw, 'encoding', 'latin1')",
 ]
-#: What Django's wrapper is told.
+#: What is set on Django's wrapper.
 DJANGO = [
     "connection.set_autocommit(False)",
     "connection.set_autocommit(True)",

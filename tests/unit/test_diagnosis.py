@@ -572,7 +572,7 @@ def test_levels_choose_what_is_counted() -> None:
 # ##### Explanations #####
 
 
-@pytest.mark.parametrize("name", ids())
+@each(ids())
 def test_every_id_is_explained_within_the_width(name: str) -> None:
     shown = explained(name, 60)
     assert shown is not None and shown.startswith(f"{name}\n\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from itertools import product
 
 import pytest
 
@@ -82,9 +83,11 @@ def test_keepalive_of_the_system_that_gives_up_earlier_does_so_still() -> None:
     assert defaults_on(system._replace(SO_KEEPALIVE=0))["TCP_USER_TIMEOUT"] == 30_000
 
 
-@pytest.mark.parametrize("key", ["keepalive", "network_timeout"])
-@pytest.mark.parametrize("seconds", [1e-9, 1, 2**31, 1e9, 10**18, 1e308])
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@each(
+    product(
+        ["keepalive", "network_timeout"], [1e-9, 1, 2**31, 1e9, 10**18, 1e308], ["127.0.0.1", "::1"]
+    )
+)
 def test_kernel_gets_what_it_takes_of_every_number_of_seconds(key, seconds, host):
     options = Options(**{key: seconds})
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -2,6 +2,7 @@
 
 import random
 from fractions import Fraction
+from itertools import product
 from numbers import Integral
 from typing import get_type_hints
 
@@ -138,8 +139,12 @@ NUMBERS = (
 SWITCHES = ("liveness_check", "pin_session_state", "recycle_read_only", "require_primary")
 
 
-@pytest.mark.parametrize("key", [*NUMBERS, "connect_retries"])
-@pytest.mark.parametrize("value", [True, False, float("nan"), float("inf"), -1, "5", "5m", [], {}])
+@each(
+    product(
+        [*NUMBERS, "connect_retries"],
+        [True, False, float("nan"), float("inf"), -1, "5", "5m", [], {}],
+    )
+)
 def test_what_is_no_number_of_seconds_is_refused(key, value):
     with pytest.raises(ImproperlyConfigured) as caught:
         of(**{key: value})
@@ -148,8 +153,7 @@ def test_what_is_no_number_of_seconds_is_refused(key, value):
     assert text.endswith(f"got {value!r}")
 
 
-@pytest.mark.parametrize("key", [*NUMBERS, "connect_retries"])
-@pytest.mark.parametrize("value", [10**400, SimpleLazyObject(lambda: 5)], ids=["huge", "lazy"])
+@each(product([*NUMBERS, "connect_retries"], [10**400, SimpleLazyObject(lambda: 5)]))
 def test_what_only_looks_like_a_number_is_refused(key, value):
     # math.isfinite() fails with an OverflowError or a TypeError of its own for these.
     with pytest.raises(ImproperlyConfigured, match=rf"\['{key}'\]: expected "):
@@ -206,8 +210,7 @@ def test_a_number_that_python_does_not_print_is_refused_like_any_other():
         of(ping_after=10**5000)
 
 
-@pytest.mark.parametrize("key", SWITCHES)
-@pytest.mark.parametrize("value", [0, 1, None, "yes", 2.0])
+@each(product(SWITCHES, [0, 1, None, "yes", 2.0]))
 def test_a_switch_takes_true_or_false_only(key, value):
     with pytest.raises(ImproperlyConfigured, match="expected True or False, got"):
         of(**{key: value})

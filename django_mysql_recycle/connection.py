@@ -58,7 +58,7 @@ class PhysicalConnection:
         "exchange", "executing", "expires_at", "idle_before", "idle_limit", "kept_until", "last_activity",
         "ledger", "limit_due", "limit_pause", "limit_unread", "mariadb", "max_age", "network_timeout_lifted",
         "opened_at", "opened_in", "options", "path_options", "peer_closed", "ran_since", "raw",
-        "read_only_declared", "reading", "ready", "reason", "reconnected", "rolled_back",
+        "read_only_declared", "reading", "ready", "reason", "reconnected", "refused_at", "rolled_back",
         "short_idle", "socket", "status_unknown", "touched", "unit_ended_at", "usable",
         "watched", "wrong_node",
     )
@@ -110,6 +110,7 @@ class PhysicalConnection:
         self.exchange = driver.watch(raw)
         #: It works, but its server does not take writes, or is no part of its cluster.
         self.wrong_node = False
+        self.refused_at = 0.0  #: when it has last refused a statement for that
         #: The guard has a loss to report, or waits for a statement to end one.
         self.watched = False
         #: The last activity when a unit of work ended.
@@ -628,6 +629,8 @@ class PhysicalConnection:
         if code == 2014 and self.ledger.may_be_pending:
             return Proof.ALIVE  # rows that the application has not read yet are in the way
         proof = evidence.proof_of(found, self, asking=asking)
+        if proof in (Proof.READ_ONLY, Proof.WRONG_NODE):
+            self.refused_at = liveness.clock()
         if proof is Proof.READ_ONLY:
             declared = code == 1792 and self.read_only_declared
             if self.options.recycle_read_only and not declared:

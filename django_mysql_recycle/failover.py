@@ -41,7 +41,8 @@ class Alias:
     """The state of one alias."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        # Reentrant: a signal handler may run SQL while its own thread holds it.
+        self.lock = threading.RLock()
         #: Connecting has succeeded before: the settings are right.
         self.has_connected = False
         #: All tries to connect were used up, and none has succeeded since.
@@ -64,9 +65,9 @@ class Alias:
                 self.episode = Episode(now, timeout)
             return self.episode
 
-    def has_writer_since(self, opened_at: float) -> bool:
-        """Whether a node took writes after an episode, later than this moment."""
-        return self.writer_at > opened_at
+    def has_writer_since(self, refused_at: float) -> bool:
+        """Whether a node of the alias took writes later than this refusal."""
+        return self.writer_at > refused_at
 
     def confirm(self, episode: Episode, now: float) -> bool:
         """A node has said itself that it is read-only. Returns whether that is news."""

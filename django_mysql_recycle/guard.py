@@ -660,6 +660,7 @@ class Guard:
         switchover.refused(self, connection, code)
         if (
             not safe
+            or not self.wrapper().autocommit
             or not connection.wrong_node
             or code not in switchover.REPEATED
             or not (statement.single and statement.repeatable)

@@ -6,6 +6,7 @@ it begins with the first refusal, all threads share its deadline, and one of the
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ def is_to_be_left(guard: Guard, connection: PhysicalConnection) -> bool:
     """
     state = failover.of(guard.wrapper().alias)
     no_episode = connection.options.failover_timeout is None or state.episode is None
-    return no_episode or state.has_writer_since(connection.opened_at)
+    return no_episode or state.has_writer_since(connection.refused_at)
 
 
 def wait(guard: Guard, connection: PhysicalConnection) -> None:
@@ -65,7 +66,7 @@ def find_writer(guard: Guard, connection: PhysicalConnection) -> bool:
         return False
     alias = guard.wrapper().alias
     state = failover.of(alias)
-    if state.has_writer_since(connection.opened_at):
+    if state.has_writer_since(connection.refused_at):
         return True
     now = clock()
     episode = state.begin(now, timeout)
@@ -93,7 +94,7 @@ def find_writer(guard: Guard, connection: PhysicalConnection) -> bool:
                 return True
         else:
             sleep(max(0.0, min(_TURN, episode.deadline - now)))
-    return state.has_writer_since(connection.opened_at)
+    return state.has_writer_since(connection.refused_at)
 
 
 def _probe(guard: Guard, state: failover.Alias, episode: failover.Episode, seconds: float) -> bool:
@@ -120,7 +121,10 @@ def _another_takes_writes(guard: Guard, seconds: float) -> bool:
         return False  # no server is there yet
     finally:
         guard.probing = False
-    connection = PhysicalConnection(guard.driver, raw, guard.options())
+    options = guard.options()
+    limit = max(1.0, seconds)
+    options = replace(options, ping_timeout=min(options.ping_timeout or limit, limit))
+    connection = PhysicalConnection(guard.driver, raw, options)
     try:
         return questions.takes_writes(connection) is True
     finally:

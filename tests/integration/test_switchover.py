@@ -299,6 +299,30 @@ def test_another_switch_over_is_another_episode(pair: Pair) -> None:
     assert (owners(pair.old), owners(pair.new)) == (["back"], ["there"])
 
 
+def test_connection_from_before_the_last_switch_over_waits_for_the_next_one(pair: Pair) -> None:
+    first, second = pair.connection(), pair.connection()
+    # As if they were of one alias, in two threads.
+    failover._aliases.states[second.alias] = failover.of(first.alias)
+    home = pair.between.target
+    pair.demote()
+    pair.move()
+    insert(first, "first")
+    pair.old.set_global("read_only", 0)
+    insert(second, "second")  # it has stayed with the old server, which takes writes again
+    pair.between.retarget(*home)
+    pair.demote()
+    with soon(0.5, pair.move):
+        insert(second, "third")
+    assert (owners(pair.old), owners(pair.new)) == (["second"], ["first", "third"])
+
+
+def test_signal_handler_that_is_refused_does_not_wait_for_its_own_thread(pair: Pair) -> None:
+    state = failover.of(pair.connection().alias)
+    with state.lock:
+        episode = state.begin(time.monotonic(), 10)
+        assert state.claim(episode, time.monotonic())
+
+
 # ##### A server that stays read-only #####
 
 

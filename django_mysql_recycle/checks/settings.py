@@ -11,7 +11,7 @@ from ..options import KEYS, Options, misplaced_hint
 from .entry import Entry
 from .finding import Finding, check
 
-__all__ = ["misplaced_findings", "option_findings", "other_backend_findings"]
+__all__ = ["misplaced_findings", "option_findings", "other_backend_findings", "refused_findings"]
 
 _OURS = frozenset(field.name for field in fields(Options))
 
@@ -19,8 +19,8 @@ _OURS = frozenset(field.name for field in fields(Options))
 _OF_OTHERS = frozenset({"recycle", "pool_options", "pool_recycle"})
 
 
-def misplaced_findings(entry: Entry) -> Iterator[Finding]:
-    """Settings of this backend, or of others, where they are refused or have no effect."""
+def refused_findings(entry: Entry) -> Iterator[Finding]:
+    """Settings of this backend, or of others, which the driver refuses."""
     driver = choose()
     for key in entry.params:
         if key in KEYS or driver.takes(key):
@@ -32,6 +32,10 @@ def misplaced_findings(entry: Entry) -> Iterator[Finding]:
                 "connecting fails.",
                 hint,
             )
+
+
+def misplaced_findings(entry: Entry) -> Iterator[Finding]:
+    """Settings of this backend, or of others, where they have no effect."""
     for key in entry.settings:
         if str(key).lower() in _OURS | _OF_OTHERS:
             yield check(

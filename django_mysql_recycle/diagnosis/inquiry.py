@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.utils import Error, load_backend
 
-from ..checks import settings_findings
+from ..checks import settings_findings, takes_options
 from ..checks.driver import authority_findings
 from ..checks.entry import Entry
 from ..checks.finding import Finding
@@ -78,7 +78,7 @@ class Inquiry:
         connection: Any = None
         try:
             connection = self._wrapper()
-            if not self._look_at_settings():
+            if not self._look_at_settings(takes_options(connection)):
                 return
             self.settings_read = True
             self._look_at_server(connection)
@@ -167,7 +167,7 @@ class Inquiry:
         limits = {"read_timeout": ceil(time_to_connect(given))}
         return {**self.entry.settings, "OPTIONS": {**limits, **with_connect_timeout(given)}}
 
-    def _look_at_settings(self) -> bool:
+    def _look_at_settings(self, takes_options: bool) -> bool:
         """Whether it is possible to connect with these settings."""
         if missing := path.missing_guards():
             self.found.append(finding("platform_lacks", f"This system lacks {', '.join(missing)}."))
@@ -179,7 +179,9 @@ class Inquiry:
             if self.with_checks:
                 self.found += other_backend_findings(self.entry)
             return True
-        found = settings_findings(self.entry.alias, self.entry.settings, connects=True)
+        found = settings_findings(
+            self.entry.alias, self.entry.settings, connects=True, takes_options=takes_options
+        )
         usable = not any(one.id.endswith(".E001") for one in found)
         if self.with_checks or not usable:
             self.found += found

@@ -17,7 +17,7 @@ from django.core.management import call_command
 from django.db import Error, OperationalError, connections, transaction
 from django.db.backends.mysql.validation import DatabaseValidation
 
-from django_mysql_recycle.checks import settings_findings
+from django_mysql_recycle.checks import check_settings, settings_findings, takes_options
 from django_mysql_recycle.checks.driver import unix_socket
 from django_mysql_recycle.checks.entry import Entry
 from django_mysql_recycle.checks.server import (
@@ -312,6 +312,11 @@ def test_argument_that_a_subclass_takes_for_itself_is_not_refused(
     own = Taking(connection.settings_dict, connection.alias)
     assert value(own, "SELECT 1") == 1 and taken == [5]
     own.close()
+    # The check cannot know which keys such a class takes.
+    assert takes_options(own) and check_settings() == []
+    plain = make_connection(options={"pool_size": 5})
+    assert not takes_options(plain)
+    assert [one.id for one in check_settings()] == ["django_mysql_recycle.E002"]
 
 
 @pytest.mark.parametrize("name", ["keepalive", "pool_size"])

@@ -93,3 +93,17 @@ def test_connection_of_another_backend_is_none(make_connection: ConnectionFactor
     connection = make_connection(STOCK)
     run(connection, "SELECT 1")
     assert inspect_connection(connection) is None
+
+
+def test_connection_that_was_returned_to_a_pool_is_closed(
+    make_connection: ConnectionFactory,
+) -> None:
+    connection = make_connection(options={"pool": True})
+    number = connection_id(connection)
+    connection.close()
+    assert inspected(connection) == ConnectionInfo(connection.alias, "closed")
+    assert connection_id(connection) == number
+    assert (inspected(connection).connection_id, inspected(connection).condition) == (
+        number,
+        "open",
+    )

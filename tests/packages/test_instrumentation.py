@@ -144,6 +144,47 @@ print(json.dumps([answer, [t for t in texts if t and ("'mine'" in t or "'after'"
     assert spans == ["SELECT 'mine', CONNECTION_ID()", "SELECT 'after', CONNECTION_ID()"]
 
 
+OPENTELEMETRY_OF_DJANGO = """
+import os
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "mysite.with_view"
+from opentelemetry.instrumentation.django import DjangoInstrumentor
+
+DjangoInstrumentor().instrument(is_sql_commentor_enabled=True)
+"""
+
+
+@pytest.mark.parametrize("engine", [OURS, STOCK])
+def test_opentelemetry_of_django_with_comments_in_the_statements(
+    project: Project, bank: Admin, engine: str
+) -> None:
+    project.write(
+        "mysite/with_view.py",
+        "from mysite.settings import *\n\nROOT_URLCONF = 'mysite.with_view_urls'\n",
+    )
+    project.write(
+        "mysite/with_view_urls.py",
+        "from django.http import HttpResponse\nfrom django.urls import path\n\n\n"
+        "def view(request):\n    import __main__\n\n    return HttpResponse(__main__.work())\n\n\n"
+        "urlpatterns = [path('', view)]\n",
+    )
+    instrument = f"{INSTRUMENTOR[DRIVER]}\nOne().instrument()\n"
+    before = OPENTELEMETRY + OPENTELEMETRY_OF_DJANGO + instrument
+    program = """
+from django.test import Client
+
+answer = Client().get("/").content.decode()
+spans = exporter.get_finished_spans()
+texts = [span.attributes.get("db.statement") or "" for span in spans]
+mine = [text for text in texts if "'mine'" in text or "'after'" in text]
+print(json.dumps([answer, mine, [span.name for span in spans]]))
+"""
+    answer, mine, names = run(project, engine, program, before)
+    assert goes_on(answer) is (engine == OURS)
+    assert len(mine) == 2 and all(f"db_driver='{engine}'" in text for text in mine)
+    assert names[-1] == "GET"
+
+
 PROMETHEUS = """
 from django_mysql_recycle.base import RecycleMixin
 from django_prometheus.db.backends.mysql.base import DatabaseWrapper as PrometheusWrapper

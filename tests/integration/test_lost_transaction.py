@@ -186,6 +186,29 @@ def test_loss_in_the_middle_of_a_statement_keeps_the_second_half_out(
     assert owners(admin) == []
 
 
+def test_pool_lets_no_second_half_through(make_connection: ConnectionFactory, admin: Admin) -> None:
+    connection: Any = make_connection(options={"pool": {"max_size": 1}})
+    try:
+        lose(connection, admin)
+        with pytest.raises(TransactionManagementError):
+            insert(connection, "third")
+        assert value(connection, "SELECT COUNT(*) FROM testapp_account") == 0
+        with pytest.raises(TransactionManagementError):
+            atomic(connection)
+        with pytest.raises(TransactionManagementError):
+            connection.commit()
+        insert(connection, "after a commit that raised")
+        for end in ENDS:
+            lose(connection, admin)
+            ENDS[end](connection)
+            insert(connection, end)
+            connection.commit()
+            connection.close()
+    finally:
+        connection.close_pool()
+    assert sorted(owners(admin)) == sorted(["after a commit that raised", *ENDS])
+
+
 def test_receiver_of_the_replacement_may_write(connection: Connection, admin: Admin) -> None:
     lose(connection, admin)
 

@@ -229,7 +229,7 @@ class RecycleMixin(Base):
     # What the next three spare is what Django (5.2 to 6.1) does on the way from cursor() to the
     # driver's. It looks for a running event loop three times, by an exception that says that there
     # is none, and takes a lock to see whether the thread may use the connection.
-    # It makes up for what a statement costs here. test_cursors.py notices when Django changes.
+    # It makes up for what a statement costs here. test_in_place_of_django.py notices when Django changes.
     # https://github.com/django/django/blob/6.1/django/db/backends/base/base.py#L283
     # https://github.com/django/django/blob/6.1/django/db/backends/mysql/base.py#L278
 

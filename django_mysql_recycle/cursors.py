@@ -81,7 +81,7 @@ class DirectCursorWrapper(_wrapper):  # type: ignore[misc]
 
     Django's finds these methods by ``__getattr__()``, and calls them in a context manager that
     does nothing unless there is an error. What is spared makes up for what a statement costs here.
-    test_cursors.py notices when Django changes.
+    test_in_place_of_django.py notices when Django changes.
     https://github.com/django/django/blob/6.1/django/db/backends/utils.py#L18
     """
 

@@ -89,8 +89,8 @@ class Kind(Enum):
         settable=False,
         marks=False,
         in_expressions=False,
-        after_loss="The server has rolled back the transaction, unless XA PREPARE had run: run all of it "
-        "again.",
+        after_loss="The server has rolled back the transaction, unless XA PREPARE had run: run ROLLBACK, "
+        "and all of the transaction again.",
     )
     AUTOCOMMIT_OFF = _State(
         label="autocommit off",
@@ -101,7 +101,8 @@ class Kind(Enum):
         settable=False,
         marks=False,
         in_expressions=False,
-        after_loss="The server has rolled back what was not committed: run it again.",
+        after_loss="The server has rolled back what was not committed: run ROLLBACK and SET autocommit = "
+        "0, and all of the transaction again.",
     )
     TEMPORARY_TABLE = _State(
         label="temporary table",

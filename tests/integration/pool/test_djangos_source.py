@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ..connections import Connection
-from ..test_cursors import lines
+from ..test_in_place_of_django import lines
 
 
 @pytest.mark.core

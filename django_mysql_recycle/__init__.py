@@ -10,7 +10,7 @@ from .drivers import use_driver
 from .errors import PoolClosed, PoolTimeout, SessionStateLost, TooManyRequests
 from .events import counters
 from .inspection import ConnectionInfo, inspect_connection
-from .options import RecycleOptions
+from .option_types import PoolOptions, RecycleOptions
 from .pinning import pinned
 from .retrying import retry_transaction, run_transaction
 from .what_ran import may_have_run
@@ -18,6 +18,7 @@ from .what_ran import may_have_run
 __all__ = [
     "ConnectionInfo",
     "PoolClosed",
+    "PoolOptions",
     "PoolTimeout",
     "RecycleOptions",
     "SessionStateLost",

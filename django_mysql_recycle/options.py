@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from math import inf, isfinite
 from numbers import Integral, Real
 from random import random
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -23,7 +23,6 @@ __all__ = [
     "MaxAge",
     "Options",
     "PoolOptions",
-    "RecycleOptions",
     "given_options",
     "is_number",
     "max_age_of",
@@ -38,23 +37,6 @@ KEYS = ("recycle", "pool")
 #: Seconds for all tries to connect together, unless the user sets ``connect_timeout``
 #: (mysqlclient alone waits 135 s for a host that does not answer: measured).
 DEFAULT_CONNECT_TIMEOUT = 10
-
-
-class RecycleOptions(TypedDict, total=False):
-    """``OPTIONS["recycle"]`` for a type checker. `Options` says what each key means."""
-
-    idle_limit: float | None
-    jitter: float | None
-    liveness_check: bool
-    ping_after: float | None
-    ping_timeout: float | None
-    keepalive: float | None
-    network_timeout: float | None
-    connect_retries: int | None
-    pin_session_state: bool
-    recycle_read_only: bool
-    failover_timeout: float | None
-    require_primary: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from django.db.utils import OperationalError
 
 import django_mysql_recycle
 from django_mysql_recycle import (
+    PoolOptions,
     RecycleOptions,
     SessionStateLost,
     counters,
@@ -56,7 +57,9 @@ def adjusted(amount: int) -> str:
 returned: str = plain(1) + adjusted(amount=2) + run_transaction(lambda: "3", attempts=4)
 ran: bool | None = may_have_run(ValueError())
 recycle: RecycleOptions = {"idle_limit": 240, "liveness_check": True}
-entry = options_from_url({"ENGINE": "django_mysql_recycle", "OPTIONS": {"recycle": recycle}})
+pool: PoolOptions = {"max_size": 4, "timeout": 2.5}
+options = {"recycle": recycle, "pool": pool}
+entry = options_from_url({"ENGINE": "django_mysql_recycle", "OPTIONS": options})
 engine: object = entry["ENGINE"]
 
 info = inspect_connection("default")

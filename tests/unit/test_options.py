@@ -10,7 +10,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.functional import SimpleLazyObject
 
-from django_mysql_recycle.options import Options, RecycleOptions, max_age_of, misplaced_hint
+from django_mysql_recycle import option_types
+from django_mysql_recycle.options import Options, PoolOptions, max_age_of, misplaced_hint
 
 from .rows import each
 
@@ -43,7 +44,8 @@ def test_the_defaults_are_those_of_the_design():
 
 
 def test_typed_dict_has_the_settings_with_their_types():
-    assert get_type_hints(RecycleOptions) == get_type_hints(Options)
+    assert get_type_hints(option_types.RecycleOptions) == get_type_hints(Options)
+    assert get_type_hints(option_types.PoolOptions) == get_type_hints(PoolOptions)
 
 
 def test_an_unknown_key_is_refused_and_the_valid_ones_are_listed():

@@ -13,7 +13,11 @@ from celery import Celery, shared_task
 
 folder = os.environ["POOL_SITE_MESSAGES"]
 app = Celery("pool", broker="filesystem://")
-app.conf.broker_transport_options = {"data_folder_in": folder, "data_folder_out": folder}
+app.conf.broker_transport_options = {
+    "control_folder": os.path.join(folder, "control"),  # noqa: PTH118
+    "data_folder_in": folder,
+    "data_folder_out": folder,
+}
 app.conf.broker_connection_retry_on_startup = True
 app.conf.worker_prefetch_multiplier = 1
 

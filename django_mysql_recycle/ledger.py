@@ -85,6 +85,7 @@ class Ledger:
     def lost(self) -> None:
         """The loss of what the session had is known."""
         self.pins = self.pins.lost()
+        self.mark_always()  # it still has it, if it is reported before it is closed
 
     # ##### What statements leave for later ones to ask for #####
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any
 
 import pymysql
+import pymysql.cursors
 
 from servers import Server
 
@@ -44,6 +45,12 @@ class Admin:
     def value(self, sql: str, *parameters: Any) -> Any:
         """Run a statement and return the first column of its first row."""
         return self.rows(sql, *parameters)[0][0]
+
+    def status(self, sql: str) -> dict[str, Any]:
+        """Run a statement that returns one row, and return it with the names of its columns."""
+        with self._connection.cursor(pymysql.cursors.DictCursor) as cursor:
+            cursor.execute(sql)
+            return dict(cursor.fetchone() or {})
 
     def connection_ids(self) -> set[int]:
         """Return the ids of all client connections but this one."""

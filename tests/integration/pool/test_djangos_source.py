@@ -51,21 +51,3 @@ def test_django_closes_as_a_return_in_place_stands_in_for_it() -> None:
         "else:",
         "self.connection = None",
     ]
-    assert lines(Connection.close_if_unusable_or_obsolete) == [
-        "def close_if_unusable_or_obsolete(self):",
-        "if self.connection is not None:",
-        "self.health_check_done = False",
-        'if self.get_autocommit() != self.settings_dict["AUTOCOMMIT"]:',
-        "self.close()",
-        "return",
-        "if self.errors_occurred:",
-        "if self.is_usable():",
-        "self.errors_occurred = False",
-        "self.health_check_done = True",
-        "else:",
-        "self.close()",
-        "return",
-        "if self.close_at is not None and time.monotonic() >= self.close_at:",
-        "self.close()",
-        "return",
-    ]

@@ -1,12 +1,11 @@
 """Whether a statement that has ended with an error has run: `may_have_run` for the application.
 
-The facts are noted on the driver's exception where the backend sees it. What they mean is worked
-out only if the application asks.
+It is noted on the driver's exception where the backend sees it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from django.db.utils import Error
 
@@ -41,30 +40,6 @@ _BEFORE_COMMIT = frozenset(
 _DEADLOCK = 1213
 
 
-class _Ended(NamedTuple):
-    """A statement that has ended with an error."""
-
-    proof: Proof
-    statement: Statement
-    sql: object
-    many: bool  #: the driver makes several statements of it
-    by_driver: bool  #: the driver has raised the error, and nothing around it
-    in_use: bool  #: the connection was still that of the wrapper
-    in_transaction: bool  #: else its own commit may have failed
-    mariadb: bool
-
-    def ran(self, code: int | None) -> bool | None:
-        if not self.by_driver or self.many or not self.statement.single or self.statement.calls:
-            return None
-        if self.proof.is_loss:
-            return False if self.proof is Proof.NEVER_RAN and self.in_use else None
-        if code is None or not changes_rows_only(self.sql):
-            return None
-        if self.in_transaction or code in _BEFORE_COMMIT:
-            return False
-        return False if code == _DEADLOCK and not self.mariadb else None
-
-
 def may_have_run(error: BaseException) -> bool | None:
     """Whether the statement or the COMMIT that has raised `error` has run.
 
@@ -82,8 +57,6 @@ def may_have_run(error: BaseException) -> bool | None:
     while link is not None and id(link) not in seen:
         seen.add(id(link))
         noted = link.__dict__.get(_NAME, ...)
-        if isinstance(noted, _Ended):
-            return noted.ran(code_of(link))
         if noted is not ...:
             return noted  # type: ignore[no-any-return]
         following = link.__cause__
@@ -109,11 +82,26 @@ def note_statement(
     in_use: bool,
     in_transaction: bool,
 ) -> None:
-    """A statement has ended with `error`, which proves `proof`."""
-    if isinstance(error, (connection.driver.error, Error)):
-        mariadb = connection.mariadb
-        facts = _Ended(proof, statement, sql, many, by_driver, in_use, in_transaction, mariadb)
-        error.__dict__[_NAME] = facts
+    """A statement has ended with `error`, which proves `proof`.
+
+    `many`: the driver makes several statements of it. `by_driver`: the driver has raised the error,
+    and nothing around it. `in_use`: the connection was still that of the wrapper. Outside of a
+    transaction the statement's own commit may have failed.
+    """
+    if not isinstance(error, (connection.driver.error, Error)):
+        return
+    ran: bool | None = None
+    if by_driver and not many and statement.single and not statement.calls:
+        code = code_of(error)
+        if proof.is_loss:
+            ran = False if proof is Proof.NEVER_RAN and in_use else None
+        elif code is not None and (
+            in_transaction
+            or code in _BEFORE_COMMIT
+            or (code == _DEADLOCK and not connection.mariadb)
+        ):
+            ran = False if changes_rows_only(sql) else None
+    error.__dict__[_NAME] = ran
 
 
 def note_commit(error: BaseException, proof: Proof) -> None:

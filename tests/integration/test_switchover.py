@@ -16,7 +16,7 @@ from django.db import connections, transaction
 from django_mysql_recycle import failover, may_have_run, run_transaction
 from servers import FaultProxy, Server
 
-from .acts import Hooks, code_of, insert, listening, outcome, owners, soon, wait_for
+from .acts import Hooks, alarm, code_of, insert, listening, outcome, owners, soon, wait_for
 from .admin import Admin
 from .connections import OURS, STOCK, Connection, ConnectionFactory
 from .queries import connection_id, run, value
@@ -314,6 +314,17 @@ def test_connection_from_before_the_last_switch_over_waits_for_the_next_one(pair
     with soon(0.5, pair.move):
         insert(second, "third")
     assert (owners(pair.old), owners(pair.new)) == (["second"], ["first", "third"])
+
+
+@pytest.mark.core
+def test_interruption_of_the_waiting_leaves_a_sound_connection_and_no_prober(pair: Pair) -> None:
+    connection = pair.connection()
+    pair.demote()
+    with pytest.raises(KeyboardInterrupt), alarm(0.6, KeyboardInterrupt):
+        insert(connection, "interrupted")
+    pair.move()
+    assert seconds(lambda: insert(connection, "later")) < 3
+    assert owners(pair.new) == ["later"]
 
 
 def test_signal_handler_that_is_refused_does_not_wait_for_its_own_thread(pair: Pair) -> None:

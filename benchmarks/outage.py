@@ -23,7 +23,7 @@ class Asking:
         self._make = make
         self._close = close
         self._began = threading.Event()
-        self._over = threading.Event()
+        self._down = threading.Event()
         self._over = threading.Event()
         self._answered = threading.Event()
         self._when = 0.0
@@ -36,7 +36,7 @@ class Asking:
 
     def outage(self) -> None:
         """The server has ended. The next answer is measured."""
-        self._over.set()
+        self._down.set()
 
     def answered(self) -> float:
         """The time of that answer, by the monotonic clock."""
@@ -55,7 +55,7 @@ class Asking:
         wrapper = self._make()
         try:
             while not self._over.is_set():
-                over = self._over.is_set()
+                down = self._down.is_set()
                 try:
                     with wrapper.cursor() as cursor:
                         cursor.execute("SELECT name FROM benchmarks_item WHERE id = 1")
@@ -66,7 +66,7 @@ class Asking:
                         wrapper.close()
                 else:
                     self._began.set()
-                    if over:
+                    if down:
                         self._when = time.monotonic()
                         self._answered.set()
                         return

@@ -47,7 +47,9 @@ def explained(name: str, width: int) -> str | None:
     else:
         return None
     texts = (_LINK.sub(r"\1", part).replace("**", "").replace("`", "") for part in paragraphs)
-    return "\n\n".join([name, *("\n".join(wrap(text, width)) for text in texts)])
+    return "\n\n".join(
+        [name, *("\n".join(wrap(text, width, break_on_hyphens=False)) for text in texts)]
+    )
 
 
 def _checks() -> dict[str, str]:

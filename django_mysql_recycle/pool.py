@@ -25,6 +25,10 @@ __all__ = ["Account", "Lease", "Limits", "Refusal", "Refused"]
 #: Seconds without a statement after which a waiting borrower may take a connection from its holder.
 REST = 1.0
 
+#: The same once the borrower has waited for `REST`, of a holder that has had its connection for as
+#: long: a thread that looks for work several times a second would otherwise keep it for ever.
+_SHORT_REST = 0.01
+
 #: Seconds after which the first in the queue looks again for a holder that rests.
 _LOOK = 0.1
 #: The same for the others: the first may have been interrupted.
@@ -94,6 +98,7 @@ class Lease:
     __slots__ = (
         *("account", "bell", "connection", "generation", "gone", "held", "key", "left_open"),
         *("opening", "refusal", "since", "state", "taken", "thread", "token"),
+        "waits_since",
     )
 
     def __init__(self, account: Account, key: Hashable, opening: FrameType) -> None:
@@ -104,6 +109,7 @@ class Lease:
         self.opening: FrameType | None = opening
         self.state = State.NEW
         self.since = 0.0
+        self.waits_since = 0.0  #: when it was put into the queue, or 0
         self.generation = 0
         #: An idle connection that it was given, until the holder has taken it over. Afterwards a
         #: weak reference to the one in use: the connection of a thread that has ended goes with
@@ -217,6 +223,7 @@ class Account:
                 lease.bell = threading.Lock()
                 lease.bell.acquire()
                 lease.state = State.WAITING
+                lease.waits_since = began
                 self.queue.append(lease)
             while not self._has_its_turn(lease, began + self.limits.timeout):
                 pass
@@ -287,9 +294,10 @@ class Account:
     def _call_in(self, lease: Lease) -> bool:
         """Take the connection of a holder that rests, or whose thread has ended."""
         now = self.clock()
+        impatient = lease.waits_since > 0 and now - lease.waits_since >= REST
         self._end_dropped(lease.gone)
         for other in sorted(self.leases, key=lambda each: each.since):
-            if other is lease or not self._take_from(other, now):
+            if other is lease or not self._take_from(other, now, impatient=impatient):
                 continue
             connection = other.in_use()
             fits = other.key == lease.key and other.taken
@@ -304,14 +312,15 @@ class Account:
                 return True
         return False
 
-    def _take_from(self, lease: Lease, now: float) -> bool:
+    def _take_from(self, lease: Lease, now: float, *, impatient: bool) -> bool:
         """Whether a borrower may end the lease of another one."""
         connection = lease.in_use()
         alive = _is_alive(lease.thread)
         if connection is None:
             # It has no connection yet, was interrupted before it had one, or its wrapper is gone.
             return isinstance(lease.connection, ref) or not runs(lease.opening)
-        if alive and now - max(lease.since, connection.last_activity) < REST:
+        rest = _SHORT_REST if impatient and now - lease.since >= REST else REST
+        if alive and now - max(lease.since, connection.last_activity) < rest:
             return False
         try:
             lease.token.pop()

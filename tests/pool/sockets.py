@@ -57,7 +57,7 @@ def main(port: int) -> None:
     others = open_now(port)
     print(flush=True)  # noqa: T201
     most, before = 0, set[str]()
-    while not select.select([sys.stdin], [], [], 0.001)[0]:
+    while not select.select([sys.stdin], [], [], 0.004)[0]:
         # The kernel's list is no snapshot: it can have a socket that was closed while it was read,
         # and the next one. What is in two lists was open between them.
         now = open_now(port) - others

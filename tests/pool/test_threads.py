@@ -131,6 +131,27 @@ def test_jobs_of_a_scheduler_share_the_connections_of_the_pool(
 
 
 @pytest.mark.timeout(90)
+def test_threads_that_ask_again_and_again_let_others_have_a_turn(pooled: Pooled) -> None:
+    """Each thread looks for work three times a second, and none of them closes its connection."""
+    alias = pooled(timeout=4)
+    end = time.monotonic() + 5
+
+    def poll(number: int) -> list[int]:
+        answers = []
+        try:
+            while time.monotonic() < end:
+                answers.append(int(value(connections[alias], "SELECT %s + 0", number)))
+                time.sleep(0.3)
+        finally:
+            connections[alias].close()
+        return answers
+
+    with ThreadPoolExecutor(THREADS) as executor:
+        for number, answers in enumerate(executor.map(poll, range(THREADS))):
+            assert answers and set(answers) == {number}
+
+
+@pytest.mark.timeout(90)
 def test_transaction_that_rests_keeps_its_connection(pooled: Pooled, admin: Admin) -> None:
     alias = pooled(max_size=1)
     waits, over = threading.Event(), threading.Event()

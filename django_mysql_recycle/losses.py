@@ -34,6 +34,10 @@ _END_SEEN_BY_GUARD = {
 }
 
 
+#: Seconds after the loss of a transaction by SQL in which the statements that follow are refused.
+LONGEST_REFUSAL = 60.0
+
+
 @dataclass(slots=True)
 class Ending:
     """How a connection that was replaced came to its end. Seconds."""
@@ -124,6 +128,7 @@ class Losses:
         #: A transaction that SQL began was lost, and the application has not ended it: how its
         #: connection ended.
         self.transaction: Ending | None = None
+        self._transaction_lost_at = 0.0
         #: What earlier statements left in connections that have been replaced since: kinds of
         #: answers, and how the names of variables with the arguments of callproc() begin.
         self.unanswerable: dict[Answer | str, Ending] = {}
@@ -254,7 +259,7 @@ class Losses:
                 statement.ends_transaction and not statement.begins_transaction  # AND CHAIN
             )
             if pins.in_transaction and not (ends or connection.end_interrupted):
-                self.transaction = ending
+                self.transaction, self._transaction_lost_at = ending, clock()
             self._set_pending(error, connection)
         self._report(error, ending, kinds, description, raised=raised)
         if not raised:
@@ -318,6 +323,9 @@ class Losses:
     def in_lost_transaction(self) -> bool:
         """Whether the application may take its next statement for one of a lost transaction."""
         calls = self._calls
+        if clock() - self._transaction_lost_at >= LONGEST_REFUSAL:
+            # A loop may have left its transaction by the error itself, which does not show.
+            self.transaction_is_over()
         return (
             self.transaction is not None
             and not calls.is_notifying()  # a receiver's statement

@@ -13,7 +13,7 @@ from django.db import close_old_connections, transaction
 from django.db.transaction import TransactionManagementError
 from django.db.utils import Error
 
-from django_mysql_recycle import SessionStateLost, may_have_run
+from django_mysql_recycle import SessionStateLost, losses, may_have_run
 from django_mysql_recycle.signals import connection_recycled
 
 from .acts import assert_works, insert, kill, outcome, owners, receiving
@@ -65,6 +65,19 @@ def test_second_half_raises_until_the_transaction_is_ended_and_reads_go_on(
     run(connection, "ROLLBACK")
     insert(connection, "after")
     assert owners(admin) == ["after"]
+
+
+def test_a_loop_that_never_ends_its_transaction_works_again_after_a_while(
+    connection: Connection, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose(connection, admin)
+    with pytest.raises(TransactionManagementError):
+        insert(connection, "third")
+    monkeypatch.setattr(losses, "LONGEST_REFUSAL", 0.0)  # the time is over
+    insert(connection, "after")
+    monkeypatch.undo()
+    insert(connection, "later")
+    assert owners(admin) == ["after", "later"]
 
 
 def atomic(connection: Connection) -> None:

@@ -26,8 +26,9 @@ __all__ = ["Account", "Lease", "Limits", "Refusal", "Refused"]
 REST = 1.0
 
 #: The same once the borrower has waited for `REST`, of a holder that has had its connection for as
-#: long: a thread that looks for work several times a second would otherwise keep it for ever.
-_SHORT_REST = 0.01
+#: long: a thread that looks for work several times a second would otherwise keep it for ever. Long
+#: enough for two statements in a row, such as INSERT and SELECT LAST_INSERT_ID(), in a busy process.
+_SHORT_REST = 0.1
 
 #: Seconds after which the first in the queue looks again for a holder that rests.
 _LOOK = 0.1

@@ -21,6 +21,7 @@ from . import boundary, connecting, opening, pooling, processes, transactions
 from .checks import check_settings
 from .checks.server import with_server_checks
 from .connection import NO_CONNECTION, PhysicalConnection
+from .creation import with_closed_pool
 from .cursors import (
     DJANGOS_WRAPPER,
     DirectCursorWrapper,
@@ -78,6 +79,8 @@ class RecycleMixin(Base):
         # Django's makes one of it. The wrapper below may have a class of its own.
         validation_class: Any = self.validation_class
         self.validation_class = with_server_checks(validation_class)
+        creation_class: Any = self.creation_class
+        self.creation_class = with_closed_pool(creation_class)
         super().__init__(*args, **kwargs)
         self.guard = Guard(self, driver)
         #: The base backend has its own way of making cursors.

@@ -440,6 +440,7 @@ class Losses:
             or not connection.usable
             or connection.is_executing()
             or connection.has_pending_result(cursor)
+            or connection.may_have_from_earlier(read)  # that answer would be another borrower's
         ):
             return False
         ending = self.unanswerable[read.answer]

@@ -87,8 +87,8 @@ class Guard:
         lease, connection = self.lease, self.connection
         if lease is not None:
             # A former holder that rests may still refer to the driver's connection.
-            shared = connection.lease is lease and connection.was_called_in
-            lease.drop(connection if shared else None)
+            if connection.lease is lease and connection.was_called_in:
+                lease.leave(connection)
 
     # ##### The connection in use #####
 

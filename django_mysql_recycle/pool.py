@@ -3,9 +3,12 @@
 It knows neither Django nor a driver. pooling.py borrows from it for Django's connection wrappers.
 
 One lock protects an account. Under it references are moved and nothing else: nothing is sent,
-closed, logged or signalled. What has to be closed is given to the caller, and counts as open until
-the caller has closed it. The lock is reentrant, because a signal handler may run a statement at any
-line, and destructors take no lock: see `Lease.drop`.
+closed, logged or signalled. What has to be closed is given to the caller.
+
+An exception can interrupt this code at any line, and a signal handler can borrow and return at any
+line, for the lock is reentrant. So what counts is never a flag or a number of its own, but where an
+object is: a lease in `leases` has a slot, and a lease in `queue` waits. Each change is one step of
+Python's (`add`, `discard`, `pop`), and what is half done counts rather too much than too little.
 """
 
 from __future__ import annotations
@@ -14,13 +17,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 from enum import Enum, auto
+from operator import attrgetter
 from types import FrameType
-from typing import Any, Protocol
-from weakref import WeakSet, ref
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import ref
 
 from .calls import runs
 
-__all__ = ["Account", "Lease", "Limits", "Refusal", "Refused"]
+if TYPE_CHECKING:
+    from .options import PoolOptions
+
+__all__ = ["Account", "Lease", "Refusal", "Refused"]
 
 #: Seconds without a statement after which a waiting borrower may take a connection from its holder.
 REST = 1.0
@@ -32,8 +39,10 @@ _SHORT_REST = 0.1
 
 #: Seconds after which the first in the queue looks again for a holder that rests.
 _LOOK = 0.1
-#: The same for the others: the first may have been interrupted.
+#: The same for the others, because the first may have been interrupted; and for idle connections.
 _LOOK_ALL = 1.0
+
+_since = attrgetter("since")
 
 
 class Poolable(Protocol):
@@ -42,30 +51,13 @@ class Poolable(Protocol):
     last_activity: float
     expires_at: float
     opened_at: float
-
-    @property
-    def peer_closed(self) -> Callable[[], object]: ...
+    peer_closed: Callable[[], object]
 
     def may_be_called_in(self) -> bool:
         """Whether another borrower may have it while its holder rests."""
 
     def is_shared(self) -> bool:
         """Whether other threads than its holder's may use it."""
-
-
-class Limits(Protocol):
-    """The limits of one account. Seconds and counts, as `options.PoolOptions` describes them."""
-
-    @property
-    def max_size(self) -> int: ...
-    @property
-    def min_size(self) -> int: ...
-    @property
-    def timeout(self) -> float: ...
-    @property
-    def max_waiting(self) -> int: ...
-    @property
-    def max_idle(self) -> float: ...
 
 
 class Refusal(Enum):
@@ -75,56 +67,48 @@ class Refusal(Enum):
     OWN = auto()  #: all connections are held by the thread that asks for another one
     TOO_MANY = auto()  #: too many are waiting already
     CLOSED = auto()  #: the pool was closed while it waited
+    NESTED = auto()  #: a signal handler asks in the middle of this code, where it cannot wait
 
 
 class Refused(Exception):
     """A borrower gets nothing; `args` are a `Refusal` and the longest holder's `Lease` or None."""
 
 
-class State(Enum):
-    NEW = auto()
-    WAITING = auto()
-    HELD = auto()
-    ENDED = auto()
-
-
 class Lease:
     """One borrowing, from the place in the queue to the return. It ends once.
 
-    While its holder is between two statements and nothing would be lost, its token lies in
-    `token`. Whoever takes the token out, the holder for its next statement or a waiting borrower
-    for good, has the connection to itself: `list.pop()` is atomic.
+    While its holder is between two statements and nothing would be lost, there is a token in
+    `token`. Whoever takes it out has the connection to itself: the holder for its next statement,
+    or a waiting borrower for good. `pop()` is atomic.
     """
 
     __slots__ = (
-        *("account", "bell", "connection", "generation", "gone", "held", "key", "left_open"),
-        *("opening", "refusal", "since", "state", "taken", "thread", "token"),
+        *("account", "bell", "call", "called_in", "connection", "generation", "held", "key"),
+        *("refusal", "since", "thread", "token", "unwanted"),
         "waits_since",
     )
 
-    def __init__(self, account: Account, key: Hashable, opening: FrameType) -> None:
+    def __init__(self, account: Account, key: Hashable, call: FrameType) -> None:
         self.account = account
         self.key = key
         self.thread = threading.current_thread()
-        #: The call that borrows. A lease without a connection whose call has ended was interrupted.
-        self.opening: FrameType | None = opening
-        self.state = State.NEW
+        #: The call that borrows or returns. A lease without a connection whose call has ended was
+        #: interrupted.
+        self.call: FrameType | None = call
         self.since = 0.0
-        self.waits_since = 0.0  #: when it was put into the queue, or 0
+        self.waits_since = float("inf")
         self.generation = 0
         #: An idle connection that it was given, until the holder has taken it over. Afterwards a
-        #: weak reference to the one in use: the connection of a thread that has ended goes with
-        #: its wrapper.
+        #: weak reference to the one in use: the connection of a thread that has ended is
+        #: destroyed with its wrapper.
         self.connection: Any = None
-        self.token: list[None] = []
+        self.called_in = False  #: that connection belonged to a holder that rested
         self.held = True  #: the holder has the token
-        self.taken = False  #: another borrower has it
+        self.token: deque[None] = deque(maxlen=1)
         self.refusal: Refusal | None = None
         self.bell: Any = None  #: a lock that is released when it is its turn
-        #: The connection, if its holder was destroyed and the connection was not.
-        self.left_open: Any = None
         #: Connections that the holder has to close before it opens one.
-        self.gone: list[Any] = []
+        self.unwanted: list[Any] = []
 
     def use(self, connection: Any) -> None:
         """The holder uses this connection from now on."""
@@ -135,6 +119,35 @@ class Lease:
         connection = self.connection
         return connection() if isinstance(connection, ref) else None
 
+    def leave(self, connection: Any) -> None:
+        """The holder's wrapper is being destroyed, and its connection is not closed with it.
+
+        Takes no lock: a destructor runs anywhere.
+        """
+        self.connection = connection
+
+    def not_taken_over(self) -> Any:
+        """A connection that the holder was given, or had, and does not use; or None."""
+        connection = self.connection
+        return None if isinstance(connection, ref) else connection
+
+    def is_abandoned(self) -> bool:
+        """Whether it has no connection and gets none: it was interrupted, or its wrapper dropped."""
+        if self.call is not None and not runs(self.call):
+            self.call = None  # its frame keeps alive what the calls further out refer to
+        return self.call is None and self.in_use() is None
+
+    def keeps_slot(self, call: FrameType) -> bool:
+        """The holder opens another connection. False: its slot was given to another borrower."""
+        with self.account.lock:
+            self.returns(call)
+            return self in self.account.leases and self.claim()
+
+    def returns(self, call: FrameType) -> None:
+        """The holder uses the connection no longer, and `call` gives it back."""
+        self.call = call
+        self.connection = None
+
     def claim(self) -> bool:
         """Before the holder uses the connection. False: another borrower has taken it."""
         if self.held:
@@ -142,47 +155,43 @@ class Lease:
         try:
             self.token.pop()
         except IndexError:
-            with self.account.lock:
-                if self.taken or self.state is not State.HELD:
+            with self.account.lock:  # a borrower that looks at the lease has decided by now
+                if self not in self.account.leases:
                     return False
+                if not self.token:
+                    # A claim() or rest() was interrupted, or is under way further out on the
+                    # stack of a signal handler. This deque takes no token: there is no more rest.
+                    self.token = deque(maxlen=0)
+                self.token.clear()
         self.held = True
         return True
 
     def rest(self) -> None:
         """The holder is between two statements, and nothing would be lost with the connection."""
         if self.held:
+            token = self.token
             self.held = False
-            self.token.append(None)
-
-    def drop(self, left_open: Any) -> None:
-        """The holder's wrapper is being destroyed. Takes no lock: a destructor runs anywhere.
-
-        `left_open`: its connection, if that does not end with it, or None.
-        """
-        if self.state is not State.ENDED:
-            self.left_open = left_open
-            self.account.dropped.append(self)
+            token.append(None)
 
 
 class Account:
     """The connections of one alias in this process."""
 
-    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(self, limits: PoolOptions, clock: Callable[[], float]) -> None:
         self.limits = limits
         self.clock = clock
-        self.lock = threading.RLock()
+        self.lock: Any = threading.RLock()
         #: Idle connections by what they were opened with, the one used last at the end.
         self.idle: dict[Hashable, list[Any]] = {}
         self.leases: set[Lease] = set()
         self.queue: deque[Lease] = deque()
-        self.closing: WeakSet[Any] = WeakSet()
-        #: Leases whose wrappers were destroyed.
-        self.dropped: deque[Lease] = deque()
+        #: Connections that callers close at present, and that nobody's slot stands for.
+        self.closing: set[ref[Any]] = set()
         #: Connections of earlier generations are closed when they are returned.
         self.generation = 0
         #: Connections that were opened before this moment are closed when they are returned.
-        self.suspect_until = 0.0
-        self.looked_at_tails = 0.0
+        self.suspect_until = float("-inf")
+        self.looked_at = float("-inf")
         self.counts: dict[str, float] = dict.fromkeys(
             (
                 *("usage_ms", "requests_num", "requests_queued", "requests_wait_ms"),
@@ -196,240 +205,232 @@ class Account:
 
     @property
     def available(self) -> int:
-        return sum(map(len, self.idle.values()))
+        return sum(map(len, self._lists()))
 
     @property
     def size(self) -> int:
         """Connections that are open or being opened or closed."""
-        return len(self.leases) + self.available + len(self.closing)
+        while True:
+            available = self.available
+            size = available + self._busy()
+            if available == self.available:  # else a signal handler has returned one meanwhile
+                return size
+
+    def _lists(self) -> list[list[Any]]:
+        return list(self.idle.values())
+
+    def _busy(self) -> int:
+        for each in list(self.closing):
+            if each() is None:
+                self.closing.discard(each)
+        return len(self.closing) + len(self.leases)
 
     # ##### Borrowing #####
 
     def borrow(self, lease: Lease) -> None:
         """Give `lease` a slot, and an idle connection if there is one.
 
-        Waits for at most the limit `timeout`. The caller has to close what is in `lease.gone`
-        before it opens a connection, and to report it by `closed`. Raises `Refused`. If this is
-        interrupted, the caller ends the lease.
+        Waits for at most the limit `timeout`. Whether it has a slot or not, the caller has to
+        close what is in `lease.unwanted`, and to report it by `closed`. Raises `Refused`. If this
+        is interrupted, the caller gives the lease back.
         """
-        began = self.clock()
         try:
             with self.lock:
                 self.counts["requests_num"] += 1
-                lease.gone += self._tidy()
-                if self._first() is None and self._take(lease):
+                first = self._first()
+                # A signal handler comes before the call that it has interrupted.
+                own = first is not None and first.thread is lease.thread
+                if (first is None or own) and self._take(lease):
+                    self._tidy(lease.unwanted)
                     return
                 self._refuse_at_once(lease)
                 self.counts["requests_queued"] += 1
                 lease.bell = threading.Lock()
                 lease.bell.acquire()
-                lease.state = State.WAITING
-                lease.waits_since = began
-                self.queue.append(lease)
-            while not self._has_its_turn(lease, began + self.limits.timeout):
-                pass
+                threads = [each.thread for each in list(self.queue)] + [lease.thread]
+                self.queue.insert(threads.index(lease.thread), lease)
+            self._wait(lease)
         except Refused:
             with self.lock:
                 self.counts["requests_errors"] += 1
             raise
-        finally:
-            if lease.bell is not None:
-                with self.lock:
-                    self.counts["requests_wait_ms"] += 1000 * (self.clock() - began)
 
-    def _has_its_turn(self, lease: Lease, deadline: float) -> bool:
-        """Wait for a moment. Returns whether `lease` has a slot now."""
-        with self.lock:
-            if lease.refusal is not None:
-                raise Refused(lease.refusal, None)
-            if lease.state is State.HELD:
-                return True
-            first = self._first()
-            if first is lease and self._take(lease):
+    def _wait(self, lease: Lease) -> None:
+        lease.waits_since = began = self.clock()
+        deadline = began + self.limits.timeout
+        try:
+            while True:
+                with self.lock:
+                    if lease.refusal is not None:
+                        raise Refused(lease.refusal, None)
+                    first = self._first()
+                    if first is lease and self._take(lease):
+                        return
+                    remaining = deadline - self.clock()
+                    if remaining <= 0:
+                        raise Refused(Refusal.TIMEOUT, self.longest())
+                if self.lock._is_owned():
+                    raise Refused(Refusal.NESTED, None)
+                lease.bell.acquire(timeout=min(_LOOK if first is lease else _LOOK_ALL, remaining))
+        finally:
+            with self.lock:
                 self._leave_queue(lease)
-                return True
-            remaining = deadline - self.clock()
-            if remaining <= 0:
-                holder = self.longest()
-                self._end(lease)
-                raise Refused(Refusal.TIMEOUT, holder)
-        lease.bell.acquire(timeout=min(_LOOK if first is lease else _LOOK_ALL, remaining))
-        return False
+                self._ring()
+                self.counts["requests_wait_ms"] += 1000 * (self.clock() - began)
 
     def _refuse_at_once(self, lease: Lease) -> None:
-        limits = self.limits
-        if limits.max_waiting and len(self.queue) >= limits.max_waiting:
-            raise Refused(Refusal.TOO_MANY, self.longest())
-        held = list(self.leases)
-        if len(held) >= limits.max_size and all(
-            other.thread is lease.thread and other.held for other in held
-        ):
-            raise Refused(Refusal.OWN, self.longest())
+        limits, held = self.limits, list(self.leases)
+        if limits.max_waiting:
+            if sum(runs(each.call) for each in list(self.queue)) >= limits.max_waiting:
+                raise Refused(Refusal.TOO_MANY, self.longest())
+        if len(held) >= limits.max_size:
+            if all(other.thread is lease.thread and other.held for other in held):
+                raise Refused(Refusal.OWN, self.longest())
 
-    def _take(self, lease: Lease, *, calls_in: bool = True) -> bool:
+    def _take(self, lease: Lease) -> bool:
         """Give `lease` what is there: an idle connection, a slot, or a connection that rests."""
-        # It has its slot first, and gives it up if there is none: a signal handler that borrows at
-        # any line in between finds it counted.
-        before = lease.state
+        most = self.limits.max_size
         lease.generation, lease.since = self.generation, self.clock()
+        # It has its slot first, and gives it up if there is none.
         self.leases.add(lease)
-        lease.state = State.HELD
-        most = self.limits.max_size + len(lease.gone)
-        if len(self.leases) + len(self.closing) <= most:
-            idle = self.idle.get(lease.key)
-            if idle:
-                lease.connection = idle.pop()
+        if self._busy() <= most:
+            try:
+                lease.connection = connection = self.idle[lease.key].pop()
+            except (KeyError, IndexError):
+                pass
+            else:
+                self.closing.discard(ref(connection))  # of a _close() that was interrupted
                 return True
-            if self.size <= most:
-                return True
-            other = self._longest_idle()
-            if other is not None:
-                self._close(other, lease.gone)
-                return True
-        if calls_in and self._call_in(lease):
+            while self.size > most and self._evict(lease):
+                pass
+        # To call in one connection has to be enough, else it is left to its holder.
+        if (size := self.size) <= most or (size == most + 1 and self._call_in(lease)):
             return True
-        lease.state = before
         self.leases.discard(lease)
         return False
 
+    def _evict(self, lease: Lease) -> bool:
+        """Have the borrower close what has been idle longest. Its slot stands for it until then."""
+        tails = [(each, each[:1]) for each in self._lists()]
+        idle = min(
+            (pair for pair in tails if pair[1]),
+            key=lambda pair: pair[1][0].last_activity,
+            default=None,
+        )
+        if idle is None:
+            return False
+        self._close(idle[1][0], lease.unwanted, idle[0])
+        self.closing.discard(ref(idle[1][0]))
+        return True
+
     def _call_in(self, lease: Lease) -> bool:
-        """Take the connection of a holder that rests, or whose thread has ended."""
+        """Take the slot of a holder that rests, that was interrupted, or whose thread has ended."""
         now = self.clock()
-        impatient = lease.waits_since > 0 and now - lease.waits_since >= REST
-        self._end_dropped(lease.gone)
-        for other in sorted(self.leases, key=lambda each: each.since):
-            if other is lease or not self._take_from(other, now, impatient=impatient):
+        impatient = now - lease.waits_since >= REST
+        for other in sorted(self.leases, key=_since):
+            if other is lease:
                 continue
-            connection = other.in_use()
-            fits = other.key == lease.key and other.taken
-            self._end(other)
+            connection, fits = other.in_use(), False
+            if other.is_abandoned():
+                connection = other.not_taken_over()
+            elif connection is None:
+                continue
+            elif self._rests(other, connection, now, impatient=impatient):
+                fits = other.key == lease.key and not self._is_outdated(other, connection)
+                self.counts["called_in"] += 1
+            elif _is_alive(other.thread) or connection.is_shared():
+                continue
             if connection is None:
-                pass
-            elif fits and not self._is_outdated(other, connection):
-                lease.connection = connection
+                self._end(other)
             else:
-                self._close(connection, lease.gone)
-            if self.size <= self.limits.max_size + len(lease.gone):
-                return True
+                self.closing.add(ref(connection))  # while it is nobody's
+                self._end(other)
+                if fits:
+                    lease.called_in, lease.connection = True, connection
+                else:
+                    lease.unwanted.append(connection)
+                self.closing.discard(ref(connection))
+            return True
         return False
 
-    def _take_from(self, lease: Lease, now: float, *, impatient: bool) -> bool:
-        """Whether a borrower may end the lease of another one."""
-        connection = lease.in_use()
-        alive = _is_alive(lease.thread)
-        if connection is None:
-            # It has no connection yet, was interrupted before it had one, or its wrapper is gone.
-            return isinstance(lease.connection, ref) or not runs(lease.opening)
+    def _rests(self, lease: Lease, connection: Any, now: float, *, impatient: bool) -> bool:
+        """Whether its holder rests, and cannot have the connection back any more."""
         rest = _SHORT_REST if impatient and now - lease.since >= REST else REST
-        if alive and now - max(lease.since, connection.last_activity) < rest:
+        if now - max(lease.since, connection.last_activity) < rest and _is_alive(lease.thread):
             return False
+        token = lease.token
         try:
-            lease.token.pop()
+            token.pop()
         except IndexError:
-            # Inside of a statement or a transaction. If its thread has ended, it stays there.
-            return not (alive or connection.is_shared())
-        if not connection.may_be_called_in():
-            if not (alive or connection.is_shared()):
-                return True  # it is closed
-            lease.token.append(None)
-            return False
-        lease.taken = True
-        self.counts["called_in"] += 1
-        return True
+            return False  # inside of a statement or a transaction
+        if connection.may_be_called_in():
+            return True
+        token.append(None)
+        return False
 
     # ##### Returning #####
 
-    def give_back(self, lease: Lease, connection: Any) -> list[Any]:
+    def give_back(self, lease: Lease, connection: Any = None) -> list[Any]:
         """End a lease. `connection` is None if there is none that another borrower may use.
 
         Returns connections that the caller has to close, and to report by `closed`.
         """
         with self.lock:
-            gone: list[Any] = []
-            if lease.state is not State.ENDED:
+            unwanted = lease.unwanted
+            for each in unwanted:
+                self.closing.add(ref(each))  # the slot of the lease has stood for them
+            given = lease.not_taken_over()
+            if given is not None:
+                self._close(given, unwanted)
+            was_used = lease.connection is not None and given is None
+            lease.connection, lease.held = None, False
+            if lease not in self.leases:
+                if connection is not None:
+                    self._close(connection, unwanted)
+            elif connection is None:
+                self.counts["returns_bad"] += was_used
                 self._end(lease)
-                if connection is None:
-                    self.counts["returns_bad"] += 1
-                else:
-                    self._offer(lease, connection, gone)
-            elif connection is not None:
-                self._close(connection, gone)
-            gone += self._tidy()
-            self._serve()
-            return gone
-
-    def end(self, lease: Lease) -> list[Any]:
-        """End a lease that has no connection: opening one has failed, or borrowing was cut short.
-
-        Returns connections that the caller has to close, and to report by `closed`.
-        """
-        with self.lock:
-            gone = lease.gone
-            if lease.state is not State.ENDED:
-                self._drop(lease, gone)
-                self._serve()
-            return gone
+            else:
+                # First the one and then the other, so that no signal handler finds a slot too many.
+                idle = self.idle.setdefault(lease.key, [])
+                idle.append(connection)
+                self._end(lease)
+                if self._is_outdated(lease, connection) or self.size > self.limits.max_size:
+                    self._close(connection, unwanted, idle)
+            if lease.bell is not None:
+                self._leave_queue(lease)
+            self._tidy(unwanted)
+            self._ring()
+            return unwanted
 
     def closed(self, connection: Any) -> None:
         """A connection that was to be closed is closed."""
         with self.lock:
-            self.closing.discard(connection)
-            self._serve()
+            self.closing.discard(ref(connection))
+            self._ring()
 
     def clear(self) -> list[Any]:
-        """Close the pool: the caller closes what is idle, who waits is refused.
+        """Close the pool: the caller closes what is idle, and who waits is refused.
 
         Connections that are in use are closed when they are returned.
         """
         with self.lock:
             self.generation += 1
-            gone: list[Any] = []
-            for connections in list(self.idle.values()):
-                while connections:
-                    self._close(connections[-1], gone)
-            while self.queue:
-                lease = self.queue.popleft()
-                lease.refusal, lease.state = Refusal.CLOSED, State.ENDED
+            unwanted = self._close_idle(lambda _: True)
+            for lease in list(self.queue):
+                lease.refusal = Refusal.CLOSED
                 self._ring(lease)
-            return gone
+            return unwanted
 
     def suspect(self, now: float) -> list[Any]:
-        """Distrust every connection that was opened before `now`. The idle ones are to be closed."""
+        """Distrust every connection that was opened before `now`. The caller closes the idle ones."""
         with self.lock:
             self.suspect_until = now
-            gone: list[Any] = []
-            for connections in list(self.idle.values()):
-                for connection in [each for each in connections if each.opened_at < now]:
-                    self._close(connection, gone)
-            return gone
+            return self._close_idle(lambda each: each.opened_at < now)
 
     def _end(self, lease: Lease) -> None:
-        if lease.state is State.HELD:
-            self.counts["usage_ms"] += 1000 * (self.clock() - lease.since)
-        elif lease.state is State.WAITING:
-            self._leave_queue(lease)
-        lease.state = State.ENDED
         self.leases.discard(lease)
-
-    def _leave_queue(self, lease: Lease) -> None:
-        if lease in self.queue:
-            self.queue.remove(lease)
-        self._ring(self._first())
-
-    def _drop(self, lease: Lease, gone: list[Any]) -> None:
-        """End a lease whose holder has not returned it: it was destroyed, or interrupted."""
-        connection = lease.connection
-        self._end(lease)
-        if connection is not None and not isinstance(connection, ref):
-            self._offer(lease, connection, gone)  # the holder has not taken it over
-        else:
-            self.counts["returns_bad"] += 1
-
-    def _offer(self, lease: Lease, connection: Any, gone: list[Any]) -> None:
-        """Keep a connection that nobody uses, if it may be used."""
-        self.idle.setdefault(lease.key, []).append(connection)
-        if self._is_outdated(lease, connection) or self.size > self.limits.max_size:
-            self._close(connection, gone)
+        self.counts["usage_ms"] += 1000 * (self.clock() - lease.since)
 
     def _is_outdated(self, lease: Lease, connection: Any) -> bool:
         return (
@@ -438,72 +439,85 @@ class Account:
             or connection.opened_at < self.suspect_until
         )
 
-    def _serve(self) -> None:
-        """Give what is there to those that wait, in their order."""
-        while (first := self._first()) is not None and self._take(first, calls_in=False):
-            self._leave_queue(first)
-            self._ring(first)
+    # ##### The queue #####
 
     def _first(self) -> Lease | None:
-        """The borrower that waits longest. One that was interrupted has left."""
-        while self.queue:
-            first = self.queue[0]
-            if first.state is State.WAITING and runs(first.opening):
-                return first
-            self.queue.popleft()
-            first.state = State.ENDED
+        """The borrower that waits longest. One that was interrupted or refused waits no longer."""
+        for lease in list(self.queue):
+            if runs(lease.call):
+                if lease.refusal is None:
+                    return lease
+            else:
+                self._leave_queue(lease)
         return None
 
-    def _ring(self, lease: Lease | None) -> None:
-        if lease is not None and lease.bell is not None and lease.bell.locked():
-            lease.bell.release()
+    def _leave_queue(self, lease: Lease) -> None:
+        try:
+            self.queue.remove(lease)
+        except ValueError:
+            pass  # it has left already, or did not wait
+
+    def _ring(self, lease: Lease | None = None) -> None:
+        """Wake up the first in the queue, or `lease`."""
+        if lease is None and self.queue:
+            lease = self._first()
+        if lease is not None:
+            try:
+                lease.bell.release()
+            except RuntimeError:
+                pass  # it rings already
 
     # ##### Idle connections #####
 
-    def _end_dropped(self, gone: list[Any]) -> None:
-        """End the leases whose wrappers were destroyed."""
-        while self.dropped:
-            lease = self.dropped.popleft()
-            if lease.state is not State.ENDED:
-                self._drop(lease, gone)
-                if lease.left_open is not None:
-                    self._close(lease.left_open, gone)
-
-    def _tidy(self) -> list[Any]:
-        """Look at those that have been idle longest, and at the leases that were dropped."""
-        gone: list[Any] = []
-        self._end_dropped(gone)
+    def _tidy(self, unwanted: list[Any]) -> None:
+        """Once in a while, close the idle connections that should not be used any more."""
         now = self.clock()
-        if now - self.looked_at_tails < _LOOK_ALL:
-            return gone
-        self.looked_at_tails = now
+        if now - self.looked_at < _LOOK_ALL:
+            return
+        self.looked_at = now
+        limits = self.limits
+        for lease in list(self.leases):
+            if lease.is_abandoned():
+                if (connection := lease.not_taken_over()) is not None:
+                    self._close(connection, unwanted)
+                self._end(lease)
+
+        def is_bad(connection: Poolable) -> object:
+            idle = now - connection.last_activity
+            return (
+                (idle >= limits.max_idle and self.available > limits.min_size)
+                or now >= connection.expires_at
+                or connection.peer_closed()
+            )
+
+        unwanted += self._close_idle(is_bad)
+
+    def _close_idle(self, is_bad: Callable[[Any], object]) -> list[Any]:
+        unwanted: list[Any] = []
         for key, connections in list(self.idle.items()):
-            for tail in connections[:2]:
-                idle = now - tail.last_activity
-                too_long = idle >= self.limits.max_idle and self.available > self.limits.min_size
-                if too_long or now >= tail.expires_at or tail.peer_closed():
-                    self._close(tail, gone)
+            for connection in list(connections):
+                if is_bad(connection):
+                    self._close(connection, unwanted, connections)
             if not connections:
                 self.idle.pop(key, None)
-        return gone
+        return unwanted
 
-    def _longest_idle(self) -> Any:
-        tails = [each for connections in list(self.idle.values()) for each in connections[:1]]
-        return min(tails, key=lambda each: each.last_activity, default=None)
-
-    def _close(self, connection: Any, gone: list[Any]) -> None:
+    def _close(self, connection: Any, unwanted: list[Any], idle: list[Any] | None = None) -> None:
         """Have the caller close a connection. It counts as open until then."""
-        self.closing.add(connection)
-        for connections in list(self.idle.values()):
-            if connection in connections:
-                connections.remove(connection)
-        gone.append(connection)
+        self.closing.add(ref(connection))
+        if idle is not None:
+            try:
+                idle.remove(connection)
+            except ValueError:  # a signal handler has borrowed it
+                self.closing.discard(ref(connection))
+                return
+        unwanted.append(connection)
 
     # ##### Looking #####
 
     def longest(self) -> Lease | None:
         """The lease that has been held longest."""
-        return min(list(self.leases), key=lambda each: each.since, default=None)
+        return min(list(self.leases), key=_since, default=None)
 
     def statistics(self) -> dict[str, float]:
         """The numbers of this account under psycopg_pool's names, and `called_in`."""

@@ -26,7 +26,7 @@ from .liveness import clock
 from .losses import Ending
 from .options import MaxAge, PoolOptions
 from .originals import djangos_own
-from .pool import Account, Lease, Refusal, Refused, State
+from .pool import Account, Lease, Refusal, Refused
 from .pooled import PooledConnection
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def connect(
         return
     frame = sys._getframe()
     lease = guard.lease
-    if lease is not None and not (lease.state is State.HELD and lease.claim()):
+    if lease is not None and not lease.keeps_slot(frame):  # for a replacement
         lease = None
     try:
         if lease is None:
@@ -112,12 +112,9 @@ def connect(
             lease = Lease(account, _key_of(wrapper), frame)
             former, guard.lease = guard.lease, lease
             if former is not None:
-                _finish(former.account, former.account.end(former))
+                _finish(former.account, former.account.give_back(former))
             _borrow(wrapper, account, lease)
-            _finish(account, lease.gone)
-        else:
-            # A replacement keeps its slot.
-            lease.opening, lease.connection = frame, None
+            _finish(account, lease.unwanted)
         if (
             lease.connection is not None
             and wrapper.plain_connecting
@@ -134,11 +131,11 @@ def connect(
         if guard.lease is not None:
             lease, guard.lease = guard.lease, None
             _close_what_was_opened(wrapper, lease)
-            _finish(lease.account, lease.account.end(lease))
+            _finish(lease.account, lease.account.give_back(lease))
         raise
     finally:
         if lease is not None:
-            lease.opening = None
+            lease.call = None
         del frame  # one that refers to itself keeps all that called it alive
     guard.rest()
 
@@ -159,7 +156,7 @@ def _borrow(wrapper: Wrapper, account: Account, lease: Lease) -> None:
     except Refused as refused:
         raise _as_error(wrapper.alias, account, *refused.args) from None
     connection: PooledConnection | None = lease.connection
-    if connection is not None and connection.lease.taken:
+    if connection is not None and lease.called_in:
         # It was called in: what its former holder still has is as a closed connection from here on.
         if connection.is_clean():
             lease.connection = connection.handed_on()
@@ -336,6 +333,11 @@ def _as_error(alias: str, account: Account, refusal: Refusal, holder: Lease | No
             f"no connection of {alias!r} is free, and OPTIONS['pool']['max_waiting'] "
             f"({limits.max_waiting}) allows no further thread to wait: {facts}"
         )
+    if refusal is Refusal.NESTED:
+        return PoolTimeout(
+            f"a signal handler asks for a connection of {alias!r} while its thread is in the code "
+            f"of the pool, where it cannot wait, and none is free: {facts}"
+        )
     if refusal is Refusal.OWN:
         return PoolTimeout(
             f"this thread asks for another connection of {alias!r} and holds all of them itself: "
@@ -411,6 +413,7 @@ def give_back(wrapper: Wrapper, lease: Lease) -> bool:
 def _hand_on(wrapper: Wrapper, lease: Lease) -> None:
     """Return the connection in use. No caller may have it in a variable."""
     guard = wrapper.guard
+    lease.returns(sys._getframe())
     if _counts_references and getrefcount(guard.connection) == 2:
         # The guard's reference and the argument: no cursor or generator of this borrower is left
         # that could reach it, so that the next one can have this very object.

@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The drivers that `make test` must use. If unset, it uses those that could be installed.
 DRIVERS :=
-# YES=1 agrees to what is installed outside this folder; otherwise each command asks before.
+# YES=1 agrees to what is installed outside this folder, YES=0 refuses; otherwise each command asks,
+# if there is a terminal.
 export YES
 
 .PHONY: help demo run picture test bench unit lint types format coverage docs-check clean

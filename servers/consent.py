@@ -1,4 +1,8 @@
-"""Asks before anything is installed outside the folder of the project. YES=1 answers yes."""
+"""Asks before anything is installed outside the folder of the project.
+
+YES=1 answers yes, YES=0 no. Where there is no terminal, as in a container or a script, nobody can be
+asked: what is installed is shown, and installed unless YES=0.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,6 @@ from collections.abc import Sequence
 from .errors import NotAvailable
 
 __all__ = ["agree", "ask", "given", "require"]
-
-_SET_YES = "Set YES=1 to agree (make test YES=1)."
 
 
 def given() -> bool:
@@ -33,8 +35,12 @@ def ask(plan: Sequence[str]) -> None:
         print(f"  {line}", flush=True)
     if given():
         return
+    if os.environ.get("YES") == "0":
+        raise NotAvailable("It is not installed, because YES=0 is set.")
     if not (sys.stdin and sys.stdin.isatty()):
-        raise NotAvailable(f"It is not installed without consent. {_SET_YES}")
+        print("There is no terminal to ask at: going on. YES=0 prevents it.", flush=True)
+        agree()
+        return
     if input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
         raise NotAvailable("Nothing was installed.")
     agree()

@@ -62,10 +62,25 @@ def test_size_of_an_installation_is_what_apt_says(said: str, phrase: str) -> Non
     assert apt.size_of(said) == phrase
 
 
-def test_nothing_is_installed_without_consent(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(NotAvailable, match=r"a server \(5 MB\).*YES=1.*install it by hand"):
+def test_nothing_is_installed_against_the_will_of_the_user(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("YES", "0")
+    with pytest.raises(NotAvailable, match=r"a server \(5 MB\).*YES=0.*install it by hand"):
         consent.require("a server", "5 MB", "install it by hand.")
     assert "a server (5 MB)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_where_there_is_no_terminal_it_is_shown_and_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str | None
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("YES", value)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    consent.require("a server", "5 MB", "install it by hand.")
+    assert "a server (5 MB)" in capsys.readouterr().out
+    assert consent.given()
 
 
 @pytest.mark.parametrize(("answer", "agreed"), [("y", True), ("yes ", True), ("", False)])

@@ -6,7 +6,7 @@ import sys
 import threading
 from dataclasses import dataclass, field, replace
 from typing import Any
-from weakref import WeakSet
+from weakref import ref
 
 from django_mysql_recycle import pool
 from django_mysql_recycle.options import PoolOptions
@@ -24,7 +24,7 @@ class Connection:
         self.expires_at = float("inf")
         self.is_closed = self.hung_up = self.in_transaction = self.shared = False
         self.user = threading.Lock()
-        world.connections.add(self)
+        world.connections.add(ref(self))
         open_now = len(world.open())
         world.most_open = max(world.most_open, open_now)
 
@@ -58,7 +58,7 @@ class World:
     max_size: int = 2
     now: float = 100.0
     most_open: int = 0
-    connections: WeakSet[Connection] = field(default_factory=WeakSet)
+    connections: set[ref[Connection]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         limits = PoolOptions(max_size=self.max_size, timeout=0.0)
@@ -69,7 +69,8 @@ class World:
 
     def open(self) -> list[Connection]:
         # A connection that was destroyed was closed with that.
-        return [each for each in list(self.connections) if not each.is_closed]
+        there = [each() for each in list(self.connections)]
+        return [each for each in there if each is not None and not each.is_closed]
 
     def finish(self, unwanted: list[Connection]) -> None:
         while unwanted:

@@ -77,8 +77,12 @@ class _Pools:
     def after_fork_in_child(self) -> None:
         """The connections are the parent's, and are not closed here."""
         for account in list(self.accounts.values()):
-            for connections in list(account.idle.values()):
-                for connection in list(connections):
+            kept = [connection for each in list(account.idle.values()) for connection in each]
+            # What another thread was just borrowing or closing. A connection in use is its guard's.
+            for lease in list(account.leases):
+                kept += [lease.connection, *lease.unwanted]
+            for connection in kept:
+                if isinstance(connection, PooledConnection):
                     connection.discard_inherited()
                     processes.leave(connection.raw)
         self.accounts = {}

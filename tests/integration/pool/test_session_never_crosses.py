@@ -360,6 +360,8 @@ class Walk:
                     raise ValueError
 
 
+# PyMySQL's connect() on an open connection leaves the former socket to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("seed", range(3))
 def test_the_next_borrower_finds_a_new_session(
     pooled: Pooled,

@@ -6,6 +6,7 @@ After each test every slot is free, and no alias has more connections than `max_
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import subprocess
@@ -21,6 +22,7 @@ from django.db import Error, OperationalError, connections, transaction
 from django.db.transaction import TransactionManagementError
 
 from django_mysql_recycle import SessionStateLost, pinned
+from django_mysql_recycle.pool import Lease
 from servers import Server
 
 from ..acts import Hooks, insert, owners, rest, wait_for
@@ -467,6 +469,28 @@ def test_a_child_touches_none_of_its_parents_connections(
     for each in (connection, copy, idle):
         each.close()
     assert connection.pool_stats()["pool_size"] == connection.pool_stats()["pool_available"] == 3
+
+
+def test_a_child_leaves_a_connection_alone_that_was_just_being_borrowed(
+    pooled: Pooled, admin: Admin
+) -> None:
+    connection = pooled(max_size=1)
+    number = connection_id(connection)
+    key = connection.guard.lease.key
+    account = connection.guard.lease.account
+    connection.close()
+    leases = [Lease(account, key, sys._getframe())]
+    account.borrow(leases[0])
+
+    def child() -> None:
+        leases.clear()  # as the frames of the other threads of the parent are
+        account.leases.clear()
+        gc.collect()
+
+    in_child(child)
+    assert leases[0].connection.ask(b"SELECT CONNECTION_ID()")[0][0] in (number, str(number))
+    assert number in admin.connection_ids()
+    account.give_back(leases[0], leases[0].connection)
 
 
 def test_a_child_of_a_busy_pool_ends_without_harm(pooled: Pooled, admin: Admin) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import random
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import django_mysql_recycle
 
-from ..opcodes import at_opcode
 from .acts import descriptor
 from .connections import Connection
 
@@ -21,6 +22,51 @@ PACKAGE = str(Path(django_mysql_recycle.__file__).parent) + os.sep
 #: How many boundaries of each operation an ordinary run tries. All of them are tried with
 #: RECYCLE_TEST_BOUNDARIES=all.
 SAMPLE = 120
+
+
+class Struck(KeyboardInterrupt):
+    """The Ctrl-C of these tests."""
+
+
+class _Tracer:
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.seen = 0
+        self.where = ""
+
+    def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return self.local
+
+    def local(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if event == "opcode":
+            self.seen += 1
+            if self.seen == self.number:
+                name = Path(frame.f_code.co_filename).name
+                self.where = f"{name}:{frame.f_lineno} {frame.f_code.co_qualname}+{frame.f_lasti}"
+                raise Struck
+        return self.local
+
+
+def strike(act: Callable[[], Any], number: int) -> tuple[str, BaseException | None, int]:
+    """Run `act` and interrupt it at the boundary of that number.
+
+    Returns where that was, or "" if it ended before; what it raised; and the boundaries seen.
+    """
+    tracer = _Tracer(number)
+    before = sys.gettrace()
+    error: BaseException | None = None
+    sys.settrace(tracer)
+    try:
+        act()
+    except BaseException as raised:
+        error = raised
+    finally:
+        sys.settrace(before)
+    return tracer.where, error, tracer.seen
 
 
 def boundaries(total: int, sample: int = SAMPLE) -> list[int]:
@@ -45,8 +91,8 @@ def each_boundary(
     arrange: Callable[[], Callable[[], Any]], *, sample: int = SAMPLE
 ) -> Iterator[tuple[str, BaseException | None]]:
     """Arrange and act again and again, interrupted at another boundary each time."""
-    _, error, total = at_opcode(arrange, 0, PACKAGE)
+    _, error, total = strike(arrange(), 0)
     yield "", error
     for number in boundaries(total, sample):
-        where, error, _ = at_opcode(arrange, number, PACKAGE)
+        where, error, _ = strike(arrange(), number)
         yield where, error

@@ -10,6 +10,7 @@ import sys
 from _thread import get_ident
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import count
 from operator import itemgetter
 from sys import getrefcount
 from types import FrameType
@@ -57,6 +58,10 @@ _names_of = itemgetter("HOST", "PORT", "USER", "NAME", "AUTOCOMMIT")
 _counts_references = getattr(sys, "_is_gil_enabled", lambda: True)() and (
     sys.implementation.name == "cpython"
 )
+
+_numbers = count()
+#: Of parameters that are other ones at each connect so many are remembered.
+_MOST_KEYS = 64
 
 _Params = dict[str, Any]
 
@@ -145,7 +150,7 @@ def connect(
 
 
 def _close_what_was_opened(wrapper: Wrapper, lease: Lease) -> None:
-    """Connecting was cut short: a connection without a slot must not stay open."""
+    """Connecting was interrupted: a connection without a slot must not stay open."""
     connection: PooledConnection | None = lease.in_use()
     if connection is None:
         return
@@ -314,8 +319,9 @@ def _key_of(wrapper: Wrapper) -> object:
         if other == kept:  # the password is another one
             known[index] = (given, kept, key)
             return key
-    key = (names, len(known))
+    key = (names, next(_numbers))
     known.append((given, kept, key))
+    del known[:-_MOST_KEYS]
     return key
 
 

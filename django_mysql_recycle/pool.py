@@ -51,6 +51,7 @@ class Poolable(Protocol):
     last_activity: float
     expires_at: float
     opened_at: float
+    idle_limit: float | None
     peer_closed: Callable[[], object]
 
     def may_be_called_in(self) -> bool:
@@ -485,7 +486,8 @@ class Account:
         def is_bad(connection: Poolable) -> object:
             idle = now - connection.last_activity
             return (
-                (idle >= limits.max_idle and self.available > limits.min_size)
+                (connection.idle_limit is not None and idle >= connection.idle_limit)
+                or (idle >= limits.max_idle and self.available > limits.min_size)
                 or now >= connection.expires_at
                 or connection.peer_closed()
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -303,3 +304,20 @@ def test_what_others_rely_on_is_kept_at_the_end_of_a_request(pooled: Pooled, how
         assert connection_id(connection) == first
     connection.close_if_unusable_or_obsolete()
     assert connection.connection is None
+
+
+def test_a_connection_past_its_idle_limit_is_not_kept_in_the_pool(
+    pooled: Pooled, admin: Admin
+) -> None:
+    connection: Any = pooled(options={"recycle": {"idle_limit": 0.5}})
+    other: Any = connection.copy()
+    unused, used = connection_id(other), connection_id(connection)
+    other.close()
+    connection.close()
+    deadline = time.monotonic() + 10
+    # The pool looks once a second, when a connection is borrowed or returned.
+    while unused in admin.connection_ids():
+        assert time.monotonic() < deadline
+        assert connection_id(connection) == used
+        connection.close()
+    assert connection.pool_stats()["pool_size"] == 1

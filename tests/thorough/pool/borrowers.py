@@ -22,6 +22,7 @@ class Connection:
         self.world = world
         self.opened_at = self.last_activity = world.now
         self.expires_at = float("inf")
+        self.idle_limit: float | None = None
         self.is_closed = self.hung_up = self.in_transaction = self.shared = False
         self.user = threading.Lock()
         world.connections.add(ref(self))

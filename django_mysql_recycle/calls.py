@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from types import FrameType, TracebackType
 
-__all__ = ["Calls", "has_left", "is_in_a_statement", "runs"]
+__all__ = ["Calls", "application_frame", "has_left", "is_in_a_statement", "is_on_the_stack", "runs"]
 
 _PACKAGE = __name__.rpartition(".")[0] + "."
 #: Where an exception has not reached the application yet.
@@ -81,6 +81,22 @@ class Calls:
 def has_left(trace: TracebackType | None) -> bool:
     """Whether an exception that was raised inside the package has come out of the backend."""
     return trace is None or not _module(trace.tb_frame).startswith(_INSIDE)
+
+
+def application_frame() -> FrameType | None:
+    """The call of the application that has led into Django and the backend."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and _module(frame).startswith((_PACKAGE, "django.")):
+        frame = frame.f_back
+    return frame
+
+
+def is_on_the_stack(wanted: FrameType | None) -> bool:
+    """Whether a call of this thread is under way. Unlike runs(), it leaves the frame as it is."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame is not wanted:
+        frame = frame.f_back
+    return frame is not None
 
 
 def is_in_a_statement() -> bool:

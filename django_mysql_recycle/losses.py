@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from . import documents, events
-from .calls import Calls, has_left, runs
+from .calls import Calls, application_frame, has_left, is_on_the_stack, runs
 from .connection import NO_CONNECTION, PhysicalConnection
 from .errors import NoAnswer, SessionStateLost
 from .liveness import clock
 from .session_state import PLAIN, Answer, End, Key, Kind, Read, SessionState, Statement
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from .cursors import RecyclingCursor
     from .wrapper import Wrapper
 
@@ -129,6 +131,8 @@ class Losses:
         #: connection ended.
         self.transaction: Ending | None = None
         self._transaction_lost_at = 0.0
+        #: The call of the application that has met this loss.
+        self._transaction_lost_in: FrameType | None = None
         #: What earlier statements left in connections that have been replaced since: kinds of
         #: answers, and how the names of variables with the arguments of callproc() begin.
         self.unanswerable: dict[Answer | str, Ending] = {}
@@ -151,6 +155,7 @@ class Losses:
     def forget(self) -> None:
         """In a child after fork(): the losses are the parent's."""
         self.pending_error = self._pending_of = self.unset = self.transaction = None
+        self._transaction_lost_in = None
         self.unanswerable = {}
 
     # ##### The error still to be raised #####
@@ -260,6 +265,7 @@ class Losses:
             )
             if pins.in_transaction and not (ends or connection.end_interrupted):
                 self.transaction, self._transaction_lost_at = ending, clock()
+                self._transaction_lost_in = application_frame()
             self._set_pending(error, connection)
         self._report(error, ending, kinds, description, raised=raised)
         if not raised:
@@ -323,8 +329,12 @@ class Losses:
     def in_lost_transaction(self) -> bool:
         """Whether the application may take its next statement for one of a lost transaction."""
         calls = self._calls
-        if clock() - self._transaction_lost_at >= LONGEST_REFUSAL:
-            # A loop may have left its transaction by the error itself, which does not show.
+        if self.transaction is not None and (
+            not is_on_the_stack(self._transaction_lost_in)
+            or clock() - self._transaction_lost_at >= LONGEST_REFUSAL
+        ):
+            # The function was left by the error, and its transaction with it. Of a loop that never
+            # leaves a function this does not show.
             self.transaction_is_over()
         return (
             self.transaction is not None
@@ -335,7 +345,7 @@ class Losses:
     def transaction_is_over(self) -> None:
         """The application has ended the transaction that was lost, if there is one."""
         if self.transaction is not None:
-            self.transaction = None
+            self.transaction = self._transaction_lost_in = None
             self.watch()
 
     # ##### The default database #####
@@ -471,6 +481,6 @@ class Losses:
     def closed_by_application(self, *, outlives: bool) -> None:
         """As in Django, a new connection answers for itself. `outlives`: Django keeps the state."""
         self.unanswerable = {}
-        self.transaction = None
+        self.transaction = self._transaction_lost_in = None
         if not outlives:
             self.unset = None

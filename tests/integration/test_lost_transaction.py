@@ -5,6 +5,7 @@ On the new connection each further statement would be committed by itself. On st
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,20 @@ from .acts import assert_works, insert, kill, outcome, owners, receiving
 from .admin import Admin
 from .connections import STOCK, Connection, ConnectionFactory, Proxied
 from .queries import run, value
+
+
+@pytest.fixture(autouse=True)
+def _in_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take a test for the function of the application, whose helpers run its statements."""
+
+    def frame_of_the_test() -> Any:
+        frame: Any = sys._getframe()
+        while not frame.f_code.co_name.startswith("test_"):
+            frame = frame.f_back
+        return frame
+
+    monkeypatch.setattr(losses, "application_frame", frame_of_the_test)
+
 
 BEGINS = ["BEGIN", "START TRANSACTION", "SET autocommit = 0", "XA START 'half'"]
 

@@ -257,7 +257,9 @@ class RecyclingCursor(CursorWrapper):
         guard = self._db.guard
         losses = guard.losses
         if losses.pending_error is not None:
-            # Raised by this cursor and on its way through the application's `with` statement.
+            # Raised by this cursor and on its way through the application's `with` statement. An
+            # interruption of the call that finds that out has it raised again, rather than never.
+            losses.in_flight = True
             losses.in_flight = sys.exc_info()[1] is losses.pending_error
         self._closed = True
         if not mark[0]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import cache
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 import django_mysql_recycle
@@ -23,16 +25,78 @@ PACKAGE = str(Path(django_mysql_recycle.__file__).parent) + os.sep
 #: RECYCLE_TEST_BOUNDARIES=all.
 SAMPLE = 120
 
+monitoring: Any = getattr(sys, "monitoring", None)  # from Python 3.12 on
+TOOL = 4
+
 
 class Struck(KeyboardInterrupt):
     """The Ctrl-C of these tests."""
 
 
-class _Tracer:
-    def __init__(self, number: int) -> None:
+class _Counter:
+    """Counts the instructions of the package's code while `counts`, and raises before one of them."""
+
+    def __init__(self) -> None:
+        self.counts = False
+        self.begin(0)
+
+    def begin(self, number: int) -> None:
         self.number = number
         self.seen = 0
         self.where = ""
+
+    def instruction(self, frame: FrameType) -> None:
+        self.seen += 1
+        if self.seen == self.number:
+            name, code = Path(frame.f_code.co_filename).name, frame.f_code
+            # Python 3.10 has no co_qualname.
+            function = getattr(code, "co_qualname", code.co_name)
+            self.where = f"{name}:{frame.f_lineno} {function}+{frame.f_lasti}"
+            raise Struck
+
+
+class _Monitored(_Counter):
+    """By sys.monitoring, which stays on when the callback raises.
+
+    sys.settrace() does not: each interruption ends it, and Python 3.13 shows no instruction of the
+    first call of each function after it is set again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        monitoring.use_tool_id(TOOL, "boundaries")
+        monitoring.register_callback(TOOL, monitoring.events.INSTRUCTION, self._event)
+
+    def watch(self) -> None:
+        """Watch all code of the package's that has been imported."""
+        for thing in gc.get_objects():
+            if isinstance(thing, FunctionType):
+                self._watch(thing.__code__)
+
+    def _watch(self, code: CodeType) -> None:
+        if code.co_filename.startswith(PACKAGE):
+            monitoring.set_local_events(TOOL, code, monitoring.events.INSTRUCTION)
+            for constant in code.co_consts:
+                if isinstance(constant, CodeType):
+                    self._watch(constant)
+
+    def _event(self, _code: CodeType, _offset: int) -> None:
+        if self.counts:
+            self.instruction(sys._getframe(1))
+
+    def run(self, act: Callable[[], Any]) -> None:
+        self.counts = True
+        try:
+            act()
+        finally:
+            self.counts = False
+
+
+class _Traced(_Counter):
+    """By sys.settrace(), before Python 3.12."""
+
+    def watch(self) -> None:
+        pass
 
     def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
         if not frame.f_code.co_filename.startswith(PACKAGE):
@@ -43,12 +107,21 @@ class _Tracer:
 
     def local(self, frame: FrameType, event: str, arg: Any) -> Any:
         if event == "opcode":
-            self.seen += 1
-            if self.seen == self.number:
-                name = Path(frame.f_code.co_filename).name
-                self.where = f"{name}:{frame.f_lineno} {frame.f_code.co_qualname}+{frame.f_lasti}"
-                raise Struck
+            self.instruction(frame)
         return self.local
+
+    def run(self, act: Callable[[], Any]) -> None:
+        before = sys.gettrace()
+        sys.settrace(self)
+        try:
+            act()
+        finally:
+            sys.settrace(before)
+
+
+@cache
+def _counter() -> Any:
+    return _Traced() if monitoring is None else _Monitored()
 
 
 def strike(act: Callable[[], Any], number: int) -> tuple[str, BaseException | None, int]:
@@ -56,17 +129,14 @@ def strike(act: Callable[[], Any], number: int) -> tuple[str, BaseException | No
 
     Returns where that was, or "" if it ended before; what it raised; and the boundaries seen.
     """
-    tracer = _Tracer(number)
-    before = sys.gettrace()
+    counter = _counter()
+    counter.begin(number)
     error: BaseException | None = None
-    sys.settrace(tracer)
     try:
-        act()
+        counter.run(act)
     except BaseException as raised:
         error = raised
-    finally:
-        sys.settrace(before)
-    return tracer.where, error, tracer.seen
+    return counter.where, error, counter.seen
 
 
 def boundaries(total: int, sample: int = SAMPLE) -> list[int]:
@@ -91,6 +161,7 @@ def each_boundary(
     arrange: Callable[[], Callable[[], Any]], *, sample: int = SAMPLE
 ) -> Iterator[tuple[str, BaseException | None]]:
     """Arrange and act again and again, interrupted at another boundary each time."""
+    _counter().watch()
     _, error, total = strike(arrange(), 0)
     yield "", error
     for number in boundaries(total, sample):

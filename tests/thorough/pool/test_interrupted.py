@@ -208,7 +208,8 @@ def each_opcode(scenario: Scenario, do: Callable[[World], object]) -> None:
         where, error, _ = at_opcode(arrange, number, PATH, lambda: do(worlds[-1]))  # noqa: B023
         if not where:
             assert error is None
-            assert number > 2 * STEP or STEP == 1
+            # Python 3.12 shows the instructions of some calls only.
+            assert number > 2 * STEP or STEP == 1 or sys.version_info[:2] == (3, 12)
             return
         number += STEP
         try:

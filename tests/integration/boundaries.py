@@ -70,7 +70,7 @@ class _Monitored(_Counter):
     def watch(self) -> None:
         """Watch all code of the package's that has been imported."""
         for thing in gc.get_objects():
-            if isinstance(thing, FunctionType):
+            if type(thing) is FunctionType:  # isinstance() would set up lazy objects of Django's
                 self._watch(thing.__code__)
 
     def _watch(self, code: CodeType) -> None:

@@ -286,10 +286,13 @@ def rolled_back(alias: str, code: int | None) -> None:
 
 def no_writer(alias: str, seconds: float) -> None:
     """The time is over in which writes wait for a node that takes them."""
-    logger.warning(
+    _log(
+        logging.WARNING,
+        "no_writer",
         "no node of %r has taken writes for %g s: until one does, refusals are raised at once",
-        alias,
-        seconds,
+        *(alias, seconds),
+        alias=alias,
+        seconds=seconds,
     )
 
 

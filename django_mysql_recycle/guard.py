@@ -15,6 +15,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from django.db import connections
 from django.db.utils import OperationalError
 
 from . import events, pooling, processes, questions, rollbacks, switchover, what_ran
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from .retrying import Journal
     from .wrapper import Wrapper
 
-__all__ = ["Guard", "interrupted"]
+__all__ = ["Guard", "guard_of", "interrupted", "wrapper_of"]
 
 T = TypeVar("T")
 
@@ -918,6 +919,20 @@ class Guard:
             wrapper.needs_rollback = True
         else:
             replacement.state = WrapperState(wrapper.autocommit, [], False)
+
+
+def wrapper_of(using: str | Any) -> Any:
+    """The connection wrapper that `using` names: an alias of DATABASES, or the wrapper itself.
+
+    Raises ConnectionDoesNotExist for an unknown alias.
+    """
+    return connections[using] if isinstance(using, str) else using
+
+
+def guard_of(wrapper: Any) -> Guard | None:
+    """The guard of a connection wrapper; None if it is of another backend."""
+    guard = getattr(wrapper, "guard", None)
+    return guard if isinstance(guard, Guard) else None
 
 
 def interrupted(connection: PhysicalConnection) -> OperationalError:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.utils import DEFAULT_DB_ALIAS
 
-from .guard import Guard
+from .guard import guard_of, wrapper_of
 from .liveness import clock
 
 __all__ = ["ConnectionInfo", "inspect_connection"]
@@ -46,14 +46,9 @@ def inspect_connection(using: str | Any = DEFAULT_DB_ALIAS) -> ConnectionInfo | 
     Returns None for a connection of another backend. Raises ConnectionDoesNotExist for an unknown
     alias.
     """
-    if isinstance(using, str):
-        from django.db import connections
-
-        wrapper: Any = connections[using]
-    else:
-        wrapper = using
-    guard = getattr(wrapper, "guard", None)
-    if not isinstance(guard, Guard):
+    wrapper = wrapper_of(using)
+    guard = guard_of(wrapper)
+    if guard is None:
         return None
     connection = guard.current()
     if connection is None:

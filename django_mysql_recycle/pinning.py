@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.utils import DEFAULT_DB_ALIAS
 
-from .guard import Guard
+from .guard import guard_of, wrapper_of
 
 __all__ = ["pinned"]
 
@@ -28,14 +28,8 @@ def pinned(using: str | Any = DEFAULT_DB_ALIAS, reason: str = "held by hand") ->
     connecting raises, and ConnectionDoesNotExist for an unknown alias. Does nothing on a
     connection of another backend.
     """
-    if isinstance(using, str):
-        from django.db import connections
-
-        connection: Any = connections[using]
-    else:
-        connection = using
-    guard = getattr(connection, "guard", None)
-    if not isinstance(guard, Guard):
+    guard = guard_of(wrapper_of(using))
+    if guard is None:
         yield
         return
     release = guard.hold(reason)

@@ -85,8 +85,7 @@ class Lease:
 
     __slots__ = (
         *("account", "bell", "call", "called_in", "connection", "generation", "held", "key"),
-        *("refusal", "since", "thread", "token", "unwanted"),
-        "waits_since",
+        *("refusal", "since", "thread", "token", "unwanted", "waits_since"),
     )
 
     def __init__(self, account: Account, key: Hashable, call: FrameType) -> None:

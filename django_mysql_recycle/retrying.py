@@ -18,7 +18,7 @@ from django.db.utils import DEFAULT_DB_ALIAS, Error
 from . import events
 from .drivers.direct import unwatch_commits, watch_commits
 from .errors import Proof, code_of
-from .guard import Guard
+from .guard import guard_of
 from .liveness import clock
 from .session_state import Kind, Statement
 from .session_state.effects import keeps_transaction
@@ -149,7 +149,7 @@ def run_transaction(
     """
     _check(function, attempts)
     connection: Any = connections[using]
-    guard = getattr(connection, "guard", None)
+    guard = guard_of(connection)
     blocks = connection.atomic_blocks
     from_testcase = bool(blocks) and getattr(blocks[-1], "_from_testcase", False)
     if not from_testcase and (connection.in_atomic_block or not connection.get_autocommit()):
@@ -158,7 +158,7 @@ def run_transaction(
             "with autocommit off, because it could not run the whole transaction again. In a view "
             "under ATOMIC_REQUESTS, decorate the view with transaction.non_atomic_requests"
         )
-    if from_testcase or not isinstance(guard, Guard):
+    if from_testcase or guard is None:
         return _run(function, using)
     pause = _FIRST_PAUSE
     for attempt in range(1, attempts):

@@ -4,55 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.utils import OperationalError
 
 from django_mysql_recycle import PoolClosed, PoolTimeout, TooManyRequests, pinned
 
 from ..admin import Admin
-from ..connections import Connection, ConnectionFactory
 from ..queries import connection_id, kill, value
-
-Pooled = Callable[..., Connection]
-
-
-@pytest.fixture
-def pooled(make_connection: ConnectionFactory) -> Iterator[Pooled]:
-    """`pooled(**pool settings)`: a connection whose alias has a pool."""
-    made: list[Any] = []
-
-    def make(*, options: dict[str, Any] | None = None, **pool: Any) -> Connection:
-        connection = make_connection(options={**(options or {}), "pool": pool or True})
-        made.append(connection)
-        return connection
-
-    yield make
-    for connection in made:
-        connection.close_pool()
-
-
-def in_thread(alias: str, call: Callable[[Any], Any]) -> Any:
-    """Run `call` with the connection of another thread, and return what it returns."""
-    results: list[Any] = []
-
-    def run() -> None:
-        try:
-            results.append(call(connections[alias]))
-        except BaseException as error:
-            results.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(30)
-    assert results, "the thread hangs"
-    if isinstance(results[0], BaseException):
-        raise results[0]
-    return results[0]
+from .borrowers import in_thread
+from .conftest import Pooled
 
 
 def test_a_closed_connection_goes_to_the_next_thread(pooled: Pooled) -> None:
